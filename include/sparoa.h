@@ -146,7 +146,7 @@ typedef struct sparoa_tensor {
     int64_t dims[SPAROA_MAX_RANK]; /* sizes, outermost first; -1: unknown (facts only) */
 } sparoa_tensor;
 
-/* Fills a tensor view: sparoa_tensor_of(SPAROA_FLOAT32, p, 2, (int64_t)3, (int64_t)4) is p[3][4]. The
+/* Fills a tensor view: sparoa_tensor_of(SPAROA_FLOAT32, p, 2, 3, 4) is p[3][4]. The
  * dimensions are read as int; use sparoa_tensor_view for sizes above INT_MAX. A rank out of range gives a
  * tensor of type SPAROA_UNDEFINED. */
 SPAROA_API sparoa_tensor sparoa_tensor_of(sparoa_dtype dtype, void *data, int rank, ...);
