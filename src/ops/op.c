@@ -1,19 +1,19 @@
 #include "ops/op.h"
 
-const sparoa_op *sp_op_find(const char *domain, const char *name, int32_t version, const sparoa_op *const *extra,
-                            size_t extra_count)
+const sparoa_op *sp_op_find(const char *domain, const char *name, int32_t version,
+                            const sparoa_op *const *extra, size_t extra_count)
 {
     if (strcmp(domain, "ai.onnx") == 0) domain = "";
     for (size_t i = 0; i < extra_count; i++) {
         const sparoa_op *op = extra[i];
-        if (strcmp(op->name, name) == 0 && strcmp(op->domain, domain) == 0 && version >= op->since &&
-            (op->until == 0 || version <= op->until))
+        if (strcmp(op->name, name) == 0 && strcmp(op->domain, domain) == 0 &&
+            version >= op->since && (op->until == 0 || version <= op->until))
             return op;
     }
     for (const sparoa_op *const *row = sp_op_table; *row; row++) {
         const sparoa_op *op = *row;
-        if (strcmp(op->name, name) == 0 && strcmp(op->domain, domain) == 0 && version >= op->since &&
-            (op->until == 0 || version <= op->until))
+        if (strcmp(op->name, name) == 0 && strcmp(op->domain, domain) == 0 &&
+            version >= op->since && (op->until == 0 || version <= op->until))
             return op;
     }
     return NULL;
@@ -25,8 +25,10 @@ void sp_op_cost(const sparoa_op *op, const sparoa_node *node, sparoa_cost *cost)
     for (int32_t i = 0; i < node->n_in; i++) {
         if (!node->in[i]) continue;
         double bytes = (double)sparoa_tensor_bytes(node->in[i]);
-        if (node->constant && node->constant[i]) cost->bytes_w += bytes;
-        else cost->bytes_in += bytes;
+        if (node->constant && node->constant[i])
+            cost->bytes_w += bytes;
+        else
+            cost->bytes_in += bytes;
     }
     for (int32_t i = 0; i < node->n_out; i++) {
         if (!node->out[i]) continue;
@@ -59,7 +61,8 @@ bool sp_is_int(sparoa_dtype t)
 
 bool sp_is_signed(sparoa_dtype t)
 {
-    return sp_is_float(t) || t == SPAROA_INT8 || t == SPAROA_INT16 || t == SPAROA_INT32 || t == SPAROA_INT64;
+    return sp_is_float(t) || t == SPAROA_INT8 || t == SPAROA_INT16 || t == SPAROA_INT32 ||
+           t == SPAROA_INT64;
 }
 
 static float float_of_bits(uint32_t u)
@@ -78,7 +81,8 @@ static uint32_t bits_of_float(float f)
 
 float sp_half_to_float(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1fu, mantissa = h & 0x3ffu;
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1fu,
+             mantissa = h & 0x3ffu;
     if (exponent == 31) return float_of_bits(sign | 0x7f800000u | mantissa << 13);
     if (exponent != 0) return float_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float f = (float)mantissa * 0x1p-24f; /* subnormal: exact */
@@ -90,7 +94,7 @@ uint16_t sp_float_to_half(float f)
     uint32_t u = bits_of_float(f), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
     if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds past 65504 */
-    if (a < 0x38800000u) {                                   /* below 2^-14: subnormal, in units of 2^-24 */
+    if (a < 0x38800000u) { /* below 2^-14: subnormal, in units of 2^-24 */
         float r = float_of_bits(a) * 0x1p24f;
         return (uint16_t)(sign | (uint32_t)nearbyintf(r));
     }
@@ -127,7 +131,7 @@ int64_t sp_get_i64(const sparoa_tensor *t, int64_t i)
 {
     switch (t->dtype) {
     case SPAROA_BOOL: return ((const uint8_t *)t->data)[i] != 0;
-#define X(ctype, dt) \
+#define X(ctype, dt)                                                                               \
     case dt: return (int64_t)((const ctype *)t->data)[i];
         SP_FOR_INTS(X)
 #undef X
@@ -154,7 +158,9 @@ void sp_set_f64(sparoa_tensor *t, int64_t i, double v)
     case SPAROA_INT16: ((int16_t *)t->data)[i] = (int16_t)saturate(v, INT16_MIN, INT16_MAX); break;
     case SPAROA_INT32: ((int32_t *)t->data)[i] = (int32_t)saturate(v, INT32_MIN, INT32_MAX); break;
     case SPAROA_INT64:
-        ((int64_t *)t->data)[i] = v >= 0x1p63 ? INT64_MAX : v <= -0x1p63 ? INT64_MIN : saturate(v, -0x1p62 * 2, 0x1p63);
+        ((int64_t *)t->data)[i] = v >= 0x1p63    ? INT64_MAX
+                                  : v <= -0x1p63 ? INT64_MIN
+                                                 : saturate(v, -0x1p62 * 2, 0x1p63);
         break;
     case SPAROA_UINT8: ((uint8_t *)t->data)[i] = (uint8_t)saturate(v, 0, UINT8_MAX); break;
     case SPAROA_UINT16: ((uint16_t *)t->data)[i] = (uint16_t)saturate(v, 0, UINT16_MAX); break;
@@ -170,7 +176,7 @@ void sp_set_i64(sparoa_tensor *t, int64_t i, int64_t v)
 {
     switch (t->dtype) {
     case SPAROA_BOOL: ((uint8_t *)t->data)[i] = v != 0; break;
-#define X(ctype, dt) \
+#define X(ctype, dt)                                                                               \
     case dt: ((ctype *)t->data)[i] = (ctype)v; break;
         SP_FOR_INTS(X)
 #undef X
@@ -213,13 +219,13 @@ void sp_copy_fact(sparoa_tensor *dst, const sparoa_tensor *src)
     sp_set_shape(dst, src->dtype, src->rank, src->dims);
 }
 
-sparoa_status sp_axis(const sparoa_node *node, int64_t axis, int32_t rank, bool inclusive, int32_t *out,
-                      sparoa_error *err)
+sparoa_status sp_axis(const sparoa_node *node, int64_t axis, int32_t rank, bool inclusive,
+                      int32_t *out, sparoa_error *err)
 {
     int64_t a = axis < 0 ? axis + rank + (inclusive ? 1 : 0) : axis;
     if (a < 0 || a >= rank + (inclusive ? 1 : 0))
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "axis=%lld is out of range for rank %d", (long long)axis,
-                           rank);
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "axis=%lld is out of range for rank %d",
+                           (long long)axis, rank);
     *out = (int32_t)a;
     return SPAROA_OK;
 }
@@ -236,14 +242,19 @@ sparoa_status sp_broadcast(const sparoa_node *node, const sparoa_tensor *a, cons
     for (int32_t i = 0; i < rank; i++) {
         int32_t ia = i - (rank - a->rank), ib = i - (rank - b->rank);
         int64_t da = ia < 0 ? 1 : a->dims[ia], db = ib < 0 ? 1 : b->dims[ib];
-        if (da == 1) dims[i] = db;
-        else if (db == 1 || da == db) dims[i] = da;
-        else if (da < 0) dims[i] = db;
-        else if (db < 0) dims[i] = da;
+        if (da == 1)
+            dims[i] = db;
+        else if (db == 1 || da == db)
+            dims[i] = da;
+        else if (da < 0)
+            dims[i] = db;
+        else if (db < 0)
+            dims[i] = da;
         else
-            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                               "dimensions %lld and %lld (axis %d of the result) cannot be broadcast", (long long)da,
-                               (long long)db, i);
+            return sparoa_fail(
+                err, SPAROA_SHAPE_MISMATCH, node,
+                "dimensions %lld and %lld (axis %d of the result) cannot be broadcast",
+                (long long)da, (long long)db, i);
     }
     out->rank = rank;
     memcpy(out->dims, dims, (size_t)rank * sizeof dims[0]);
@@ -259,7 +270,8 @@ void sp_strides(const sparoa_tensor *t, int64_t strides[SPAROA_MAX_RANK])
     }
 }
 
-void sp_broadcast_strides(const sparoa_tensor *t, const sparoa_tensor *out, int64_t strides[SPAROA_MAX_RANK])
+void sp_broadcast_strides(const sparoa_tensor *t, const sparoa_tensor *out,
+                          int64_t strides[SPAROA_MAX_RANK])
 {
     int64_t own[SPAROA_MAX_RANK];
     sp_strides(t, own);
@@ -268,30 +280,34 @@ void sp_broadcast_strides(const sparoa_tensor *t, const sparoa_tensor *out, int6
         strides[i] = i < shift || t->dims[i - shift] == 1 ? 0 : own[i - shift];
 }
 
-sparoa_status sp_read_ints(const sparoa_node *node, int32_t input, int64_t *values, int32_t max, int32_t *count,
-                           sparoa_error *err)
+sparoa_status sp_read_ints(const sparoa_node *node, int32_t input, int64_t *values, int32_t max,
+                           int32_t *count, sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, input);
     *count = 0;
     if (!t) return SPAROA_OK;
     if (t->dtype != SPAROA_INT64 && t->dtype != SPAROA_INT32)
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node, "input %d is %s, expected int64 or int32", input,
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
+                           "input %d is %s, expected int64 or int32", input,
                            sparoa_dtype_name(t->dtype));
     if (t->rank > 1)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "input %d has rank %d, expected 1", input, t->rank);
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "input %d has rank %d, expected 1",
+                           input, t->rank);
     *count = -1;
     if (!sp_known(t) || (!t->data && sp_count(t) > 0)) return SPAROA_OK;
     int64_t n = sp_count(t);
     if (n > max)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "input %d has %lld values, at most %d are possible", input,
-                           (long long)n, max);
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "input %d has %lld values, at most %d are possible", input, (long long)n,
+                           max);
     for (int64_t i = 0; i < n; i++) values[i] = sp_get_i64(t, i);
     *count = (int32_t)n;
     return SPAROA_OK;
 }
 
-sparoa_status sp_read_axes(const sparoa_node *node, int32_t input, int32_t rank, int32_t axes[SPAROA_MAX_RANK],
-                           int32_t *count, bool *given, sparoa_error *err)
+sparoa_status sp_read_axes(const sparoa_node *node, int32_t input, int32_t rank,
+                           int32_t axes[SPAROA_MAX_RANK], int32_t *count, bool *given,
+                           sparoa_error *err)
 {
     int64_t raw[SPAROA_MAX_RANK];
     size_t n_attr;
@@ -310,14 +326,44 @@ sparoa_status sp_read_axes(const sparoa_node *node, int32_t input, int32_t rank,
     return SPAROA_OK;
 }
 
+sparoa_status sp_check_shape(const sparoa_node *node, const sparoa_tensor *t, sparoa_error *err)
+{
+    int64_t n = 8;
+    for (int32_t i = 0; i < t->rank; i++) {
+        if (t->dims[i] < -1)
+            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                               "dimension %d of the output would be %lld", i,
+                               (long long)t->dims[i]);
+        if (t->dims[i] > 1 && (__builtin_mul_overflow(n, t->dims[i], &n) || n >= (int64_t)1 << 62))
+            return sparoa_fail(
+                err, SPAROA_SHAPE_MISMATCH, node,
+                "the output would have more elements than memory can hold (dimension %d is %lld)",
+                i, (long long)t->dims[i]);
+    }
+    return SPAROA_OK;
+}
+
 /* ---- checks ---- */
+
+sparoa_status sp_check_present(const sparoa_node *node, int32_t n_in, int32_t n_out,
+                               sparoa_error *err)
+{
+    for (int32_t i = 0; i < n_in; i++)
+        if (!sparoa_in(node, i))
+            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "input %d is missing", i);
+    for (int32_t i = 0; i < n_out; i++)
+        if (!sparoa_out(node, i))
+            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "output %d is missing", i);
+    return SPAROA_OK;
+}
 
 sparoa_status sp_check_type(const sparoa_node *node, int32_t i, uint32_t types, sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, i);
     if (!t) return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "input %d is missing", i);
     if (!(types >> t->dtype & 1u))
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node, "input %d is %s, which this operator does not take", i,
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
+                           "input %d is %s, which this operator does not take", i,
                            sparoa_dtype_name(t->dtype));
     return SPAROA_OK;
 }
@@ -326,7 +372,8 @@ sparoa_status sp_check_same_type(const sparoa_node *node, int32_t a, int32_t b, 
 {
     sparoa_dtype ta = node->in[a]->dtype, tb = node->in[b]->dtype;
     if (ta == tb) return SPAROA_OK;
-    return sparoa_fail(err, SPAROA_TYPE_MISMATCH, node, "input %d is %s but input %d is %s; they must be the same", a,
+    return sparoa_fail(err, SPAROA_TYPE_MISMATCH, node,
+                       "input %d is %s but input %d is %s; they must be the same", a,
                        sparoa_dtype_name(ta), b, sparoa_dtype_name(tb));
 }
 
@@ -357,7 +404,8 @@ typedef struct range_job {
 static void range_piece(void *arg, int32_t i)
 {
     const range_job *job = arg;
-    int64_t begin = job->total / job->pieces * i + (i < job->total % job->pieces ? i : job->total % job->pieces);
+    int64_t begin = job->total / job->pieces * i +
+                    (i < job->total % job->pieces ? i : job->total % job->pieces);
     int64_t end = begin + job->total / job->pieces + (i < job->total % job->pieces ? 1 : 0);
     job->body(job->arg, begin, end);
 }
