@@ -1,0 +1,349 @@
+/* Attention and FlexAttention: attributes, shapes, views. The computation is in attention_run.c. */
+#include "ops/attention.h"
+
+enum { IN_MASK = 3, IN_PAST_K, IN_PAST_V, IN_VALID };
+
+static sparoa_status product(const sparoa_node *node, int64_t a, int64_t b, int64_t *out,
+                             sparoa_error *err)
+{
+    *out = -1;
+    if (a < 0 || b < 0) return SPAROA_OK;
+    if (__builtin_mul_overflow(a, b, out))
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node,
+                           "a dimension of %lld times %lld is too large", (long long)a,
+                           (long long)b);
+    return SPAROA_OK;
+}
+
+/* Splits a packed last dimension among heads. */
+static sparoa_status head_size(const sparoa_node *node, int64_t width, int64_t heads, int64_t *size,
+                               sparoa_error *err)
+{
+    *size = -1;
+    if (width < 0) return SPAROA_OK;
+    if (width % heads)
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "%lld heads do not divide the width %lld", (long long)heads,
+                           (long long)width);
+    *size = width / heads;
+    return SPAROA_OK;
+}
+
+static sparoa_status sizes_packed(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    const sparoa_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
+    a->q_heads = sparoa_attr_int(node, "q_num_heads", 0);
+    a->kv_heads = sparoa_attr_int(node, "kv_num_heads", 0);
+    if (a->q_heads < 1 || a->kv_heads < 1)
+        return sparoa_fail(
+            err, SPAROA_INVALID_GRAPH, node,
+            "q_num_heads=%lld and kv_num_heads=%lld must be positive for inputs of rank 3",
+            (long long)a->q_heads, (long long)a->kv_heads);
+    int64_t k_head;
+    SP_TRY(head_size(node, sp_dim(q, 2), a->q_heads, &a->head, err));
+    SP_TRY(head_size(node, sp_dim(k, 2), a->kv_heads, &k_head, err));
+    SP_TRY(head_size(node, sp_dim(v, 2), a->kv_heads, &a->v_head, err));
+    SP_TRY(sp_unify(node, &a->head, k_head, "head size", err));
+    a->q_len = sp_dim(q, 1);
+    a->kv_len = sp_dim(k, 1);
+    return sp_unify(node, &a->kv_len, sp_dim(v, 1), "key length", err);
+}
+
+static sparoa_status sizes_plain(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    const sparoa_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
+    a->q_heads = sp_dim(q, 1);
+    a->kv_heads = sp_dim(k, 1);
+    a->q_len = sp_dim(q, 2);
+    a->kv_len = sp_dim(k, 2);
+    a->head = sp_dim(q, 3);
+    a->v_head = sp_dim(v, 3);
+    SP_TRY(sp_unify(node, &a->kv_heads, sp_dim(v, 1), "number of key heads", err));
+    SP_TRY(sp_unify(node, &a->kv_len, sp_dim(v, 2), "key length", err));
+    return sp_unify(node, &a->head, sp_dim(k, 3), "head size", err);
+}
+
+/* Q, K and V: types, ranks and sizes. */
+static sparoa_status parse_qkv(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    int32_t rank = -1;
+    for (int32_t i = 0; i < 3; i++) {
+        SP_TRY(sp_check_type(node, i, SP_TYPES_FLOAT, err));
+        SP_TRY(sp_check_rank(node, i, 3, 4, err));
+        int32_t r = node->in[i]->rank;
+        if (r >= 0 && rank >= 0 && r != rank)
+            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                               "input %d has rank %d, input 0 has rank %d", i, r, rank);
+        if (r >= 0) rank = r;
+        if ((node->in[i]->dtype == SPAROA_FLOAT64) != (node->in[0]->dtype == SPAROA_FLOAT64))
+            return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
+                               "float64 cannot be mixed with narrower types");
+    }
+    *a = (sp_attn){.batch = -1,
+                   .q_heads = -1,
+                   .kv_heads = -1,
+                   .q_len = -1,
+                   .kv_len = -1,
+                   .past = -1,
+                   .total = -1,
+                   .head = -1,
+                   .v_head = -1,
+                   .left = -1,
+                   .right = -1,
+                   .mode = 0,
+                   .scale = NAN};
+    if (sparoa_attr_find(node, "scale")) a->scale = sparoa_attr_float(node, "scale", 1);
+    if (rank < 0) return SPAROA_OK;
+    a->packed = rank == 3;
+    for (int32_t i = 0; i < 3; i++)
+        SP_TRY(sp_unify(node, &a->batch, sp_dim(node->in[i], 0), "batch size", err));
+    SP_TRY(a->packed ? sizes_packed(node, a, err) : sizes_plain(node, a, err));
+    if (a->q_heads >= 0 && a->kv_heads >= 0 && (a->kv_heads == 0 || a->q_heads % a->kv_heads))
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "%lld query heads are no multiple of %lld key heads",
+                           (long long)a->q_heads, (long long)a->kv_heads);
+    return SPAROA_OK;
+}
+
+/* past_key and past_value come together, in the order of rank 4. */
+static sparoa_status parse_past(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    const sparoa_tensor *pk = sparoa_in(node, IN_PAST_K), *pv = sparoa_in(node, IN_PAST_V);
+    if (!pk != !pv)
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "past_key and past_value must be given together");
+    a->past = 0;
+    if (pk) {
+        for (int32_t i = IN_PAST_K; i <= IN_PAST_V; i++) {
+            SP_TRY(sp_check_type(node, i, SP_TYPES_FLOAT, err));
+            SP_TRY(sp_check_same_type(node, i == IN_PAST_K ? 1 : 2, i, err));
+            SP_TRY(sp_check_rank(node, i, 4, 4, err));
+        }
+        a->past = sp_dim(pk, 2);
+        SP_TRY(sp_unify(node, &a->past, sp_dim(pv, 2), "past length", err));
+        SP_TRY(sp_check_shape(node, IN_PAST_K, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->head},
+                              err));
+        SP_TRY(sp_check_shape(node, IN_PAST_V, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->v_head},
+                              err));
+    }
+    if (a->past >= 0 && a->kv_len >= 0 && __builtin_add_overflow(a->past, a->kv_len, &a->total))
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "%lld past and %lld new keys are too many",
+                           (long long)a->past, (long long)a->kv_len);
+    return SPAROA_OK;
+}
+
+static sparoa_status parse_mask(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    const sparoa_tensor *m = sparoa_in(node, IN_MASK);
+    a->mask = m;
+    a->pads_mask = node->version >= 24;
+    if (!m || m->rank < 0) return SPAROA_OK;
+    SP_TRY(sp_check_type(node, IN_MASK, SP_TYPES_ALL, err));
+    SP_TRY(sp_check_rank(node, IN_MASK, 0, 4, err));
+    const int64_t full[4] = {a->batch, a->q_heads, a->q_len, a->total};
+    for (int32_t d = 0; d < m->rank; d++) {
+        int64_t want = full[d + 4 - m->rank], have = m->dims[d];
+        bool last = d == m->rank - 1, shorter = last && have < want;
+        if (have < 0 || want < 0 || have == want || (have == 1 && !last) || shorter) continue;
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "dimension %d of the mask is %lld, expected %lld", d, (long long)have,
+                           (long long)want);
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status attention_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    SP_TRY(parse_qkv(node, a, err));
+    SP_TRY(sp_check_same_type(node, 0, 1, err));
+    SP_TRY(parse_past(node, a, err));
+    SP_TRY(parse_mask(node, a, err));
+    a->softcap = sparoa_attr_float(node, "softcap", 0);
+    a->causal = sparoa_attr_int(node, "is_causal", 0) != 0;
+    a->left = sparoa_attr_int(node, "left_window_size", -1);
+    a->right = sparoa_attr_int(node, "right_window_size", -1);
+    a->mode = sparoa_attr_int(node, "qk_matmul_output_mode", 0);
+    a->qk = sparoa_out(node, 3);
+    a->valid = sparoa_in(node, IN_VALID);
+    if (a->left < -1 || a->right < -1 || a->mode < 0 || a->mode > 3)
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "left_window_size=%lld, right_window_size=%lld or "
+                           "qk_matmul_output_mode=%lld is out of range",
+                           (long long)a->left, (long long)a->right, (long long)a->mode);
+    if (!a->valid) return SPAROA_OK;
+    SP_TRY(sp_check_type(node, IN_VALID, 1u << SPAROA_INT64, err));
+    if (sparoa_in(node, IN_PAST_K))
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "nonpad_kv_seqlen does not go with past_key");
+    return sp_check_shape(node, IN_VALID, 1, (int64_t[]){a->batch}, err);
+}
+
+static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)
+{
+    sp_attn a;
+    SP_TRY(attention_parse(node, &a, err));
+    sparoa_dtype tk = node->in[0]->dtype, tv = node->in[2]->dtype;
+    if (node->in[0]->rank < 0 && node->in[1]->rank < 0 && node->in[2]->rank < 0) {
+        node->out[0]->dtype = tk;
+    } else if (a.packed) {
+        int64_t width;
+        SP_TRY(product(node, a.q_heads, a.v_head, &width, err));
+        sp_set_shape(node->out[0], tk, 3, (int64_t[]){a.batch, a.q_len, width});
+    } else {
+        sp_set_shape(node->out[0], tk, 4, (int64_t[]){a.batch, a.q_heads, a.q_len, a.v_head});
+    }
+    if (sparoa_out(node, 1))
+        sp_set_shape(node->out[1], tk, 4, (int64_t[]){a.batch, a.kv_heads, a.total, a.head});
+    if (sparoa_out(node, 2))
+        sp_set_shape(node->out[2], tv, 4, (int64_t[]){a.batch, a.kv_heads, a.total, a.v_head});
+    if (sparoa_out(node, 3))
+        sp_set_shape(node->out[3], tk, 4, (int64_t[]){a.batch, a.q_heads, a.q_len, a.total});
+    return SPAROA_OK;
+}
+
+static void attention_cost(const sparoa_node *node, sparoa_cost *cost)
+{
+    sp_attn a;
+    if (attention_parse(node, &a, NULL) == SPAROA_OK) cost->flops = sp_attn_flops(&a);
+}
+
+static size_t attention_workspace(const sparoa_node *node, int32_t threads)
+{
+    sp_attn a;
+    if (attention_parse(node, &a, NULL) != SPAROA_OK) return 0;
+    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
+}
+
+static sp_attn_view view(const sparoa_tensor *t, bool packed, int64_t heads, int64_t length,
+                         int64_t size)
+{
+    if (!t) return (sp_attn_view){0};
+    if (packed) return (sp_attn_view){t->data, length * heads * size, size, heads * size};
+    return (sp_attn_view){t->data, heads * length * size, length * size, size};
+}
+
+static void set_views(const sparoa_node *node, sp_attn *a)
+{
+    a->q = view(node->in[0], a->packed, a->q_heads, a->q_len, a->head);
+    a->k = view(node->in[1], a->packed, a->kv_heads, a->kv_len, a->head);
+    a->v = view(node->in[2], a->packed, a->kv_heads, a->kv_len, a->v_head);
+    a->y = view(node->out[0], a->packed, a->q_heads, a->q_len, a->v_head);
+}
+
+/* present = past rows, then the new ones, for each head. */
+static void write_present(const sp_attn *a, const sp_attn_view *past, const sp_attn_view *now,
+                          int64_t size, sparoa_tensor *out)
+{
+    if (!out) return;
+    size_t one = sparoa_dtype_size(out->dtype), row = (size_t)size * one;
+    char *to = out->data;
+    for (int64_t b = 0; b < a->batch; b++) {
+        for (int64_t h = 0; h < a->kv_heads; h++) {
+            if (a->past > 0) {
+                int64_t at = b * past->batch + h * past->head;
+                memcpy(to, (const char *)past->data + (size_t)at * one, (size_t)a->past * row);
+            }
+            to += (size_t)a->past * row;
+            for (int64_t s = 0; s < a->kv_len; s++, to += row) {
+                int64_t at = b * now->batch + h * now->head + s * now->row;
+                memcpy(to, (const char *)now->data + (size_t)at * one, row);
+            }
+        }
+    }
+}
+
+static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *exec)
+{
+    sp_attn a;
+    SP_TRY(attention_parse(node, &a, exec->err));
+    for (int64_t b = 0; a.valid && b < a.batch; b++) {
+        int64_t n = ((const int64_t *)a.valid->data)[b];
+        if (n < 0 || n > a.total)
+            return sparoa_fail(exec->err, SPAROA_INDEX_OUT_OF_RANGE, node,
+                               "nonpad_kv_seqlen[%lld]=%lld is out of range for %lld keys",
+                               (long long)b, (long long)n, (long long)a.total);
+    }
+    set_views(node, &a);
+    a.past_k = view(sparoa_in(node, IN_PAST_K), false, a.kv_heads, a.past, a.head);
+    a.past_v = view(sparoa_in(node, IN_PAST_V), false, a.kv_heads, a.past, a.v_head);
+    sp_attn_run(&a, node->in[0]->dtype, exec);
+    write_present(&a, &a.past_k, &a.k, a.head, sparoa_out(node, 1));
+    write_present(&a, &a.past_v, &a.v, a.v_head, sparoa_out(node, 2));
+    return SPAROA_OK;
+}
+
+static sparoa_status flex_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    for (int32_t i = 0; i < 3; i++) SP_TRY(sp_check_rank(node, i, 4, 4, err));
+    if (sparoa_attr_find(node, "score_mod") || sparoa_attr_find(node, "prob_mod"))
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node,
+                           "score_mod and prob_mod subgraphs are not supported");
+    SP_TRY(parse_qkv(node, a, err));
+    a->past = 0;
+    a->total = a->kv_len;
+    return SPAROA_OK;
+}
+
+static sparoa_status flex_infer(const sparoa_node *node, sparoa_error *err)
+{
+    sp_attn a;
+    SP_TRY(flex_parse(node, &a, err));
+    sp_set_shape(node->out[0], node->in[0]->dtype, 4,
+                 (int64_t[]){a.batch, a.q_heads, a.q_len, a.v_head});
+    return SPAROA_OK;
+}
+
+static void flex_cost(const sparoa_node *node, sparoa_cost *cost)
+{
+    sp_attn a;
+    if (flex_parse(node, &a, NULL) == SPAROA_OK) cost->flops = sp_attn_flops(&a);
+}
+
+static size_t flex_workspace(const sparoa_node *node, int32_t threads)
+{
+    sp_attn a;
+    if (flex_parse(node, &a, NULL) != SPAROA_OK) return 0;
+    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
+}
+
+static sparoa_status flex_run(const sparoa_node *node, const sparoa_exec *exec)
+{
+    sp_attn a;
+    SP_TRY(flex_parse(node, &a, exec->err));
+    set_views(node, &a);
+    sp_attn_run(&a, node->in[0]->dtype, exec);
+    return SPAROA_OK;
+}
+
+/* ONNX Attention, versions 23, 24 and 25. */
+SP_OP(Attention) = {
+    SP_OP_HEAD("Attention", 23, 0),
+    .min_in = 3,
+    .max_in = 7,
+    .min_out = 1,
+    .max_out = 4,
+    .op_class = SPAROA_CLASS_ATTENTION,
+    .tolerance = SPAROA_TOL_SUM,
+    .infer = attention_infer,
+    .cost = attention_cost,
+    .workspace = attention_workspace,
+    .run = attention_run,
+};
+
+/* ONNX FlexAttention of ai.onnx.preview, version 1, without modifying subgraphs. */
+SP_OP(FlexAttention) = {
+    .struct_size = sizeof(sparoa_op),
+    .name = "FlexAttention",
+    .domain = "ai.onnx.preview",
+    .since = 1,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .op_class = SPAROA_CLASS_ATTENTION,
+    .tolerance = SPAROA_TOL_SUM,
+    .infer = flex_infer,
+    .cost = flex_cost,
+    .workspace = flex_workspace,
+    .run = flex_run,
+};
