@@ -121,10 +121,10 @@ static sparoa_status parse_past(const sparoa_node *node, sp_attn *a, sparoa_erro
         }
         a->past = sp_dim(pk, 2);
         SP_TRY(sp_unify(node, &a->past, sp_dim(pv, 2), "past length", err));
-        SP_TRY(sp_check_shape(node, IN_PAST_K, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->head},
-                              err));
-        SP_TRY(sp_check_shape(node, IN_PAST_V, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->v_head},
-                              err));
+        SP_TRY(sp_check_dims(node, IN_PAST_K, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->head},
+                             err));
+        SP_TRY(sp_check_dims(node, IN_PAST_V, 4, (int64_t[]){a->batch, a->kv_heads, -1, a->v_head},
+                             err));
     }
     if (a->past >= 0 && a->kv_len >= 0 && __builtin_add_overflow(a->past, a->kv_len, &a->total))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "%lld past and %lld new keys are too many",
@@ -175,7 +175,7 @@ static sparoa_status attention_parse(const sparoa_node *node, sp_attn *a, sparoa
     if (sparoa_in(node, IN_PAST_K))
         return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
                            "nonpad_kv_seqlen does not go with past_key");
-    return sp_check_shape(node, IN_VALID, 1, (int64_t[]){a->batch}, err);
+    return sp_check_dims(node, IN_VALID, 1, (int64_t[]){a->batch}, err);
 }
 
 static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)

@@ -31,10 +31,10 @@ static sparoa_status parse(const sparoa_node *node, causal *c, sparoa_error *err
     c->taps = sp_dim(node->in[1], 2);
     if (c->taps == 0) return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "the kernel is empty");
     SP_TRY(sp_unify(node, &c->channels, sp_dim(node->in[1], 0), "number of channels", err));
-    SP_TRY(sp_check_shape(node, 1, 3, (int64_t[]){c->channels, 1, c->taps}, err));
-    SP_TRY(sp_check_shape(node, IN_BIAS, 1, (int64_t[]){c->channels}, err));
-    return sp_check_shape(node, IN_STATE, 3,
-                          (int64_t[]){c->batch, c->channels, c->taps < 0 ? -1 : c->taps - 1}, err);
+    SP_TRY(sp_check_dims(node, 1, 3, (int64_t[]){c->channels, 1, c->taps}, err));
+    SP_TRY(sp_check_dims(node, IN_BIAS, 1, (int64_t[]){c->channels}, err));
+    return sp_check_dims(node, IN_STATE, 3,
+                         (int64_t[]){c->batch, c->channels, c->taps < 0 ? -1 : c->taps - 1}, err);
 }
 
 static sparoa_status infer(const sparoa_node *node, sparoa_error *err)

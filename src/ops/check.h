@@ -43,8 +43,8 @@ static inline sparoa_status sp_unify(const sparoa_node *node, int64_t *dim, int6
 
 /* Input i, where present, must have rank n and the dimensions expected[], of which negative ones
  * are free. */
-static inline sparoa_status sp_check_shape(const sparoa_node *node, int32_t i, int32_t n,
-                                           const int64_t *expected, sparoa_error *err)
+static inline sparoa_status sp_check_dims(const sparoa_node *node, int32_t i, int32_t n,
+                                          const int64_t *expected, sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, i);
     if (!t) return SPAROA_OK;

@@ -41,8 +41,8 @@ static sparoa_status parse_rule(const sparoa_node *node, linear_attn *a, sparoa_
 static sparoa_status parse_gates(const sparoa_node *node, linear_attn *a, sparoa_error *err)
 {
     int64_t width = sp_dim(sparoa_in(node, IN_DECAY), 2);
-    SP_TRY(sp_check_shape(node, IN_DECAY, 3, (int64_t[]){a->batch, a->steps, -1}, err));
-    SP_TRY(sp_check_shape(node, IN_BETA, 3, (int64_t[]){a->batch, a->steps, -1}, err));
+    SP_TRY(sp_check_dims(node, IN_DECAY, 3, (int64_t[]){a->batch, a->steps, -1}, err));
+    SP_TRY(sp_check_dims(node, IN_BETA, 3, (int64_t[]){a->batch, a->steps, -1}, err));
     a->decay_per_key = width != a->kv_heads;
     if (a->decay_per_key && width >= 0 && a->d_k >= 0 && width != a->kv_heads * a->d_k)
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
@@ -55,8 +55,8 @@ static sparoa_status parse_gates(const sparoa_node *node, linear_attn *a, sparoa
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "the last dimension of beta is %lld, expected %lld or 1",
                            (long long)width, (long long)a->kv_heads);
-    return sp_check_shape(node, IN_STATE, 4, (int64_t[]){a->batch, a->kv_heads, a->d_k, a->d_v},
-                          err);
+    return sp_check_dims(node, IN_STATE, 4, (int64_t[]){a->batch, a->kv_heads, a->d_k, a->d_v},
+                         err);
 }
 
 static sparoa_status parse(const sparoa_node *node, linear_attn *a, sparoa_error *err)

@@ -111,15 +111,15 @@ sparoa_status sp_rnn_parse(const sparoa_node *node, sp_rnn *p, sparoa_error *err
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "hidden_size=%lld is too large",
                            (long long)p->hidden);
     int64_t h = p->hidden, d = p->dirs, gh = h < 0 ? -1 : p->gates * h;
-    SP_TRY(sp_check_shape(node, 1, 3, (int64_t[]){d, gh, p->input}, err));
-    SP_TRY(sp_check_shape(node, 2, 3, (int64_t[]){d, gh, h}, err));
-    SP_TRY(sp_check_shape(node, 3, 2, (int64_t[]){d, gh < 0 ? -1 : 2 * gh}, err));
-    SP_TRY(sp_check_shape(node, 4, 1, (int64_t[]){p->batch}, err));
+    SP_TRY(sp_check_dims(node, 1, 3, (int64_t[]){d, gh, p->input}, err));
+    SP_TRY(sp_check_dims(node, 2, 3, (int64_t[]){d, gh, h}, err));
+    SP_TRY(sp_check_dims(node, 3, 2, (int64_t[]){d, gh < 0 ? -1 : 2 * gh}, err));
+    SP_TRY(sp_check_dims(node, 4, 1, (int64_t[]){p->batch}, err));
     int64_t state[3] = {p->batch_first ? p->batch : d, p->batch_first ? d : p->batch, h};
-    SP_TRY(sp_check_shape(node, 5, 3, state, err));
+    SP_TRY(sp_check_dims(node, 5, 3, state, err));
     if (p->gates != 4) return SPAROA_OK;
-    SP_TRY(sp_check_shape(node, 6, 3, state, err));
-    return sp_check_shape(node, 7, 2, (int64_t[]){d, h < 0 ? -1 : 3 * h}, err);
+    SP_TRY(sp_check_dims(node, 6, 3, state, err));
+    return sp_check_dims(node, 7, 2, (int64_t[]){d, h < 0 ? -1 : 3 * h}, err);
 }
 
 static sparoa_status rnn_infer(const sparoa_node *node, sparoa_error *err)

@@ -47,14 +47,14 @@ static sparoa_status parse(const sparoa_node *node, rotary *r, sparoa_error *err
     bool by_position = sparoa_in(node, 3) != NULL;
     for (int32_t i = 1; i <= 2; i++) {
         if (by_position)
-            SP_TRY(sp_check_shape(node, i, 2, (int64_t[]){-1, half}, err));
+            SP_TRY(sp_check_dims(node, i, 2, (int64_t[]){-1, half}, err));
         else
-            SP_TRY(sp_check_shape(node, i, 3, (int64_t[]){r->batch, r->length, half}, err));
+            SP_TRY(sp_check_dims(node, i, 3, (int64_t[]){r->batch, r->length, half}, err));
     }
     if (!by_position) return SPAROA_OK;
     SP_TRY(sp_check_type(node, 3, 1u << SPAROA_INT64, err));
-    SP_TRY(sp_check_shape(node, 3, 2, (int64_t[]){r->batch, r->length}, err));
-    return sp_check_shape(node, 2, 2, (int64_t[]){sp_dim(node->in[1], 0), half}, err);
+    SP_TRY(sp_check_dims(node, 3, 2, (int64_t[]){r->batch, r->length}, err));
+    return sp_check_dims(node, 2, 2, (int64_t[]){sp_dim(node->in[1], 0), half}, err);
 }
 
 static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
