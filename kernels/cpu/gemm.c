@@ -1,0 +1,218 @@
+/*
+ * Matrix products in register tiles of MR rows by up to NV + 1 vectors. A's elements are broadcast
+ * from where they are, through one pointer per row and tap, so that plain matrices and convolutions
+ * (rows of pixels, one tap per kernel element) are the same loop; B comes packed in panels and is
+ * read once, in order, per tile.
+ */
+#include "kernels/cpu/gemm.h"
+
+#include "kernels/cpu/protos.h"
+#include "ops/epilogue.h"
+
+typedef struct tile {
+    const sp_gemm_f32 *g;
+    const float *panel; /* bias row, then B */
+    size_t m, column, columns;
+    float lo, hi; /* bounds of the activation, if that is all it is */
+    bool bounded, direct;
+} tile;
+
+/* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
+static void finish(const tile *t, size_t rows, size_t width, float *buffer)
+{
+    const sp_gemm_f32 *g = t->g;
+    const sp_gemm_epilogue *e = &g->epilogue;
+    const float *residual = e->residual ? g->residual + t->m * g->ldr + t->column : NULL;
+    if (e->residual == 1)
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < t->columns; j += VL) {
+                size_t n = t->columns - j < VL ? t->columns - j : VL;
+                float *p = buffer + i * width + j;
+                vf_store(p, vf_load(p) + vf_load_n(residual + i * g->ldr + j, n));
+            }
+    SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, buffer);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < t->columns; j += VL) {
+            size_t n = t->columns - j < VL ? t->columns - j : VL;
+            vf v = vf_load(buffer + i * width + j);
+            if (e->residual == 2) v += vf_load_n(residual + i * g->ldr + j, n);
+            vf_store_n(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
+        }
+}
+
+/* mr and nv are constants where this is inlined: all loops but those over taps and k disappear. */
+SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
+{
+    const sp_gemm_f32 *g = t->g;
+    const float *b = t->panel;
+    const size_t depth = g->k;
+    vf acc[MR_MAX][NV + 1];
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+        vf_load(b + j * VL);
+    b += nv * VL;
+    for (size_t tap = 0; tap < g->taps; tap++) {
+        const float *a[MR_MAX];
+        if (g->rows) {
+            const float *const *rows = g->rows + tap * g->row_stride + t->m;
+            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = rows[i];
+        } else {
+            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = g->a + (t->m + (size_t)i) * g->lda;
+        }
+        for (size_t k = 0; k < depth; k++) {
+            vf bv[NV + 1];
+            SP_UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VL);
+            b += nv * VL;
+            SP_UNROLL for (int i = 0; i < mr; i++)
+            {
+                vf av = vf_splat(a[i][k]);
+                SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);
+            }
+        }
+    }
+    if (!t->direct) {
+        float buffer[MR_MAX * NR_MAX] __attribute__((aligned(64)));
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+            vf_store(buffer + (i * nv + j) * VL, acc[i][j]);
+        finish(t, (size_t)mr, (size_t)nv * VL, buffer);
+        return;
+    }
+    if (t->bounded) {
+        vf lo = vf_splat(t->lo), hi = vf_splat(t->hi);
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+            vf_min(hi, vf_max(lo, acc[i][j]));
+    }
+    const size_t ldc = g->ldc;
+    float *c = g->c + t->m * ldc + t->column;
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+        vf_store(c + (size_t)i * ldc + j * VL, acc[i][j]);
+}
+
+/* One row: memory bound, so four k at a time to have enough sums in flight. */
+SP_INLINE void row_run(const tile *t, const int nv)
+{
+    const sp_gemm_f32 *g = t->g;
+    const float *b = t->panel;
+    vf acc[4][NV + 1];
+    SP_UNROLL for (int j = 0; j < nv; j++)
+    {
+        acc[0][j] = vf_load(b + j * VL);
+        acc[1][j] = acc[2][j] = acc[3][j] = vf_zero();
+    }
+    b += nv * VL;
+    for (size_t tap = 0; tap < g->taps; tap++) {
+        const float *a = g->rows ? g->rows[tap * g->row_stride + t->m] : g->a + t->m * g->lda;
+        size_t k = 0;
+        for (; k + 4 <= g->k; k += 4) {
+            SP_UNROLL for (int i = 0; i < 4; i++)
+            {
+                vf av = vf_splat(a[k + (size_t)i]);
+                SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+                    vf_fma(av, vf_load(b + (i * nv + j) * VL), acc[i][j]);
+            }
+            b += 4 * nv * VL;
+        }
+        for (; k < g->k; k++, b += nv * VL)
+            SP_UNROLL for (int j = 0; j < nv; j++) acc[0][j] =
+                vf_fma(vf_splat(a[k]), vf_load(b + j * VL), acc[0][j]);
+    }
+    float buffer[NR_MAX] __attribute__((aligned(64)));
+    SP_UNROLL for (int j = 0; j < nv; j++)
+        vf_store(buffer + j * VL, (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]));
+    finish(t, 1, (size_t)nv * VL, buffer);
+}
+
+typedef void tile_fn(const tile *t);
+
+#define TILE(mr, nv)                                                                               \
+    static void tile_##mr##x##nv(const tile *t)                                                    \
+    {                                                                                              \
+        tile_run(t, mr, nv);                                                                       \
+    }
+#define ROW(nv)                                                                                    \
+    static void tile_1x##nv(const tile *t)                                                         \
+    {                                                                                              \
+        row_run(t, nv);                                                                            \
+    }
+ROW(1)
+ROW(2) ROW(3) TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+#if MR_OF_3 >= 4
+    TILE(3, 3) TILE(4, 3)
+#endif
+#if MR_MAX >= 6
+        TILE(5, 1) TILE(6, 1)
+#endif
+#if MR_OF_2 >= 6
+            TILE(5, 2) TILE(6, 2)
+#endif
+#if MR_MAX >= 12
+                TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1) TILE(7, 2)
+                    TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2) TILE(5, 3) TILE(6, 3)
+                        TILE(7, 3) TILE(8, 3)
+#endif
+
+                            static tile_fn *const tiles[NV + 2][MR_MAX + 1] = {
+#if MR_MAX >= 12
+                                [1] = {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1,
+                                       tile_6x1, tile_7x1, tile_8x1, tile_9x1, tile_10x1, tile_11x1,
+                                       tile_12x1},
+                                [2] = {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2,
+                                       tile_6x2, tile_7x2, tile_8x2, tile_9x2, tile_10x2, tile_11x2,
+                                       tile_12x2},
+                                [3] = {NULL, tile_1x3, tile_2x3, tile_3x3, tile_4x3, tile_5x3,
+                                       tile_6x3, tile_7x3, tile_8x3},
+#elif MR_OF_2 >= 6
+        [1] = {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1},
+        [2] = {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2},
+        [3] = {NULL, tile_1x3, tile_2x3, tile_3x3, tile_4x3},
+#else
+        [1] = {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1},
+        [2] = {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2},
+        [3] = {NULL, tile_1x3, tile_2x3},
+#endif
+};
+
+static const size_t tile_rows[NV + 2] = {0, MR_OF_1, MR_OF_2, MR_OF_3};
+
+/* Rows of A that one pass over the panels keeps in the second-level cache. */
+static size_t block_rows(const sp_gemm_f32 *g)
+{
+    size_t k = g->k * g->taps + 1, rows = (192u << 10) / k;
+    rows -= rows % MR_MAX;
+    return rows < 4 * MR_MAX ? 4 * MR_MAX : rows;
+}
+
+static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors)
+{
+    /* Even tiles: 49 rows are 4 tiles of 10 and one of 9, not 4 of 12 and one of 1. */
+    size_t rows = m1 - m0, count = (rows + tile_rows[vectors] - 1) / tile_rows[vectors];
+    size_t size = rows / count, larger = rows % count;
+    t->m = m0;
+    for (size_t i = 0; i < count; i++) {
+        size_t mr = size + (i < larger);
+        tiles[vectors][mr](t);
+        t->m += mr;
+    }
+}
+
+void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1)
+{
+    const sp_gemm_epilogue *e = &g->epilogue;
+    size_t panels = gemm_panels(g->n), k_total = g->k * g->taps, block = block_rows(g);
+    tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY};
+    if (e->act == SP_ACT_RELU) t.lo = 0;
+    if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
+    t.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
+    bool simple = e->residual == 0 && (t.bounded || e->act == SP_ACT_NONE);
+    for (size_t m = m0; m < m1; m += block) {
+        size_t end = m1 - m < block + block / 2 ? m1 : m + block;
+        for (size_t p = p0; p < p1; p++) {
+            size_t vectors = gemm_panel_vectors(g->n, p, panels);
+            t.column = p * NR;
+            t.columns = g->n - t.column < vectors * VL ? g->n - t.column : vectors * VL;
+            t.panel = g->b + t.column * (k_total + 1);
+            t.direct = simple && t.columns == vectors * VL;
+            panel_run(&t, m, end, vectors);
+        }
+        if (end == m1) break;
+    }
+}

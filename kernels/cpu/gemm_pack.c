@@ -1,0 +1,61 @@
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/protos.h"
+
+size_t SP_KERNEL(sp_gemm_f32_panels)(size_t n)
+{
+    return gemm_panels(n);
+}
+
+/* Panel p is at p * NR * (k_total + 1): a row of bias, then k_total rows of B. */
+size_t SP_KERNEL(sp_gemm_f32_packed_floats)(size_t n, size_t k_total)
+{
+    return (n + VL - 1) / VL * VL * (k_total + 1);
+}
+
+static void pack_row(const float *b, size_t stride, size_t count, size_t width, float scale,
+                     float *dst)
+{
+    size_t i = 0;
+    if (stride == 1 && scale == 1) {
+        for (; i + VL <= count; i += VL) vf_store(dst + i, vf_load(b + i));
+        for (; i < count; i++) dst[i] = b[i];
+    } else {
+        for (; i < count; i++) dst[i] = b[i * stride] * scale;
+    }
+    for (; i < width; i++) dst[i] = 0;
+}
+
+/* B stored by columns: VL columns at a time, so that each source line is used up before it leaves
+ * the cache. */
+static void pack_columns(const sp_gemm_f32_source *s, const float *b, size_t count, size_t width,
+                         float *dst)
+{
+    for (size_t k = 0; k < s->k; k += 8) {
+        size_t end = k + 8 < s->k ? k + 8 : s->k;
+        for (size_t i = 0; i < count; i++)
+            for (size_t j = k; j < end; j++) dst[j * width + i] = b[j + i * s->n_stride] * s->scale;
+        for (size_t i = count; i < width; i++)
+            for (size_t j = k; j < end; j++) dst[j * width + i] = 0;
+    }
+}
+
+void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t p1, float *packed)
+{
+    size_t panels = gemm_panels(s->n), k_total = s->k * s->taps;
+    for (size_t p = p0; p < p1; p++) {
+        size_t width = gemm_panel_vectors(s->n, p, panels) * VL, first = p * NR;
+        size_t count = s->n - first < width ? s->n - first : width;
+        float *dst = packed + first * (k_total + 1);
+        for (size_t i = 0; i < width; i++) dst[i] = s->bias && i < count ? s->bias[first + i] : 0;
+        dst += width;
+        for (size_t t = 0; t < s->taps; t++, dst += s->k * width) {
+            const float *b = s->b + t * s->tap_stride + first * s->n_stride;
+            if (s->k_stride == 1) {
+                pack_columns(s, b, count, width, dst);
+                continue;
+            }
+            for (size_t k = 0; k < s->k; k++)
+                pack_row(b + k * s->k_stride, s->n_stride, count, width, s->scale, dst + k * width);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+/*
+ * kernels.h - the inner loops of the CPU, as one table of functions per instruction set. Plain
+ * pointers, no graph types. Nothing here allocates; sizes are in elements; float pointers need the
+ * alignment of a float only, packed blocks that of 64 bytes. Which table this machine can use:
+ * sp_cpu_kernels (backends/cpu/kernel.h).
+ */
+#ifndef SP_KERNELS_CPU_KERNELS_H
+#define SP_KERNELS_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What happens to a product before it is stored. The numbers of act are those of enum sp_act
+ * (ops/epilogue.h). */
+typedef struct sp_gemm_epilogue {
+    int act;
+    float a, b;
+    int residual; /* 0: none; 1: added before the activation; 2: after it */
+} sp_gemm_epilogue;
+
+/* C[m,n] = sum over taps t of A_t[m,k] B_t[k,n], plus bias, then the epilogue. Row i of A_t is at
+ * rows[t * row_stride + i], or, with rows NULL and one tap, at a + i * lda. */
+typedef struct sp_gemm_f32 {
+    size_t m, n, k, taps;
+    const float *const *rows;
+    size_t row_stride;
+    const float *a;
+    size_t lda;
+    const float *b; /* packed by gemm_f32_pack, bias included */
+    float *c;
+    size_t ldc;
+    const float *residual; /* [m, ldr] or NULL */
+    size_t ldr;
+    sp_gemm_epilogue epilogue;
+} sp_gemm_f32;
+
+/* Where gemm_f32_pack takes B from: element (t, k, n) at b[t * tap_stride + k * k_stride + n *
+ * n_stride]. */
+typedef struct sp_gemm_f32_source {
+    size_t n, k, taps;
+    const float *b;
+    size_t tap_stride, k_stride, n_stride;
+    const float *bias; /* [n] or NULL */
+    float scale;       /* of B; bias is taken as it is */
+} sp_gemm_f32_source;
+
+/* One row of outputs of a depthwise convolution, [width, channels]. Input row r (0..kh-1) is at
+ * in[r], with in_stride[r] floats from pixel to pixel: 0 makes one zero pixel serve as a row of
+ * padding. */
+typedef struct sp_dwconv_f32 {
+    int kh, kw, stride_w, dilation_w, pad_left;
+    size_t channels, in_width, out_width;
+    const float *const *in;
+    const size_t *in_stride;
+    const float *w; /* packed by dwconv_f32_pack: [block of VL channels][bias, kh * kw][VL] */
+    float *out;
+    const float *residual; /* as out, or NULL */
+    sp_gemm_epilogue epilogue;
+} sp_dwconv_f32;
+
+typedef enum sp_unary {
+    SP_UNARY_EXP,
+    SP_UNARY_ERF,
+    SP_UNARY_SQRT,
+    SP_UNARY_NEG,
+    SP_UNARY_ABS,
+    SP_UNARY_RECIPROCAL,
+    SP_UNARY_COUNT
+} sp_unary;
+
+typedef enum sp_binary {
+    SP_BINARY_ADD,
+    SP_BINARY_SUB,
+    SP_BINARY_MUL,
+    SP_BINARY_DIV,
+    SP_BINARY_COUNT
+} sp_binary;
+
+typedef struct sp_kernels {
+    const char *isa;
+    int32_t vector; /* floats in a vector */
+
+    /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
+     * p0..p1-1. */
+    const char *gemm_name; /* "f32_12x32__avx512" */
+    int32_t gemm_rows;     /* rows of a register tile */
+    int32_t gemm_columns;  /* columns of a panel; the last may have another width */
+    size_t (*gemm_f32_panels)(size_t n);
+    size_t (*gemm_f32_packed_floats)(size_t n, size_t k_total); /* k_total: k * taps */
+    void (*gemm_f32_pack)(const sp_gemm_f32_source *source, size_t p0, size_t p1, float *packed);
+    void (*gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
+
+    size_t (*dwconv_f32_packed_floats)(size_t channels, size_t taps);
+    /* w: [channels, taps] */
+    void (*dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
+                            float *packed);
+    void (*dwconv_f32)(const sp_dwconv_f32 *d);
+
+    /* Element by element; y may be x. Activations are named by enum sp_act. */
+    void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
+    void (*unary_f32)(sp_unary op, size_t n, const float *x, float *y);
+    /* A stride of 0 repeats one element, 1 walks. y may be a or b where they walk. */
+    void (*binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
+                       int b_stride, float *y);
+
+    /* Rows of n floats, one after the other; y may be x. */
+    void (*softmax_f32)(size_t rows, size_t n, const float *x, float *y);
+    /* scale and bias: [n]; bias may be NULL. mean, inv_std: [rows] or NULL. */
+    void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,
+                          const float *bias, float *y, float *mean, float *inv_std);
+
+    /* out[c] = max or sum * scale over count pixels in[i][c]. */
+    void (*pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
+    void (*pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
+                         float *out);
+} sp_kernels;
+
+#if defined(__x86_64__)
+extern const sp_kernels sp_kernels__avx512, sp_kernels__avx2;
+#elif defined(__aarch64__)
+extern const sp_kernels sp_kernels__neon;
+#endif
+extern const sp_kernels sp_kernels__generic;
+
+#endif

@@ -1,0 +1,29 @@
+/* protos.h - what the files of this folder define, for the ISA being compiled; kernels.h says what
+ * each does. */
+#ifndef SP_KERNELS_CPU_PROTOS_H
+#define SP_KERNELS_CPU_PROTOS_H
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/kernels.h"
+
+size_t SP_KERNEL(sp_gemm_f32_panels)(size_t n);
+size_t SP_KERNEL(sp_gemm_f32_packed_floats)(size_t n, size_t k_total);
+void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t p1, float *packed);
+void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
+size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps);
+void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
+                                   float *packed);
+void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d);
+void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
+void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);
+void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
+                              int b_stride, float *y);
+void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
+void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
+                                 const float *scale, const float *bias, float *y, float *mean,
+                                 float *inv_std);
+void SP_KERNEL(sp_pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
+void SP_KERNEL(sp_pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
+                                float *out);
+
+#endif

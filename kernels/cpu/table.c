@@ -1,0 +1,26 @@
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/protos.h"
+
+extern const sp_kernels SP_KERNEL(sp_kernels);
+
+const sp_kernels SP_KERNEL(sp_kernels) = {
+    .isa = SP_ISA_STRING,
+    .vector = VL,
+    .gemm_name = "f32_" TILE_NAME "__" SP_ISA_STRING,
+    .gemm_rows = MR_OF_2,
+    .gemm_columns = NR,
+    .gemm_f32_panels = SP_KERNEL(sp_gemm_f32_panels),
+    .gemm_f32_packed_floats = SP_KERNEL(sp_gemm_f32_packed_floats),
+    .gemm_f32_pack = SP_KERNEL(sp_gemm_f32_pack),
+    .gemm_f32 = SP_KERNEL(sp_gemm_f32),
+    .dwconv_f32_packed_floats = SP_KERNEL(sp_dwconv_f32_packed_floats),
+    .dwconv_f32_pack = SP_KERNEL(sp_dwconv_f32_pack),
+    .dwconv_f32 = SP_KERNEL(sp_dwconv_f32),
+    .act_f32 = SP_KERNEL(sp_act_f32),
+    .unary_f32 = SP_KERNEL(sp_unary_f32),
+    .binary_f32 = SP_KERNEL(sp_binary_f32),
+    .softmax_f32 = SP_KERNEL(sp_softmax_f32),
+    .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),
+    .pool_max_f32 = SP_KERNEL(sp_pool_max_f32),
+    .pool_sum_f32 = SP_KERNEL(sp_pool_sum_f32),
+};

@@ -1,0 +1,74 @@
+/*
+ * vmath.h - elementary functions of vectors of floats. Polynomials are minimax fits on the reduced
+ * range, errors a few units in the last place (tests/kernels/test_vmath.c holds them to it);
+ * infinities, NaN and subnormal results come out as from libm.
+ */
+#ifndef SP_KERNELS_CPU_VMATH_H
+#define SP_KERNELS_CPU_VMATH_H
+
+#include "kernels/cpu/isa.h"
+
+SP_INLINE vf vf_poly(vf x, const float *c, int degree)
+{
+    vf y = vf_splat(c[degree]);
+    SP_UNROLL for (int i = degree - 1; i >= 0; i--) y = vf_fma(y, x, vf_splat(c[i]));
+    return y;
+}
+
+/* exp(x) = 2^n exp(r), |r| <= ln 2 / 2; ln 2 in two parts, the first short enough to make n times
+ * it exact. */
+SP_INLINE vf vf_exp(vf x)
+{
+    static const float c[] = {0x1p-1f, 0x1.55548ep-3f, 0x1.55545ep-5f, 0x1.123b56p-7f,
+                              0x1.6db42ap-10f};
+    x = vf_max(vf_splat(-105.0f), vf_min(vf_splat(89.0f), x));
+    vf n = vf_round(x * vf_splat(0x1.715476p+0f));
+    vf r = vf_fma(n, vf_splat(-0x1.62e4p-1f), x);
+    r = vf_fma(n, vf_splat(-0x1.7f7d1cp-20f), r);
+    vf p = vf_fma(r * r, vf_poly(r, c, 4), r);
+    return vf_scale(p + vf_splat(1), n);
+}
+
+/* 1 / (1 + exp(-x)), by exp of a negative number only, so that small results keep their digits. */
+SP_INLINE vf vf_sigmoid(vf x)
+{
+    vf e = vf_exp(-vf_abs(x)), one = vf_splat(1);
+    return vf_lt(x, vf_zero(), e, one) / (one + e);
+}
+
+SP_INLINE vf vf_tanh(vf x)
+{
+    static const float c[] = {-0x1.55552cp-2f, 0x1.1105a2p-3f, -0x1.b806a6p-5f, 0x1.50b828p-6f,
+                              -0x1.6f4212p-8f};
+    vf a = vf_abs(x), z = x * x, one = vf_splat(1);
+    vf small = vf_fma(a * z, vf_poly(z, c, 4), a);
+    vf large = one - vf_splat(2) / (vf_exp(a + a) + one);
+    return vf_sign(vf_lt(a, vf_splat(0.625f), small, large), x);
+}
+
+/* A polynomial near 0, else 1 - exp(polynomial for log erfc). */
+SP_INLINE vf vf_erf(vf x)
+{
+    static const float c[] = {0x1.06eba8p-3f, -0x1.812742p-2f,  0x1.ce2de2p-4f, -0x1.b80b0ep-6f,
+                              0x1.54a492p-8f, -0x1.a8fc6ep-11f, 0x1.589478p-14f};
+    static const float l[] = {0x1.62d8acp-13f, -0x1.212626p+0f, -0x1.444d1ep-1f, -0x1.bb4548p-4f,
+                              0x1.9aebb0p-6f,  -0x1.10625p-8f,  0x1.c45912p-12f, -0x1.5d71dap-16f};
+    vf a = vf_abs(x), z = a * a;
+    vf small = vf_fma(a, vf_poly(z, c, 6), a);
+    vf large = vf_splat(1) - vf_exp(vf_poly(vf_min(vf_splat(4), a), l, 7));
+    return vf_sign(vf_lt(a, vf_splat(0.9f), small, large), x);
+}
+
+SP_INLINE vf vf_gelu(vf x)
+{
+    vf h = x * vf_splat(0.5f);
+    return vf_fma(h, vf_erf(x * vf_splat(0.70710678f)), h);
+}
+
+SP_INLINE vf vf_gelu_tanh(vf x)
+{
+    vf h = x * vf_splat(0.5f), u = vf_fma(x * x * vf_splat(0.044715f), x, x);
+    return vf_fma(h, vf_tanh(u * vf_splat(0.79788456f)), h);
+}
+
+#endif

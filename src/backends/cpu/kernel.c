@@ -1,0 +1,53 @@
+#include "backends/cpu/kernel.h"
+
+#include "base/cpu.h"
+
+const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparoa_node *node,
+                                            const char **variant)
+{
+    const char *domain = strcmp(node->domain, "ai.onnx") == 0 ? "" : node->domain;
+    for (const sp_cpu_kernel_row *const *row = sp_cpu_kernel_table; *row; row++) {
+        if (strcmp((*row)->op, node->op) != 0 || strcmp((*row)->domain, domain) != 0) continue;
+        const char *name = (*row)->supports(host, node);
+        if (!name) continue;
+        if (variant) *variant = name;
+        return *row;
+    }
+    return NULL;
+}
+
+static const struct isa_row {
+    const char *name;
+    sp_isa isa;
+    const sp_kernels *kernels;
+} isa_rows[] = {
+#if defined(__x86_64__)
+    {"avx512", SP_CPU_AVX512, &sp_kernels__avx512},
+    {"avx2", SP_CPU_AVX2, &sp_kernels__avx2},
+#elif defined(__aarch64__)
+    {"neon", SP_CPU_NEON, &sp_kernels__neon},
+#endif
+    {"generic", SP_CPU_GENERIC, &sp_kernels__generic},
+};
+
+const sp_kernels *sp_cpu_kernels(const char *isa)
+{
+    for (size_t i = 0; i < sizeof isa_rows / sizeof *isa_rows; i++) {
+        if (isa && *isa && strcmp(isa, isa_rows[i].name) != 0) continue;
+        if (sp_cpu_has(isa_rows[i].isa)) return isa_rows[i].kernels;
+    }
+    return NULL;
+}
+
+void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes)
+{
+    if (bytes == 0) bytes = 1;
+    void *ptr = host->allocator.alloc(host->allocator.user, bytes, 64);
+    if (ptr) memset(ptr, 0, bytes);
+    return ptr;
+}
+
+void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes)
+{
+    if (ptr) host->allocator.free(host->allocator.user, ptr, bytes ? bytes : 1);
+}

@@ -1,0 +1,71 @@
+/*
+ * kernel.h - the contract between the CPU backend and its fast node kernels. A kernel is one const
+ * row, defined with SP_CPU_KERNEL(symbol) at column 0 of a file in src/backends/cpu; CMake collects
+ * the rows into sp_cpu_kernel_table (cmake/cpu_kernel_table.cmake). Nodes without a row run the
+ * operator's plain implementation.
+ *
+ * Life of a node: find -> create (constants packed) -> prepare (shapes known; again whenever they
+ * change) -> run, any number of times -> prepared_destroy -> destroy. One state may have several
+ * prepared objects.
+ */
+#ifndef SP_BACKENDS_CPU_KERNEL_H
+#define SP_BACKENDS_CPU_KERNEL_H
+
+#include "backends/cpu/packcache.h"
+#include "kernels/cpu/kernels.h"
+#include "sparoa_backend.h"
+
+/* What a kernel gets from its backend. Outlives every state made with it. */
+typedef struct sp_cpu_host {
+    sparoa_allocator allocator;
+    int32_t threads;           /* threads that exec->parallel will have */
+    const sp_kernels *kernels; /* the inner loops for this machine: sp_cpu_kernels */
+    sp_cpu_packcache *cache;   /* packed weights shared by sessions; NULL: nothing is shared */
+} sp_cpu_host;
+
+/* Slots marked O may be NULL. */
+typedef struct sp_cpu_kernel_row {
+    const char *op, *domain; /* matches the node; "" for ai.onnx */
+    /* The name of the variant that would run, e.g. "dwconv_f32_3x3__avx2", or NULL: not this row.
+     * Looks at attributes, constant inputs and facts (dims may be -1, ranks too). Static storage.
+     */
+    const char *(*supports)(const sp_cpu_host *host, const sparoa_node *node);
+    /* O: parses attributes, packs constants. No create: state is NULL. */
+    sparoa_status (*create)(const sparoa_node *node, const sp_cpu_host *host, void **state,
+                            sparoa_error *err);
+    size_t (*bytes)(const void *state); /* O: memory kept for weights */
+    bool (*keeps_input)(const void *state,
+                        int32_t input); /* O: true for all; false: it made its own copy */
+    /* O: all shapes are set, data of inputs and outputs is not. *prepared NULL: make it; else: it
+     * belongs to other shapes, reuse or replace it. *workspace: bytes that run wants in
+     * exec->workspace. */
+    sparoa_status (*prepare)(void *state, const sp_cpu_host *host, const sparoa_node *node,
+                             void **prepared, size_t *workspace, sparoa_error *err);
+    /* No allocation. exec->threads must not exceed host->threads. exec->state is not used. */
+    sparoa_status (*run)(void *state, void *prepared, const sp_cpu_host *host,
+                         const sparoa_node *node, const sparoa_exec *exec);
+    void (*prepared_destroy)(void *state, const sp_cpu_host *host,
+                             void *prepared);              /* O: nothing to free */
+    void (*destroy)(void *state, const sp_cpu_host *host); /* O: nothing to free */
+} sp_cpu_kernel_row;
+
+#define SP_CPU_KERNEL(symbol) const sp_cpu_kernel_row sp_cpu_kernel_##symbol
+
+/* All rows; ends with NULL. Generated. */
+extern const sp_cpu_kernel_row *const sp_cpu_kernel_table[];
+
+/* The first row that supports the node, and in *variant the name it gave; NULL: run the plain
+ * operator. */
+const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparoa_node *node,
+                                            const char **variant);
+
+/* The inner loops for an instruction set by name ("avx512", "avx2", "neon", "generic"), NULL where
+ * this machine lacks it or the name is unknown. isa NULL or "": the best this machine has, never
+ * NULL. */
+const sp_kernels *sp_cpu_kernels(const char *isa);
+
+/* Zeroed memory of the host's allocator, 64-byte aligned, and back. Size 0 gives one byte. */
+void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes);
+void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes);
+
+#endif

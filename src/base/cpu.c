@@ -1,0 +1,35 @@
+#include "base/cpu.h"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512cd");
+}
+#endif
+
+bool sp_cpu_has(sp_isa isa)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (isa == SP_CPU_AVX2) return has_avx2();
+    if (isa == SP_CPU_AVX512) return has_avx512();
+#elif defined(__aarch64__) && defined(__linux__)
+    if (isa == SP_CPU_NEON) return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+#elif defined(__aarch64__)
+    if (isa == SP_CPU_NEON) return true;
+#endif
+    return isa == SP_CPU_GENERIC;
+}
