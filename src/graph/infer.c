@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "graph/control_facts.h"
 #include "ops/op.h"
 
 #define MAX_TENSOR_BYTES ((size_t)1 << 46) /* beyond any machine: an overflow in the making */
@@ -70,31 +71,18 @@ typedef struct view_buffers {
     size_t bytes_in, bytes_out, bytes_constant;
 } view_buffers;
 
-static sparoa_status infer_graph(sp_graph *graph, view_buffers *b, sparoa_error *err);
-
-/* Facts of captured values go into the subgraph before it is inferred. Its own inputs stay as declared. */
-static sparoa_status infer_subgraphs(sp_graph *graph, const sp_gnode *n, sparoa_error *err)
-{
-    for (int32_t s = 0; s < n->n_subgraphs; s++) {
-        sp_graph *sub = n->subgraphs[s];
-        for (uint32_t k = 0; k < sub->capture_count; k++) {
-            sparoa_tensor *fact = &sub->values[sub->capture_values[k]].fact;
-            sp_copy_fact(fact, &graph->values[n->in[sub->capture_inputs[k]]].fact);
-        }
-        SP_TRY(sp_graph_infer(sub, err));
-    }
-    return SPAROA_OK;
-}
-
 static sparoa_status infer_graph(sp_graph *graph, view_buffers *b, sparoa_error *err)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         sp_gnode *n = &graph->nodes[i];
         if (n->dead) continue;
         sparoa_node view;
-        SP_TRY(infer_subgraphs(graph, n, err));
         sp_graph_node_view(graph, n, b->in, b->out, b->constant, &view);
         SP_TRY(sp_infer_node(n->op, &view, err));
+        if (n->op->op_class != SPAROA_CLASS_CONTROL) continue;
+        sp_control_input_facts(graph, n);
+        for (int32_t s = 0; s < n->n_subgraphs; s++) SP_TRY(sp_graph_infer(n->subgraphs[s], err));
+        SP_TRY(sp_control_output_facts(graph, n, err));
     }
     return SPAROA_OK;
 }

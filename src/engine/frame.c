@@ -1,0 +1,212 @@
+/* Making a frame: shapes, known values, places, prepared kernels. */
+#include <string.h>
+
+#include "engine/program.h"
+#include "graph/infer.h"
+#include "ops/op.h"
+
+#define MAX_KNOWN_BYTES 8192 /* values worked out with the frame: shape arithmetic, not data */
+
+static sparoa_status no_memory(sp_frame *f, sparoa_error *err)
+{
+    return sp_no_memory(&f->program->engine->alloc, 4096, err);
+}
+
+static sparoa_status make_views(sp_frame *f, sparoa_error *err)
+{
+    const sp_graph *g = f->program->graph;
+    for (size_t i = 0; i < g->node_count; i++) {
+        const sp_gnode *n = &g->nodes[i];
+        sparoa_tensor **in = sp_arena_alloc(&f->arena, (size_t)(n->n_in + n->n_out) * sizeof *in);
+        bool *constant = sp_arena_alloc(&f->arena, (size_t)n->n_in);
+        if (!in || !constant) return no_memory(f, err);
+        sparoa_tensor **out = in + n->n_in;
+        sp_graph_node_view(g, n, in, out, constant, &f->nodes[i].view);
+        for (int32_t k = 0; k < n->n_in; k++) in[k] = in[k] ? &f->tensors[n->in[k]] : NULL;
+        for (int32_t k = 0; k < n->n_out; k++) out[k] = out[k] ? &f->tensors[n->out[k]] : NULL;
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status make_arrays(sp_frame *f, const sparoa_tensor *inputs, sparoa_error *err)
+{
+    const sp_graph *g = f->program->graph;
+    f->tensors = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->tensors);
+    f->locations = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->locations);
+    f->dynamic = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->dynamic);
+    f->late_aliases = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->late_aliases);
+    f->nodes = sp_arena_alloc(&f->arena, g->node_count * sizeof *f->nodes);
+    f->own_outputs = sp_arena_alloc(&f->arena, g->output_count * sizeof *f->own_outputs);
+    f->key = sp_arena_alloc(&f->arena, g->input_count * sizeof *f->key);
+    if (!f->tensors || !f->locations || !f->dynamic || !f->late_aliases || !f->nodes || !f->own_outputs || !f->key)
+        return no_memory(f, err);
+    for (size_t i = 0; i < g->value_count; i++) {
+        const sp_value *v = &g->values[i];
+        f->tensors[i] = v->fact;
+        if (v->kind == SP_VALUE_CONST) f->locations[i].place = SP_PLACE_CONST;
+        else f->tensors[i].data = NULL;
+        if (v->kind == SP_VALUE_INPUT || v->kind == SP_VALUE_CAPTURE) f->locations[i].place = SP_PLACE_INPUT;
+    }
+    for (uint32_t i = 0; i < g->input_count && inputs; i++) {
+        sparoa_tensor *t = &f->tensors[g->inputs[i]];
+        sp_copy_fact(t, &inputs[i]);
+        memcpy(f->key[i], inputs[i].dims, (size_t)inputs[i].rank * sizeof f->key[i][0]);
+    }
+    return make_views(f, err);
+}
+
+static bool any_input_dynamic(const sp_frame *f, const sp_gnode *n)
+{
+    for (int32_t k = 0; k < n->n_in; k++)
+        if (n->in[k] != SP_NO_ID && f->locations[n->in[k]].place == SP_PLACE_DYNAMIC) return true;
+    return false;
+}
+
+static void mark_dynamic(sp_frame *f, size_t i)
+{
+    const sp_graph *g = f->program->graph;
+    const sp_gnode *n = &g->nodes[i];
+    f->nodes[i].dynamic = true;
+    for (int32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] == SP_NO_ID) continue;
+        sparoa_tensor *t = &f->tensors[n->out[k]];
+        f->locations[n->out[k]].place = SP_PLACE_DYNAMIC;
+        if (t->dtype == SPAROA_UNDEFINED) t->dtype = g->values[n->out[k]].fact.dtype;
+        sp_set_shape(t, t->dtype, -1, NULL);
+    }
+}
+
+static sparoa_status evaluate_known(sp_frame *f, size_t i, sparoa_error *err)
+{
+    const sp_gnode *n = &f->program->graph->nodes[i];
+    for (int32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] == SP_NO_ID) continue;
+        sparoa_tensor *t = &f->tensors[n->out[k]];
+        t->data = sp_arena_alloc(&f->arena, sparoa_tensor_bytes(t));
+        if (!t->data) return no_memory(f, err);
+        f->locations[n->out[k]].place = SP_PLACE_KNOWN;
+    }
+    f->nodes[i].skip = true;
+    return sp_evaluate(n->op, &f->nodes[i].view, &f->program->engine->alloc, err);
+}
+
+static sparoa_status infer_frame_node(sp_frame *f, size_t i, sparoa_error *err)
+{
+    const sp_gnode *n = &f->program->graph->nodes[i];
+    const sparoa_node *view = &f->nodes[i].view;
+    bool control = n->op->op_class == SPAROA_CLASS_CONTROL;
+    if (control || f->program->all_dynamic || any_input_dynamic(f, n)) {
+        mark_dynamic(f, i);
+        return SPAROA_OK;
+    }
+    SP_TRY(sp_infer_node(n->op, view, err));
+    bool known = !(n->op->flags & SPAROA_OP_TRIMS);
+    for (int32_t k = 0; k < n->n_out; k++)
+        if (view->out[k] && (!sp_known(view->out[k]) || !sparoa_dtype_size(view->out[k]->dtype))) known = false;
+    bool evaluable = sp_can_evaluate(n->op, view, n->n_subgraphs, MAX_KNOWN_BYTES);
+    if (!known && !(evaluable && n->op->flags & SPAROA_OP_TRIMS)) mark_dynamic(f, i);
+    else if (evaluable) return evaluate_known(f, i, err);
+    return SPAROA_OK;
+}
+
+static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
+{
+    sp_program *p = f->program;
+    for (size_t i = 0; i < p->graph->node_count; i++) {
+        sp_frame_node *fn = &f->nodes[i];
+        if (fn->skip || fn->dynamic) continue;
+        sparoa_cost cost;
+        SP_TRY(p->engine->device->table->node_prepare(p->slots[i].kernel, &fn->view, &fn->prepared,
+                                                      &fn->workspace_bytes, err));
+        sp_op_cost(p->graph->nodes[i].op, &fn->view, &cost);
+        f->flops += cost.flops;
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status place_values(sp_frame *f, sparoa_error *err)
+{
+    sp_program *p = f->program;
+    const sp_device *d = p->engine->device;
+    size_t *offsets = sp_arena_alloc(&f->arena, p->graph->node_count * sizeof *offsets);
+    if (!offsets) return no_memory(f, err);
+    SP_TRY(sp_frame_plan_memory(f, offsets, err));
+    if (f->memory_bytes) {
+        sparoa_status status = d->table->buffer_alloc(d->dev, f->memory_bytes, SPAROA_MEMORY_DEVICE, &f->memory);
+        if (status != SPAROA_OK) return sp_no_memory(&p->engine->alloc, f->memory_bytes, err);
+    }
+    for (size_t i = 0; i < p->graph->value_count; i++) {
+        const sp_location *at = &f->locations[i];
+        if (at->place == SP_PLACE_ARENA) f->tensors[i].data = (char *)f->memory + at->offset;
+    }
+    for (size_t i = 0; i < p->graph->value_count; i++) {
+        const sp_location *at = &f->locations[i];
+        if (at->place != SP_PLACE_ALIAS) continue;
+        sp_place root = f->locations[at->root].place;
+        if (root == SP_PLACE_INPUT || root == SP_PLACE_OUTPUT) f->late_aliases[f->late_alias_count++] = (sp_id)i;
+        else f->tensors[i].data = f->tensors[at->root].data;
+    }
+    for (size_t i = 0; i < p->graph->node_count; i++)
+        if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic)
+            f->nodes[i].workspace = (char *)f->memory + offsets[i];
+    return SPAROA_OK;
+}
+
+static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp_frame **frame, sparoa_error *err)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    sp_frame *f = sp_calloc(a, 1, sizeof *f);
+    if (!f) return sp_no_memory(a, sizeof *f, err);
+    f->program = p;
+    sp_arena_init(&f->arena, a);
+    sparoa_status status = make_arrays(f, inputs, err);
+    for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) status = infer_frame_node(f, i, err);
+    if (status == SPAROA_OK) status = prepare_static(f, err);
+    if (status == SPAROA_OK) status = place_values(f, err);
+    if (status != SPAROA_OK) sp_frame_destroy(f);
+    else *frame = f;
+    return status;
+}
+
+static bool matches(const sp_frame *f, const sparoa_tensor *inputs)
+{
+    const sp_graph *g = f->program->graph;
+    for (uint32_t i = 0; i < g->input_count; i++) {
+        const sparoa_tensor *t = &f->tensors[g->inputs[i]];
+        if (t->rank != inputs[i].rank || t->dtype != inputs[i].dtype ||
+            memcmp(f->key[i], inputs[i].dims, (size_t)t->rank * sizeof f->key[i][0]) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void drop_oldest(sp_program *p)
+{
+    sp_frame **last = &p->frames;
+    while ((*last)->next) last = &(*last)->next;
+    sp_frame_destroy(*last);
+    *last = NULL;
+    p->frame_count--;
+}
+
+sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs, sp_frame **frame,
+                               sparoa_error *err)
+{
+    for (sp_frame **link = &program->frames; *link; link = &(*link)->next) {
+        if (!program->all_dynamic && !matches(*link, inputs)) continue;
+        sp_frame *f = *link;
+        *link = f->next;
+        f->next = program->frames;
+        program->frames = f;
+        *frame = f;
+        return SPAROA_OK;
+    }
+    if (program->frame_count >= program->engine->max_frames) drop_oldest(program);
+    sp_frame *f = NULL;
+    SP_TRY(frame_create(program, program->all_dynamic ? NULL : inputs, &f, err));
+    f->next = program->frames;
+    program->frames = f;
+    program->frame_count++;
+    *frame = f;
+    return SPAROA_OK;
+}

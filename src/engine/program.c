@@ -1,0 +1,128 @@
+#include "engine/program.h"
+
+#include <string.h>
+
+#include "graph/infer.h"
+#include "ops/op.h"
+
+sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes, sparoa_error *err)
+{
+    if (bytes <= g->capacity && g->data) return SPAROA_OK;
+    size_t capacity = bytes + bytes / 4 + SP_ALIGN;
+    sp_free(alloc, g->data, g->capacity);
+    *g = (sp_growable){0};
+    g->data = sp_alloc(alloc, capacity);
+    if (!g->data) return sp_no_memory(alloc, capacity, err);
+    g->capacity = capacity;
+    return SPAROA_OK;
+}
+
+static void free_growables(const sparoa_allocator *a, sp_growable *list, size_t count)
+{
+    for (size_t i = 0; list && i < count; i++) sp_free(a, list[i].data, list[i].capacity);
+}
+
+static sparoa_status create_control(sp_program *p, size_t i, sparoa_error *err)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    const sp_gnode *n = &p->graph->nodes[i];
+    sp_slot *slot = &p->slots[i];
+    slot->programs = sp_calloc(a, (size_t)n->n_subgraphs, sizeof(sp_program *));
+    if (!slot->programs) return sp_no_memory(a, sizeof *slot, err);
+    slot->n_programs = n->n_subgraphs;
+    slot->buffers = sp_calloc(a, (size_t)n->n_out + (size_t)n->n_in + 1, sizeof *slot->buffers);
+    if (!slot->buffers) return sp_no_memory(a, sizeof *slot, err);
+    slot->n_buffers = n->n_out + n->n_in + 1;
+    for (int32_t k = 0; k < n->n_subgraphs; k++)
+        SP_TRY(sp_program_create(p->engine, n->subgraphs[k], true, &slot->programs[k], err));
+    return SPAROA_OK;
+}
+
+static sparoa_status create_kernel(sp_program *p, size_t i, const sparoa_node *view, sparoa_error *err)
+{
+    const sp_device *d = p->engine->device;
+    char why[160] = "";
+    if (!d->table->node_supports(d->dev, view, why, sizeof why))
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, view, "device '%s' cannot run it: %s", d->table->name, why);
+    SP_TRY(d->table->node_create(d->dev, view, &p->slots[i].kernel, err));
+    sp_log_line(p->engine->log, SPAROA_LOG_INFO, "%s '%s' -> %s", view->op, view->name,
+                d->table->node_variant(p->slots[i].kernel));
+    return SPAROA_OK;
+}
+
+static sparoa_status create_slots(sp_program *p, sparoa_error *err)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    sparoa_status status = SPAROA_OK;
+    sparoa_tensor **in = sp_calloc(a, p->widest_in, sizeof *in), **out = sp_calloc(a, p->widest_out, sizeof *out);
+    bool *constant = sp_calloc(a, p->widest_in, sizeof *constant);
+    if (!in || !out || !constant) status = sp_no_memory(a, p->widest_in * sizeof *in, err);
+    for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) {
+        const sp_gnode *n = &p->graph->nodes[i];
+        sparoa_node view;
+        sp_graph_node_view(p->graph, n, in, out, constant, &view);
+        status = n->op->op_class == SPAROA_CLASS_CONTROL ? create_control(p, i, err)
+                                                         : create_kernel(p, i, &view, err);
+    }
+    sp_free(a, in, p->widest_in * sizeof *in);
+    sp_free(a, out, p->widest_out * sizeof *out);
+    sp_free(a, constant, p->widest_in * sizeof *constant);
+    return status;
+}
+
+sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic, sp_program **program,
+                                sparoa_error *err)
+{
+    const sparoa_allocator *a = &engine->alloc;
+    sp_program *p = sp_calloc(a, 1, sizeof *p);
+    if (!p) return sp_no_memory(a, sizeof *p, err);
+    p->engine = engine;
+    p->graph = graph;
+    p->all_dynamic = all_dynamic;
+    p->widest_in = p->widest_out = 1;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        if ((size_t)graph->nodes[i].n_in > p->widest_in) p->widest_in = (size_t)graph->nodes[i].n_in;
+        if ((size_t)graph->nodes[i].n_out > p->widest_out) p->widest_out = (size_t)graph->nodes[i].n_out;
+    }
+    p->slots = sp_calloc(a, graph->node_count, sizeof *p->slots);
+    sparoa_status status = p->slots ? create_slots(p, err) : sp_no_memory(a, sizeof *p->slots, err);
+    if (status != SPAROA_OK) sp_program_destroy(p);
+    else *program = p;
+    return status;
+}
+
+void sp_program_destroy(sp_program *program)
+{
+    if (!program) return;
+    sparoa_allocator a = program->engine->alloc;
+    for (sp_frame *f = program->frames, *next; f; f = next) {
+        next = f->next;
+        sp_frame_destroy(f);
+    }
+    for (size_t i = 0; program->slots && i < program->graph->node_count; i++) {
+        sp_slot *s = &program->slots[i];
+        if (s->kernel) program->engine->device->table->node_destroy(s->kernel);
+        for (int32_t k = 0; k < s->n_programs; k++) sp_program_destroy(s->programs[k]);
+        sp_free(&a, s->programs, (size_t)s->n_programs * sizeof *s->programs);
+        free_growables(&a, s->buffers, (size_t)s->n_buffers);
+        sp_free(&a, s->buffers, (size_t)s->n_buffers * sizeof *s->buffers);
+    }
+    sp_free(&a, program->slots, program->graph->node_count * sizeof *program->slots);
+    sp_free(&a, program, sizeof *program);
+}
+
+void sp_frame_destroy(sp_frame *frame)
+{
+    if (!frame) return;
+    sp_program *p = frame->program;
+    const sp_device *d = p->engine->device;
+    sparoa_allocator a = p->engine->alloc;
+    for (size_t i = 0; frame->nodes && i < p->graph->node_count; i++)
+        if (frame->nodes[i].prepared) d->table->prepared_destroy(p->slots[i].kernel, frame->nodes[i].prepared);
+    free_growables(&a, frame->dynamic, p->graph->value_count);
+    free_growables(&a, frame->own_outputs, p->graph->output_count);
+    sp_free(&a, frame->workspace.data, frame->workspace.capacity);
+    if (frame->memory) d->table->buffer_free(d->dev, frame->memory, frame->memory_bytes, SPAROA_MEMORY_DEVICE);
+    sp_arena_destroy(&frame->arena);
+    sp_free(&a, frame, sizeof *frame);
+}

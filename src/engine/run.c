@@ -1,0 +1,232 @@
+/* Running a frame. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/program.h"
+#include "graph/infer.h"
+#include "ops/op.h"
+
+/* ---- dynamic nodes ---- */
+
+static uint64_t hash_shapes(const sparoa_node *view)
+{
+    uint64_t h = 1469598103934665603u;
+    for (int32_t i = 0; i < view->n_in + view->n_out; i++) {
+        const sparoa_tensor *t = i < view->n_in ? view->in[i] : view->out[i - view->n_in];
+        h = (h ^ (t ? (uint64_t)t->rank + 2 : 1)) * 1099511628211u;
+        for (int32_t k = 0; t && k < t->rank; k++) h = (h ^ (uint64_t)t->dims[k]) * 1099511628211u;
+    }
+    return h | 1;
+}
+
+static bool is_output(const sp_graph *g, sp_id value)
+{
+    for (uint32_t i = 0; i < g->output_count; i++)
+        if (g->outputs[i] == value) return true;
+    return false;
+}
+
+/* A view of a dynamic value or a constant needs no memory of its own. */
+static bool alias_dynamic_view(sp_frame *f, size_t i)
+{
+    const sp_gnode *n = &f->program->graph->nodes[i];
+    if (!(n->op->flags & SPAROA_OP_VIEW) || f->nodes[i].view.n_out != 1 || n->in[0] == SP_NO_ID) return false;
+    sp_place place = f->locations[n->in[0]].place;
+    bool lasting = place == SP_PLACE_DYNAMIC || place == SP_PLACE_CONST || place == SP_PLACE_KNOWN ||
+                   (place == SP_PLACE_INPUT && f->program->all_dynamic);
+    if (!lasting || is_output(f->program->graph, n->out[0])) return false;
+    f->tensors[n->out[0]].data = f->tensors[n->in[0]].data;
+    return true;
+}
+
+static sparoa_status ready_dynamic(sp_frame *f, size_t i, sparoa_error *err)
+{
+    sp_program *p = f->program;
+    const sp_gnode *n = &p->graph->nodes[i];
+    sp_frame_node *fn = &f->nodes[i];
+    const sparoa_allocator *a = &p->engine->alloc;
+    SP_TRY(sp_infer_node(n->op, &fn->view, err));
+    for (int32_t k = 0; k < n->n_out; k++) {
+        sparoa_tensor *t = fn->view.out[k];
+        if (!t) continue;
+        if (!sp_known(t) || !sparoa_dtype_size(t->dtype))
+            return sparoa_fail(err, SPAROA_INTERNAL, &fn->view, "the shape of output %d is not known at run time", k);
+    }
+    uint64_t hash = hash_shapes(&fn->view);
+    if (hash != fn->shape_hash) {
+        fn->workspace_bytes = 0;
+        fn->shape_hash = 0;
+        SP_TRY(p->engine->device->table->node_prepare(p->slots[i].kernel, &fn->view, &fn->prepared,
+                                                      &fn->workspace_bytes, err));
+        fn->shape_hash = hash;
+    }
+    if (alias_dynamic_view(f, i)) return SPAROA_OK;
+    for (int32_t k = 0; k < n->n_out; k++) {
+        sparoa_tensor *t = fn->view.out[k];
+        if (!t) continue;
+        SP_TRY(sp_growable_reserve(&f->dynamic[n->out[k]], a, sparoa_tensor_bytes(t), err));
+        t->data = f->dynamic[n->out[k]].data;
+    }
+    SP_TRY(sp_growable_reserve(&f->workspace, a, fn->workspace_bytes, err));
+    fn->workspace = f->workspace.data;
+    return SPAROA_OK;
+}
+
+/* ---- profile ---- */
+
+static double zero_share(const sparoa_tensor *t)
+{
+    int64_t n = sparoa_tensor_count(t), zeros = 0;
+    if (n <= 0 || !t->data) return -1;
+    switch (t->dtype) {
+#define X(ctype, dt)                                                        \
+    case dt:                                                                \
+        for (int64_t i = 0; i < n; i++) zeros += ((const ctype *)t->data)[i] == 0; \
+        break;
+        SP_FOR_NUMBERS(X)
+#undef X
+    default: return -1;
+    }
+    return (double)zeros / (double)n;
+}
+
+static void add_zeros(const sparoa_tensor *t, double *sum, int64_t *count)
+{
+    double share = t ? zero_share(t) : -1;
+    if (share < 0) return;
+    *sum += share;
+    *count += 1;
+}
+
+static void record(sp_frame *f, size_t i, int64_t start, int64_t end)
+{
+    sp_node_stats *s = &f->program->slots[i].stats;
+    const sparoa_node *view = &f->nodes[i].view;
+    int64_t ns = end - start;
+    if (s->runs == 0 || ns < s->min_ns) s->min_ns = ns;
+    s->runs++;
+    s->total_ns += ns;
+    s->last_ns = ns;
+    s->last_start_ns = start - f->program->engine->run_start_ns;
+    add_zeros(sparoa_out(view, 0), &s->output_zeros, &s->output_counted);
+}
+
+static void observe(sp_frame *f, size_t i)
+{
+    const sp_engine *e = f->program->engine;
+    const sp_gnode *n = &f->program->graph->nodes[i];
+    for (int32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] == SP_NO_ID) continue;
+        const sp_value *v = &f->program->graph->values[n->out[k]];
+        e->observer(e->observer_user, n->name, v->name, &f->tensors[n->out[k]], v->nhwc ? "NHWC" : NULL);
+    }
+}
+
+/* ---- nodes ---- */
+
+static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
+{
+    sp_program *p = f->program;
+    sp_frame_node *fn = &f->nodes[i];
+    const sp_device *d = p->engine->device;
+    if (!p->slots[i].kernel) return sp_control_run(f, i, err);
+    if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
+    return d->table->node_run(p->slots[i].kernel, fn->prepared, d->queue, &fn->view, fn->workspace, err);
+}
+
+static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
+{
+    sp_engine *e = f->program->engine;
+    sp_node_stats *s = &f->program->slots[i].stats;
+    /* before the node runs: it may work in place */
+    if (e->profile) add_zeros(sparoa_in(&f->nodes[i].view, 0), &s->input_zeros, &s->input_counted);
+    int64_t start = sp_now_ns();
+    SP_TRY(run_node(f, i, err));
+    if (e->profile) record(f, i, start, sp_now_ns());
+    if (e->observer) observe(f, i);
+    return SPAROA_OK;
+}
+
+static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
+{
+    bool watched = f->program->engine->profile || f->program->engine->observer;
+    size_t count = f->program->graph->node_count;
+    for (size_t i = 0; i < count; i++) {
+        if (f->nodes[i].skip) continue;
+        sparoa_status status = watched ? run_watched(f, i, err) : run_node(f, i, err);
+        if (status == SPAROA_OK) continue;
+        if (err && !err->node[0]) {
+            size_t n = strnlen(f->nodes[i].view.name, sizeof err->node - 1);
+            memcpy(err->node, f->nodes[i].view.name, n);
+            err->node[n] = '\0';
+        }
+        return status;
+    }
+    return SPAROA_OK;
+}
+
+/* ---- inputs and outputs ---- */
+
+static sparoa_status bind_outputs(sp_frame *f, const sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+{
+    const sp_graph *g = f->program->graph;
+    for (uint32_t i = 0; i < g->output_count; i++) {
+        sp_id v = g->outputs[i];
+        const sp_location *at = &f->locations[v];
+        if (at->place == SP_PLACE_DYNAMIC) continue;
+        size_t need = sparoa_tensor_bytes(&f->tensors[v]);
+        if (outputs[i].data && need > bytes[i])
+            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL, "output '%.80s' needs %zu bytes, the buffer has %zu",
+                               g->values[v].name, need, bytes[i]);
+        void *to = outputs[i].data;
+        if (!to) {
+            SP_TRY(sp_growable_reserve(&f->own_outputs[i], &f->program->engine->alloc, need, err));
+            to = f->own_outputs[i].data;
+        }
+        if (at->place == SP_PLACE_OUTPUT && at->output == i) f->tensors[v].data = to;
+    }
+    for (size_t k = 0; k < f->late_alias_count; k++) {
+        sp_id v = f->late_aliases[k];
+        f->tensors[v].data = f->tensors[f->locations[v].root].data;
+    }
+    return SPAROA_OK;
+}
+
+/* Values that are not already where they should be: constants, inputs, dynamic values, duplicates. */
+static sparoa_status hand_over(sp_frame *f, sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+{
+    const sp_graph *g = f->program->graph;
+    for (uint32_t i = 0; i < g->output_count; i++) {
+        sp_id v = g->outputs[i];
+        const sparoa_tensor *t = &f->tensors[v];
+        size_t need = sparoa_tensor_bytes(t);
+        if (outputs[i].data && need > bytes[i])
+            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL, "output '%.80s' needs %zu bytes, the buffer has %zu",
+                               g->values[v].name, need, bytes[i]);
+        if (f->locations[v].place == SP_PLACE_DYNAMIC && !outputs[i].data) continue;
+        void *to = outputs[i].data ? outputs[i].data : f->own_outputs[i].data;
+        if (to != t->data && need) memcpy(to, t->data, need);
+    }
+    for (uint32_t i = 0; i < g->output_count; i++) {
+        const sparoa_tensor *t = &f->tensors[g->outputs[i]];
+        void *data = outputs[i].data;
+        if (!data) data = f->locations[g->outputs[i]].place == SP_PLACE_DYNAMIC ? t->data : f->own_outputs[i].data;
+        outputs[i] = *t;
+        outputs[i].data = data;
+    }
+    return SPAROA_OK;
+}
+
+sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs, sparoa_tensor *const *captures,
+                           sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+{
+    const sp_graph *g = frame->program->graph;
+    for (uint32_t i = 0; i < g->input_count; i++) {
+        if (frame->program->all_dynamic) frame->tensors[g->inputs[i]] = inputs[i];
+        else frame->tensors[g->inputs[i]].data = inputs[i].data;
+    }
+    for (uint32_t i = 0; i < g->capture_count; i++) frame->tensors[g->capture_values[i]] = *captures[i];
+    SP_TRY(bind_outputs(frame, outputs, bytes, err));
+    SP_TRY(run_nodes(frame, err));
+    return hand_over(frame, outputs, bytes, err);
+}
