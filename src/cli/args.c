@@ -1,0 +1,261 @@
+#include "cli/args.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool sp_strings_add(sp_strings *list, const char *text)
+{
+    const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (!items) return false;
+    list->items = items;
+    items[list->count++] = text;
+    return true;
+}
+
+void sp_strings_free(sp_strings *list)
+{
+    free(list->items);
+    list->items = NULL;
+    list->count = 0;
+}
+
+bool sp_parse_int(const char *text, int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (errno || end == text || *end) return false;
+    *value = number;
+    return true;
+}
+
+bool sp_parse_number(const char *text, double *value)
+{
+    char *end;
+    errno = 0;
+    double number = strtod(text, &end);
+    if (end == text || *end || !isfinite(number)) return false;
+    *value = number;
+    return true;
+}
+
+/* Edit distance (insert, delete, replace) of two words of at most 63 bytes. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t rows = strlen(a), cols = strlen(b), line[64];
+    if (rows > 63 || cols > 63) return 64;
+    for (size_t j = 0; j <= cols; j++) line[j] = j;
+    for (size_t i = 1; i <= rows; i++) {
+        size_t diagonal = line[0];
+        line[0] = i;
+        for (size_t j = 1; j <= cols; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = line[j];
+            if (line[j] + 1 < best) best = line[j] + 1;
+            if (line[j - 1] + 1 < best) best = line[j - 1] + 1;
+            line[j] = best;
+        }
+    }
+    return line[cols];
+}
+
+const char *sp_args_nearest(const char *text, const char *const *words)
+{
+    const char *best = NULL;
+    size_t length = strlen(text), limit = length < 4 ? 1 : length / 2;
+    for (; *words; words++) {
+        size_t d = strncmp(*words, text, length) == 0 && length > 1 ? 1 : distance(text, *words);
+        if (d <= limit) {
+            best = *words;
+            if (d == 0) break;
+            limit = d - 1;
+        }
+    }
+    return best;
+}
+
+/* Name of an argument that starts with "--", up to '=' or the end. */
+static bool name_is(const char *argument, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(argument, name, length) == 0 && (!argument[length] || argument[length] == '=');
+}
+
+static const sp_arg *find(const sp_arg *table, const char *argument)
+{
+    for (; table && table->kind != SP_ARG_END; table++) {
+        if (table->kind == SP_ARG_REST) continue;
+        if (argument[1] == '-' ? name_is(argument + 2, table->name)
+                               : table->letter && argument[1] == table->letter)
+            return table;
+    }
+    return NULL;
+}
+
+static bool in_choices(const char *choices, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = choices; *at; at++) {
+        size_t n = strcspn(at, "|");
+        if (n == length && memcmp(at, word, n) == 0) return true;
+        at += n;
+        if (!*at) break;
+    }
+    return false;
+}
+
+static bool store(const sp_arg *row, const char *value, char *error, size_t size)
+{
+    int64_t number;
+    switch (row->kind) {
+    case SP_ARG_FLAG: *(bool *)row->target = true; return true;
+    case SP_ARG_INT:
+        if (!sp_parse_int(value, &number) ||
+            ((row->min || row->max) && (number < row->min || number > row->max))) {
+            if (row->min || row->max)
+                snprintf(error, size, "--%s %s: expected a whole number from %lld to %lld",
+                         row->name, value, (long long)row->min, (long long)row->max);
+            else
+                snprintf(error, size, "--%s %s: expected a whole number", row->name, value);
+            return false;
+        }
+        *(int64_t *)row->target = number;
+        return true;
+    case SP_ARG_NUMBER:
+        if (sp_parse_number(value, row->target)) return true;
+        snprintf(error, size, "--%s %s: expected a number", row->name, value);
+        return false;
+    case SP_ARG_CHOICE:
+        if (!in_choices(row->choices, value)) {
+            snprintf(error, size, "--%s %s: expected one of %s", row->name, value, row->choices);
+            return false;
+        }
+        *(const char **)row->target = value;
+        return true;
+    case SP_ARG_LIST:
+        if (sp_strings_add(row->target, value)) return true;
+        snprintf(error, size, "no memory for --%s", row->name);
+        return false;
+    default: *(const char **)row->target = value; return true;
+    }
+}
+
+static void unknown(const char *argument, const sp_arg *table, const sp_arg *common, char *error,
+                    size_t size)
+{
+    const char *words[96];
+    size_t count = 0;
+    for (const sp_arg *t = table; t->kind != SP_ARG_END && count < 94; t++)
+        if (t->name) words[count++] = t->name;
+    for (const sp_arg *t = common; t && t->kind != SP_ARG_END && count < 94; t++)
+        if (t->name) words[count++] = t->name;
+    words[count] = NULL;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
+    const char *near = sp_args_nearest(name + strspn(name, "-"), words);
+    if (near)
+        snprintf(error, size, "unknown option %s; the nearest is --%s", name, near);
+    else
+        snprintf(error, size, "unknown option %s; --help lists them", name);
+}
+
+static bool check_rest(const sp_arg *table, char *error, size_t size)
+{
+    for (; table->kind != SP_ARG_END; table++) {
+        if (table->kind != SP_ARG_REST) continue;
+        const sp_strings *list = table->target;
+        if ((int64_t)list->count < table->min) {
+            snprintf(error, size, "%s is missing", table->value);
+            return false;
+        }
+        if (table->max && (int64_t)list->count > table->max) {
+            snprintf(error, size, "unexpected argument %s", list->items[table->max]);
+            return false;
+        }
+        return true;
+    }
+    return true;
+}
+
+static bool add_word(const sp_arg *table, const char *word, char *error, size_t size)
+{
+    for (; table->kind != SP_ARG_END; table++)
+        if (table->kind == SP_ARG_REST) {
+            if (sp_strings_add(table->target, word)) return true;
+            snprintf(error, size, "no memory for the argument %s", word);
+            return false;
+        }
+    snprintf(error, size, "unexpected argument %s", word);
+    return false;
+}
+
+bool sp_args_parse(const sp_arg *table, const sp_arg *common, int argc, char **argv, char *error,
+                   size_t size)
+{
+    bool only_words = false;
+    for (int i = 0; i < argc; i++) {
+        const char *argument = argv[i];
+        if (only_words || argument[0] != '-' || !argument[1]) {
+            if (!add_word(table, argument, error, size)) return false;
+            continue;
+        }
+        if (strcmp(argument, "--") == 0) {
+            only_words = true;
+            continue;
+        }
+        const sp_arg *row = find(table, argument);
+        if (!row) row = find(common, argument);
+        bool is_long = argument[1] == '-';
+        if (!row || (!is_long && row->kind == SP_ARG_FLAG && argument[2])) {
+            unknown(argument, table, common, error, size);
+            return false;
+        }
+        const char *value = is_long ? strchr(argument, '=') : NULL;
+        if (value)
+            value++;
+        else if (!is_long && argument[2])
+            value = argument + 2;
+        if (row->kind == SP_ARG_FLAG && value) {
+            snprintf(error, size, "--%s takes no value", row->name);
+            return false;
+        }
+        if (row->kind == SP_ARG_OPTIONAL && !value) value = "";
+        if (row->kind != SP_ARG_FLAG && !value) {
+            if (i + 1 >= argc) {
+                snprintf(error, size, "--%s needs a value: %s", row->name,
+                         row->choices ? row->choices : row->value);
+                return false;
+            }
+            value = argv[++i];
+        }
+        if (!store(row, value, error, size)) return false;
+    }
+    return check_rest(table, error, size);
+}
+
+void sp_args_help(FILE *file, const sp_arg *table)
+{
+    for (; table->kind != SP_ARG_END; table++) {
+        char left[80];
+        if (table->kind == SP_ARG_REST) {
+            snprintf(left, sizeof left, "%s", table->value);
+        } else {
+            char letter[8] = "    ";
+            if (table->letter) snprintf(letter, sizeof letter, "-%c, ", table->letter);
+            const char *value = table->choices ? table->choices : table->value;
+            const char *open = "", *shut = "";
+            if (table->kind == SP_ARG_OPTIONAL)
+                open = "[=", shut = "]";
+            else if (table->kind != SP_ARG_FLAG)
+                open = " ";
+            snprintf(left, sizeof left, "%s--%s%s%s%s", letter, table->name, open,
+                     table->kind == SP_ARG_FLAG ? "" : value, shut);
+        }
+        if (strlen(left) > 28)
+            fprintf(file, "  %s\n%32s%s\n", left, "", table->help);
+        else
+            fprintf(file, "  %-30s%s\n", left, table->help);
+    }
+}
