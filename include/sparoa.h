@@ -397,9 +397,9 @@ SPAROA_API void sparoa_session_get_info(const sparoa_session *session, sparoa_se
 /* ---- 7. Devices -------------------------------------------------------------------------------------- */
 
 typedef struct sparoa_device_desc {
-    const char *name;        /* "cpu" */
-    const char *description; /* processor name, "unknown" if the system does not say */
-    const char *isa;         /* instruction sets in use, e.g. "avx2 fma" */
+    char name[32];           /* "cpu" */
+    char description[96];    /* processor name, "unknown" if the system does not say */
+    char isa[32];            /* instruction set of the kernels in use: "avx512", "avx2", "neon", "generic" */
     int32_t cores;           /* usable cores */
     size_t memory_bytes;     /* installed memory, 0: unknown */
     size_t cache_bytes[3];   /* L1 data, L2, L3 per core or shared as the system says; 0: unknown */

@@ -263,8 +263,10 @@ typedef struct sparoa_host {
     int32_t threads; /* threads of the runtime */
     void *pool;      /* opaque, for parallel */
     void (*parallel)(void *pool, int32_t count, void (*task)(void *arg, int32_t i), void *arg);
+    const sparoa_op *const *operators; /* the application's own operators */
+    size_t operator_count;
     /* The plain implementation of a node's operator: devices that share the host's memory may run it. */
-    const sparoa_op *(*operator_of)(const sparoa_node *node);
+    const sparoa_op *(*operator_of)(const struct sparoa_host *host, const sparoa_node *node);
 } sparoa_host;
 
 typedef enum sparoa_device_kind {

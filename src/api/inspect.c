@@ -1,0 +1,102 @@
+#include <string.h>
+
+#include "api/objects.h"
+#include "ops/op.h"
+
+static const char *const class_names[SPAROA_CLASS_COUNT] = {
+    [SPAROA_CLASS_ELTWISE] = "eltwise",     [SPAROA_CLASS_REDUCE] = "reduce",   [SPAROA_CLASS_GEMM] = "gemm",
+    [SPAROA_CLASS_CONV] = "conv",           [SPAROA_CLASS_POOL] = "pool",       [SPAROA_CLASS_NORM] = "norm",
+    [SPAROA_CLASS_ATTENTION] = "attention", [SPAROA_CLASS_RNN] = "rnn",         [SPAROA_CLASS_MOVE] = "move",
+    [SPAROA_CLASS_SHAPE] = "shape",         [SPAROA_CLASS_CONTROL] = "control", [SPAROA_CLASS_OTHER] = "other"};
+
+size_t sparoa_session_node_count(const sparoa_session *session)
+{
+    return session ? session->graph->node_count : 0;
+}
+
+/* Share of zeros over all floating-point constants of a node; -1 without any. */
+static double weight_zeros(const sp_graph *g, const sp_gnode *n, double *bytes)
+{
+    double zeros = 0, total = 0;
+    *bytes = 0;
+    for (int32_t k = 0; k < n->n_in; k++) {
+        const sp_value *v = n->in[k] == SP_NO_ID ? NULL : &g->values[n->in[k]];
+        if (!v || v->kind != SP_VALUE_CONST) continue;
+        *bytes += (double)sparoa_tensor_bytes(&v->fact);
+        if (!sp_is_float(v->fact.dtype)) continue;
+        int64_t count = sparoa_tensor_count(&v->fact);
+        for (int64_t i = 0; i < count; i++) zeros += sp_get_f64(&v->fact, i) == 0;
+        total += (double)count;
+    }
+    return total > 0 ? zeros / total : -1;
+}
+
+static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *info)
+{
+    const sp_gnode *n = &s->graph->nodes[index];
+    const sparoa_node *view = s->frame ? &s->frame->nodes[index].view : NULL;
+    const sparoa_tensor *in = view ? sparoa_in(view, 0) : NULL, *out = view ? sparoa_out(view, 0) : NULL;
+    if (n->n_out && n->out[0] != SP_NO_ID) {
+        info->output = s->graph->values[n->out[0]].name;
+        info->output_shape = out ? *out : s->graph->values[n->out[0]].fact;
+    }
+    if (n->n_in && n->in[0] != SP_NO_ID) info->input_shape = in ? *in : s->graph->values[n->in[0]].fact;
+    info->input_shape.data = info->output_shape.data = NULL;
+    bool known = view != NULL;
+    for (int32_t k = 0; known && k < n->n_in; k++) known = !view->in[k] || sp_known(view->in[k]);
+    for (int32_t k = 0; known && k < n->n_out; k++) known = !view->out[k] || sp_known(view->out[k]);
+    if (!known) return;
+    sparoa_cost cost;
+    sp_op_cost(n->op, view, &cost);
+    info->flops = cost.flops;
+    info->bytes = cost.bytes_in + cost.bytes_w + cost.bytes_out;
+}
+
+sparoa_status sparoa_session_node(const sparoa_session *session, size_t index, sparoa_node_info *info)
+{
+    if (!session || !info || index >= session->graph->node_count) return SPAROA_INVALID_ARGUMENT;
+    const sp_gnode *n = &session->graph->nodes[index];
+    const sp_slot *slot = &session->program->slots[index];
+    const sp_node_stats *t = &slot->stats;
+    *info = (sparoa_node_info){.name = n->name,
+                               .op = n->op_type,
+                               .domain = n->domain,
+                               .op_class = class_names[n->op->op_class],
+                               .kernel = slot->kernel ? session->device.table->node_variant(slot->kernel) : "engine",
+                               .device = session->device.table->name,
+                               .output = "",
+                               .runs = t->runs,
+                               .total_ns = t->total_ns,
+                               .min_ns = t->min_ns,
+                               .last_start_ns = t->last_start_ns,
+                               .last_ns = t->last_ns};
+    info->weight_zeros = weight_zeros(session->graph, n, &info->weight_bytes);
+    info->input_zeros = t->input_counted ? t->input_zeros / (double)t->input_counted : -1;
+    info->output_zeros = t->output_counted ? t->output_zeros / (double)t->output_counted : -1;
+    if (session->frame && session->frame->nodes[index].skip) info->kernel = "none"; /* known or a view */
+    node_facts(session, index, info);
+    return SPAROA_OK;
+}
+
+void sparoa_session_profile_reset(sparoa_session *session)
+{
+    for (size_t i = 0; session && i < session->graph->node_count; i++)
+        session->program->slots[i].stats = (sp_node_stats){0};
+}
+
+void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info *info)
+{
+    if (!session || !info) return;
+    *info = (sparoa_session_info){.node_count = session->graph->node_count,
+                                  .runs = session->runs,
+                                  .last_run_ns = session->last_run_ns};
+    for (size_t i = 0; i < session->graph->node_count; i++)
+        if (session->program->slots[i].kernel)
+            info->prepared_bytes += session->device.table->node_bytes(session->program->slots[i].kernel);
+    if (!session->frame) return;
+    info->activation_bytes = session->frame->memory_bytes + session->frame->workspace.capacity;
+    info->unshared_bytes = session->frame->unshared_bytes;
+    info->flops = session->frame->flops;
+    for (size_t v = 0; v < session->graph->value_count; v++)
+        info->activation_bytes += session->frame->dynamic[v].capacity;
+}

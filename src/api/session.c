@@ -1,0 +1,203 @@
+#include <string.h>
+
+#include "api/objects.h"
+#include "base/clock.h"
+#include "graph/passes.h"
+#include "ops/op.h"
+
+#define DEFAULT_MAX_SHAPES 8
+
+static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
+{
+    sparoa_runtime *rt = s->model->runtime;
+    s->graph = sp_graph_clone(s->model->graph, &rt->alloc);
+    if (!s->graph) return sp_no_memory(&rt->alloc, sizeof *s->graph, err);
+    sp_pass_options passes = {.disabled = o->disable_passes,
+                              .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
+                              .log = &rt->log};
+    SP_TRY(sp_passes_run(s->graph, &passes, err));
+    s->device = rt->cpu;
+    if (o->reference) SP_TRY(sp_runtime_reference(rt, &s->device, err));
+    sparoa_status status = s->device.table->queue_create(s->device.dev, 0, &s->device.queue);
+    if (status != SPAROA_OK) return sp_no_memory(&rt->alloc, 64, err);
+    s->engine = (sp_engine){.alloc = rt->alloc,
+                            .device = &s->device,
+                            .pool = rt->pool,
+                            .log = &rt->log,
+                            .profile = o->profile != 0,
+                            .observer = o->observer,
+                            .observer_user = o->observer_user,
+                            .max_frames = o->max_shapes > 0 ? o->max_shapes : DEFAULT_MAX_SHAPES};
+    s->bytes = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->bytes);
+    s->outputs = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->outputs);
+    if (!s->bytes || !s->outputs) return sp_no_memory(&rt->alloc, sizeof *s->outputs, err);
+    return sp_program_create(&s->engine, s->graph, false, &s->program, err);
+}
+
+sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_options *options,
+                                    sparoa_session **session, sparoa_error *err)
+{
+    sparoa_session_options o;
+    if (!model || !session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "model or session is NULL");
+    if (!sp_read_options(&o, sizeof o, options))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "set options.struct_size = sizeof(options)");
+    sparoa_session *s = sp_calloc(&model->runtime->alloc, 1, sizeof *s);
+    if (!s) return sp_no_memory(&model->runtime->alloc, sizeof *s, err);
+    s->model = model;
+    sp_model_ref(model);
+    pthread_mutex_init(&s->mutex, NULL);
+    sparoa_status status = build(s, &o, err);
+    if (status != SPAROA_OK) sparoa_session_destroy(s);
+    else *session = s;
+    return status;
+}
+
+void sparoa_session_destroy(sparoa_session *session)
+{
+    if (!session) return;
+    sparoa_model *model = session->model;
+    const sparoa_allocator *a = &model->runtime->alloc;
+    size_t outputs = session->graph ? session->graph->output_count : 0;
+    sp_program_destroy(session->program);
+    if (session->device.queue) session->device.table->queue_destroy(session->device.queue);
+    sp_free(a, session->bytes, outputs * sizeof *session->bytes);
+    sp_free(a, session->outputs, outputs * sizeof *session->outputs);
+    sp_graph_destroy(session->graph);
+    pthread_mutex_destroy(&session->mutex);
+    sp_free(a, session, sizeof *session);
+    sp_model_unref(model);
+}
+
+/* ---- running ---- */
+
+static void print_shape(char *text, size_t size, const sparoa_tensor *t)
+{
+    size_t n = (size_t)snprintf(text, size, "[");
+    for (int32_t i = 0; i < t->rank && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, t->dims[i] < 0 ? "%s?" : "%s%lld", i ? "," : "",
+                              (long long)t->dims[i]);
+    if (n < size) snprintf(text + n, size - n, "]");
+}
+
+static sparoa_status shape_error(const sp_value *v, const sparoa_tensor *given, sparoa_error *err)
+{
+    char want[128], got[128];
+    print_shape(want, sizeof want, &v->fact);
+    print_shape(got, sizeof got, given);
+    return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL, "input '%.80s' has shape %s, the model expects %s", v->name,
+                       got, want);
+}
+
+static sparoa_status check_input(const sp_value *v, const sparoa_tensor *t, bool need_data, sparoa_error *err)
+{
+    if (t->dtype != v->fact.dtype)
+        return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL, "input '%.80s' is %s, the model expects %s", v->name,
+                           sparoa_dtype_name(t->dtype), sparoa_dtype_name(v->fact.dtype));
+    if (t->rank < 0 || t->rank > SPAROA_MAX_RANK || (v->fact.rank >= 0 && t->rank != v->fact.rank))
+        return shape_error(v, t, err);
+    for (int32_t i = 0; i < t->rank; i++)
+        if (t->dims[i] < 0 || (v->fact.rank >= 0 && v->fact.dims[i] >= 0 && t->dims[i] != v->fact.dims[i]))
+            return shape_error(v, t, err);
+    int64_t count = sparoa_tensor_count(t);
+    if (count < 0 || count > PTRDIFF_MAX / 8)
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL, "input '%.80s' is too large", v->name);
+    if (need_data && !t->data && count > 0)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "input '%.80s' has no data", v->name);
+    return SPAROA_OK;
+}
+
+/* Inputs that share the name of a dynamic dimension must agree on it. */
+static sparoa_status check_dim_names(const sp_graph *g, const sparoa_tensor *inputs, sparoa_error *err)
+{
+    for (uint32_t i = 0; i < g->input_count; i++) {
+        const sp_value *a = &g->values[g->inputs[i]];
+        for (int32_t d = 0; a->dim_names && d < inputs[i].rank; d++) {
+            for (uint32_t j = 0; a->dim_names[d] && j < i; j++) {
+                const sp_value *b = &g->values[g->inputs[j]];
+                for (int32_t e = 0; b->dim_names && e < inputs[j].rank; e++)
+                    if (b->dim_names[e] && strcmp(a->dim_names[d], b->dim_names[e]) == 0 &&
+                        inputs[i].dims[d] != inputs[j].dims[e])
+                        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL,
+                                           "dimension '%.60s' is %lld in input '%.60s' but %lld in input '%.60s'",
+                                           a->dim_names[d], (long long)inputs[i].dims[d], a->name,
+                                           (long long)inputs[j].dims[e], b->name);
+            }
+        }
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status check_inputs(const sparoa_session *s, const sparoa_tensor *inputs, size_t count, bool need_data,
+                                  sparoa_error *err)
+{
+    const sp_graph *g = s->graph;
+    if (count != g->input_count)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%zu inputs given, the model has %u", count,
+                           g->input_count);
+    if (count && !inputs) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "inputs is NULL");
+    for (size_t i = 0; i < count; i++) SP_TRY(check_input(&g->values[g->inputs[i]], &inputs[i], need_data, err));
+    return check_dim_names(g, inputs, err);
+}
+
+static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outputs, size_t count, sparoa_error *err)
+{
+    const sp_graph *g = s->graph;
+    if (count != g->output_count)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%zu outputs given, the model has %u", count,
+                           g->output_count);
+    if (count && !outputs) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "outputs is NULL");
+    for (size_t i = 0; i < count; i++) {
+        const sp_value *v = &g->values[g->outputs[i]];
+        s->bytes[i] = 0;
+        if (!outputs[i].data) continue;
+        if (outputs[i].dtype != v->fact.dtype && v->fact.dtype != SPAROA_UNDEFINED)
+            return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL, "output buffer '%.80s' is %s, the model gives %s",
+                               v->name, sparoa_dtype_name(outputs[i].dtype), sparoa_dtype_name(v->fact.dtype));
+        if (outputs[i].rank < 0 || outputs[i].rank > SPAROA_MAX_RANK || sparoa_tensor_count(&outputs[i]) < 0)
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "output buffer '%.80s' has data but no valid dimensions", v->name);
+        s->bytes[i] = sparoa_tensor_bytes(&outputs[i]);
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
+                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+{
+    SP_TRY(check_inputs(s, inputs, input_count, true, err));
+    SP_TRY(check_outputs(s, outputs, output_count, err));
+    int64_t start = sp_now_ns();
+    s->engine.run_start_ns = start;
+    SP_TRY(sp_program_frame(s->program, inputs, &s->frame, err));
+    if (output_count) memcpy(s->outputs, outputs, output_count * sizeof *outputs);
+    sp_pool_enter(s->engine.pool);
+    sparoa_status status = sp_frame_run(s->frame, inputs, NULL, s->outputs, s->bytes, err);
+    sp_pool_leave(s->engine.pool);
+    if (status != SPAROA_OK) return status;
+    if (output_count) memcpy(outputs, s->outputs, output_count * sizeof *outputs);
+    s->last_run_ns = sp_now_ns() - start;
+    s->runs++;
+    return SPAROA_OK;
+}
+
+sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs, size_t input_count,
+                                 sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+{
+    if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
+    pthread_mutex_lock(&session->mutex);
+    if (err) err->node[0] = '\0';
+    sparoa_status status = run_locked(session, inputs, input_count, outputs, output_count, err);
+    pthread_mutex_unlock(&session->mutex);
+    return status;
+}
+
+sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs, size_t input_count,
+                                     sparoa_error *err)
+{
+    if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
+    pthread_mutex_lock(&session->mutex);
+    sparoa_status status = check_inputs(session, inputs, input_count, false, err);
+    if (status == SPAROA_OK) status = sp_program_frame(session->program, inputs, &session->frame, err);
+    pthread_mutex_unlock(&session->mutex);
+    return status;
+}
