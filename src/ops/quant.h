@@ -1,0 +1,36 @@
+/* quant.h - what operators on linearly quantised tensors share: value = (q - zero_point) * scale.
+ */
+#ifndef SP_OPS_QUANT_H
+#define SP_OPS_QUANT_H
+
+#include "ops/op.h"
+
+#define SP_TYPES_Q8 (1u << SPAROA_INT8 | 1u << SPAROA_UINT8)
+#define SP_TYPES_Q16 (1u << SPAROA_INT16 | 1u << SPAROA_UINT16)
+
+/* v (already divided by the scale) to an integer lo..hi around zero point zp, ties to even. NaN
+ * gives lo. Adding 1.5 * 2^23 makes the float's unit 1, which rounds in a way that vectorises; it
+ * holds up to 2^22, beyond what the clamp lets through for 16-bit types. */
+static inline int32_t sp_quantize(float v, int32_t zp, int32_t lo, int32_t hi)
+{
+    const float magic = 12582912.0f;
+    const float least = (float)(lo - zp), most = (float)(hi - zp);
+    v = v > least ? v : least;
+    v = v < most ? v : most;
+    return (int32_t)((v + magic) - magic) + zp;
+}
+
+/* The range of an 8- or 16-bit integer type. */
+void sp_q_range(sparoa_dtype t, int32_t *lo, int32_t *hi);
+/* Input i is a float32 (or half) scale, or a zero point of one of `types`, with one value or, if n
+ * >= 0, n. */
+sparoa_status sp_q_check_scale(const sparoa_node *node, int32_t i, int64_t n, sparoa_error *err);
+/* The same for zero points, which may be left out. */
+sparoa_status sp_q_check_zero(const sparoa_node *node, int32_t i, uint32_t types, int64_t n,
+                              sparoa_error *err);
+/* Value `at` of zero points in input i, the only one where there is one; 0 where the input is left
+ * out. */
+int32_t sp_q_zero(const sparoa_node *node, int32_t i, int64_t at);
+float sp_q_scale(const sparoa_node *node, int32_t i, int64_t at);
+
+#endif
