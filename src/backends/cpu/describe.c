@@ -89,21 +89,26 @@ static void peak_task(void *arg, int32_t i)
 {
     peak_job *job = arg;
     float sink = 1.0f;
-    if (job->floats) sink = 1.0f;
-    else job->flops[i & 255] = 1.0;
+    if (job->floats)
+        sink = job->kernels->peak_read_f32(job->floats, job->data + (size_t)i * job->floats);
+    else
+        job->flops[i & 255] = job->kernels->peak_fma_f32(FMA_ROUNDS, &sink);
     volatile float keep = sink;
     (void)keep;
 }
 
 /* Fastest of the rounds that fit into the time, in operations or bytes per nanosecond. */
-static double best_rate(const sparoa_host *engine, peak_job *job, int32_t threads, int64_t budget_ns)
+static double best_rate(const sparoa_host *engine, peak_job *job, int32_t threads,
+                        int64_t budget_ns)
 {
     double best = 0;
     int64_t end = sp_now_ns() + budget_ns;
     do {
         int64_t start = sp_now_ns();
-        if (threads == 1) peak_task(job, 0);
-        else engine->parallel(engine->pool, threads, peak_task, job);
+        if (threads == 1)
+            peak_task(job, 0);
+        else
+            engine->parallel(engine->pool, threads, peak_task, job);
         double ns = (double)(sp_now_ns() - start);
         double work = job->floats ? (double)job->floats * sizeof(float) * threads : 0;
         for (int32_t i = 0; !job->floats && i < threads; i++) work += job->flops[i & 255];
@@ -112,8 +117,8 @@ static double best_rate(const sparoa_host *engine, peak_job *job, int32_t thread
     return best;
 }
 
-sparoa_status sp_cpu_measure(const sp_cpu_host *host, const sparoa_host *engine, int32_t milliseconds,
-                             sparoa_device_peak *peak, sparoa_error *err)
+sparoa_status sp_cpu_measure(const sp_cpu_host *host, const sparoa_host *engine,
+                             int32_t milliseconds, sparoa_device_peak *peak, sparoa_error *err)
 {
     int32_t threads = engine->threads < 256 ? engine->threads : 256;
     int64_t budget = (int64_t)milliseconds * 1000000 / 3;
