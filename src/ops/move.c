@@ -22,6 +22,12 @@ void sp_move_dense(sp_move *m)
     }
 }
 
+/* Blocks are whole runs of smaller elements, so they may lie anywhere. */
+typedef uint8_t any_1 __attribute__((aligned(1), may_alias));
+typedef uint16_t any_2 __attribute__((aligned(1), may_alias));
+typedef uint32_t any_4 __attribute__((aligned(1), may_alias));
+typedef uint64_t any_8 __attribute__((aligned(1), may_alias));
+
 static void copy_row(const plan *p, char *dst, const char *src, int64_t n)
 {
     int64_t ss = p->ss[p->rank - 1], ds = p->ds[p->rank - 1];
@@ -29,13 +35,14 @@ static void copy_row(const plan *p, char *dst, const char *src, int64_t n)
 #define X(ctype, bytes)                                                                            \
     case bytes:                                                                                    \
         if (ss == 0 && ds == bytes) {                                                              \
-            ctype v = *(const ctype *)src;                                                         \
-            for (int64_t i = 0; i < n; i++) ((ctype *)dst)[i] = v;                                 \
+            any_##bytes v = *(const any_##bytes *)src;                                             \
+            for (int64_t i = 0; i < n; i++) ((any_##bytes *)dst)[i] = v;                           \
         } else if (ds == bytes) {                                                                  \
-            for (int64_t i = 0; i < n; i++) ((ctype *)dst)[i] = *(const ctype *)(src + i * ss);    \
+            for (int64_t i = 0; i < n; i++)                                                        \
+                ((any_##bytes *)dst)[i] = *(const any_##bytes *)(src + i * ss);                    \
         } else {                                                                                   \
             for (int64_t i = 0; i < n; i++)                                                        \
-                *(ctype *)(dst + i * ds) = *(const ctype *)(src + i * ss);                         \
+                *(any_##bytes *)(dst + i * ds) = *(const any_##bytes *)(src + i * ss);             \
         }                                                                                          \
         break;
         SP_FOR_SIZES(X)
@@ -134,7 +141,8 @@ typedef uint64_t vec_8 __attribute__((vector_size(16)));
         }                                                                                          \
         for (int64_t c = 0; c < cols; c++)                                                         \
             for (int64_t r = c < whole_c ? whole_r : 0; r < rows; r++)                             \
-                *(ctype *)(dst + c * dk + r * bytes) = *(const ctype *)(src + r * sl + c * bytes); \
+                *(any_##bytes *)(dst + c * dk + r * bytes) =                                       \
+                    *(const any_##bytes *)(src + r * sl + c * bytes);                              \
     }
 SP_FOR_SIZES(X)
 #undef X

@@ -56,7 +56,7 @@ static sparoa_status random_type(const sparoa_node *node, sparoa_dtype fallback,
 static sparoa_status random_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 0, 1, err));
-    sparoa_dtype dtype;
+    sparoa_dtype dtype = SPAROA_UNDEFINED;
     SP_TRY(random_type(node, SPAROA_FLOAT32, SP_TYPES_FLOAT, &dtype, err));
     size_t n;
     const int64_t *shape = sparoa_attr_ints(node, "shape", &n);
@@ -74,7 +74,7 @@ static sparoa_status random_infer(const sparoa_node *node, sparoa_error *err)
 static sparoa_status random_like_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 1, 1, err));
-    sparoa_dtype dtype;
+    sparoa_dtype dtype = SPAROA_UNDEFINED;
     SP_TRY(random_type(node, node->in[0]->dtype, SP_TYPES_FLOAT, &dtype, err));
     sp_copy_fact(node->out[0], node->in[0]);
     node->out[0]->dtype = dtype;
@@ -172,7 +172,7 @@ static sparoa_status bernoulli_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 1, 1, err));
     SP_TRY(sp_check_type(node, 0, SP_TYPES_FLOAT, err));
-    sparoa_dtype dtype;
+    sparoa_dtype dtype = SPAROA_UNDEFINED;
     SP_TRY(random_type(node, node->in[0]->dtype, SP_TYPES_ALL, &dtype, err));
     sp_copy_fact(node->out[0], node->in[0]);
     node->out[0]->dtype = dtype;
@@ -211,7 +211,7 @@ static sparoa_status multinomial_infer(const sparoa_node *node, sparoa_error *er
     SP_TRY(sp_check_present(node, 1, 1, err));
     SP_TRY(sp_check_type(node, 0, SP_TYPES_FLOAT, err));
     const sparoa_tensor *in = node->in[0];
-    sparoa_dtype dtype;
+    sparoa_dtype dtype = SPAROA_UNDEFINED;
     SP_TRY(random_type(node, SPAROA_INT32, 1u << SPAROA_INT32 | 1u << SPAROA_INT64, &dtype, err));
     int64_t dims[2] = {in->rank == 2 ? in->dims[0] : -1, sparoa_attr_int(node, "sample_size", 1)};
     if (in->rank >= 0 && in->rank != 2)
