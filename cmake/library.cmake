@@ -11,7 +11,50 @@ add_dependencies(sparoa_objects onnx_pb)
 
 set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:onnx_pb> ${kernel_objects})
 
-# Everything, symbols visible: what the unit tests and the library's own tools link.
+# Everything, symbols visible: what the unit tests link.
 add_library(sparoa_internal STATIC ${sparoa_parts})
 target_link_libraries(sparoa_internal PUBLIC sparoa_flags ${PROTOBUF_C_STATIC} Threads::Threads m)
 target_include_directories(sparoa_internal PUBLIC ${onnx_pb_dir})
+
+function(sparoa_usage target)
+    target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
+        $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+endfunction()
+
+# The shared library. protobuf-c is inside it, hidden; exports.map names what is visible.
+add_library(sparoa SHARED ${sparoa_parts})
+set_target_properties(sparoa PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
+    LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
+target_link_options(sparoa PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exports.map
+    -Wl,--gc-sections $<$<STREQUAL:${SPAROA_SANITIZE},>:-Wl,--no-undefined>)
+target_link_libraries(sparoa PRIVATE $<BUILD_INTERFACE:sparoa_flags> ${PROTOBUF_C_STATIC} Threads::Threads m)
+sparoa_usage(sparoa)
+
+# The static library: one object in which everything but sparoa_* is local, so that nothing of ours or of
+# protobuf-c's can clash with what the application links.
+set(prelinked ${CMAKE_BINARY_DIR}/sparoa_prelinked.o)
+add_custom_command(OUTPUT ${prelinked}
+    COMMAND ${CMAKE_LINKER} -r -o ${prelinked}.all ${sparoa_parts} ${PROTOBUF_C_STATIC}
+    COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol sparoa_* ${prelinked}.all ${prelinked}
+    DEPENDS sparoa_objects onnx_pb ${sparoa_parts} COMMAND_EXPAND_LISTS VERBATIM)
+set_source_files_properties(${prelinked} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+add_library(sparoa_static STATIC ${prelinked})
+set_target_properties(sparoa_static PROPERTIES OUTPUT_NAME sparoa LINKER_LANGUAGE C)
+target_compile_definitions(sparoa_static INTERFACE SPAROA_STATIC)
+target_link_libraries(sparoa_static INTERFACE Threads::Threads m $<BUILD_INTERFACE:sparoa_flags>)
+sparoa_usage(sparoa_static)
+
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+install(TARGETS sparoa sparoa_static EXPORT sparoa
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES include/sparoa.h include/sparoa_backend.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT sparoa NAMESPACE sparoa:: FILE sparoa-targets.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sparoa)
+configure_package_config_file(cmake/sparoa-config.cmake.in ${CMAKE_BINARY_DIR}/sparoa-config.cmake
+    INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sparoa)
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/sparoa-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/sparoa-config.cmake ${CMAKE_BINARY_DIR}/sparoa-config-version.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sparoa)
+configure_file(cmake/sparoa.pc.in ${CMAKE_BINARY_DIR}/sparoa.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/sparoa.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

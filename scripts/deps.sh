@@ -7,6 +7,7 @@
 #
 # With root or sudo the packages are installed. Without, they are unpacked into build/deps, and
 # build/deps/env.sh sets the paths; the other scripts read it, `. build/deps/env.sh` does it by hand.
+# (clang unpacked so finds the machine's libc6-dev alone; all else works from the unpacked tree.)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,7 +20,7 @@ ci_packages=(g++ clang libclang-rt-14-dev clang-format qemu-user gcc-aarch64-lin
     libc6-dev-arm64-cross)
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 # True when the package is installed, unpacked by an earlier run, or its tool comes from elsewhere.
@@ -102,6 +103,7 @@ unpack_without_root() {
     done
     cd "$root"
     repair_links
+    repair_linker_scripts
     write_env
 }
 
@@ -121,6 +123,20 @@ repair_links() {
             ln -sfn "$target" "$link"
         fi
     done
+}
+
+# libc.so and libm.so are texts that name the libraries by absolute path.
+repair_linker_scripts() {
+    local script path
+    grep -rIl --include='lib*.so' --include='lib*.a' '^/\* GNU ld script' "$deps/root" |
+        while read -r script; do
+            # shellcheck disable=SC2013 # paths without spaces
+            for path in $(grep -o '/[^ ()]*\.[^ ()]*' "$script"); do
+                if [ -e "$deps/root$path" ] && [ ! -e "$path" ]; then
+                    sed -i "s#\([ (]\)$path\([ )]\)#\1$deps/root$path\2#g" "$script"
+                fi
+            done
+        done || true
 }
 
 write_env() {
