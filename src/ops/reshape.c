@@ -110,8 +110,9 @@ static sparoa_status flatten_infer(const sparoa_node *node, sparoa_error *err)
     const sparoa_tensor *in = node->in[0];
     sp_set_shape(node->out[0], in->dtype, 2, NULL);
     if (in->rank < 0) return SPAROA_OK;
-    int32_t axis;
-    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", 1), in->rank, true, &axis, err));
+    int32_t axis = in->rank;
+    int64_t raw = sparoa_attr_int(node, "axis", 1); /* from -rank to rank itself */
+    if (raw != in->rank) SP_TRY(sp_axis(node, raw, in->rank, false, &axis, err));
     int64_t dims[2] = {1, 1};
     for (int32_t i = 0; i < in->rank; i++) {
         int64_t *d = &dims[i >= axis];
