@@ -109,5 +109,5 @@ fi
 run_ctest
 run_conformance
 run_shared_models
-run_models bundled models/digits --compare scaled
+run_models bundled models/digits --compare scaled --manifest tests/bundled.txt
 finish

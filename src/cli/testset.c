@@ -103,16 +103,29 @@ static bool add_light(sp_testset *set, const char *folder, const char *file, con
                     sp_text("%s/%.*s", folder, length, file));
 }
 
+/* The model of a folder that is a test: model.onnx, or the only model beside data sets. */
+static const char *model_of(const sp_names *names)
+{
+    const char *model = NULL;
+    size_t models = 0, sets = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        if (strcmp(names->items[i], "model.onnx") == 0) return names->items[i];
+        sets += !fnmatch("test_data_set_*", names->items[i], 0);
+        if (fnmatch("*.onnx", names->items[i], 0)) continue;
+        model = names->items[i];
+        models++;
+    }
+    return models == 1 && sets ? model : NULL;
+}
+
 static bool walk(sp_testset *set, const char *folder, const char *inputs, int depth)
 {
     sp_names names;
     if (!sp_names_list(&names, folder, "*")) return depth > 0;
-    bool good = true, is_test = false;
-    for (size_t i = 0; i < names.count; i++)
-        if (strcmp(names.items[i], "model.onnx") == 0) is_test = true;
-    if (is_test) {
-        good =
-            add_test(set, sp_text("%s/model.onnx", folder), strdup(folder), NULL, strdup(folder));
+    bool good = true;
+    const char *model = model_of(&names);
+    if (model) {
+        good = add_test(set, sp_text("%s/%s", folder, model), strdup(folder), NULL, strdup(folder));
     } else {
         for (size_t i = 0; i < names.count && good; i++) {
             char *path = sp_text("%s/%s", folder, names.items[i]);
