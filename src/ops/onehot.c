@@ -35,7 +35,7 @@ static sparoa_status onehot_infer(const sparoa_node *node, sparoa_error *err)
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "indices has rank %d, at most %d is possible", indices->rank,
                            SPAROA_MAX_RANK - 1);
-    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", -1), indices->rank, true, &axis, err));
+    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", -1), indices->rank + 1, false, &axis, err));
     sp_set_shape(out, values->dtype, indices->rank + 1, NULL);
     for (int32_t i = 0; i <= indices->rank; i++)
         out->dims[i] = i == axis ? depth : indices->dims[i < axis ? i : i - 1];
@@ -75,7 +75,7 @@ static sparoa_status onehot_run(const sparoa_node *node, const sparoa_exec *exec
 {
     const sparoa_tensor *out = node->out[0];
     int32_t axis;
-    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", -1), node->in[0]->rank, true, &axis,
+    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", -1), node->in[0]->rank + 1, false, &axis,
                    exec->err));
     onehot_args a = {node->in[0],     out->data,           node->in[2]->data,
                      out->dims[axis], sp_inner(out, axis), sparoa_dtype_size(out->dtype)};

@@ -222,7 +222,7 @@ void sp_copy_fact(sparoa_tensor *dst, const sparoa_tensor *src)
 sparoa_status sp_axis(const sparoa_node *node, int64_t axis, int32_t rank, bool inclusive,
                       int32_t *out, sparoa_error *err)
 {
-    int64_t a = axis < 0 ? axis + rank + (inclusive ? 1 : 0) : axis;
+    int64_t a = axis < 0 ? axis + rank : axis;
     if (a < 0 || a >= rank + (inclusive ? 1 : 0))
         return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "axis=%lld is out of range for rank %d",
                            (long long)axis, rank);
