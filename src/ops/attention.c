@@ -180,6 +180,7 @@ static sparoa_status attention_parse(const sparoa_node *node, sp_attn *a, sparoa
 
 static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 3, 1, err));
     sp_attn a;
     SP_TRY(attention_parse(node, &a, err));
     sparoa_dtype tk = node->in[0]->dtype, tv = node->in[2]->dtype;
@@ -286,6 +287,7 @@ static sparoa_status flex_parse(const sparoa_node *node, sp_attn *a, sparoa_erro
 
 static sparoa_status flex_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 3, 1, err));
     sp_attn a;
     SP_TRY(flex_parse(node, &a, err));
     sp_set_shape(node->out[0], node->in[0]->dtype, 4,

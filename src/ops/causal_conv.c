@@ -39,6 +39,7 @@ static sparoa_status parse(const sparoa_node *node, causal *c, sparoa_error *err
 
 static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 2, 1, err));
     causal c;
     SP_TRY(parse(node, &c, err));
     sparoa_dtype type = node->in[0]->dtype;

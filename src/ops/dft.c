@@ -67,6 +67,7 @@ static sparoa_status dft_parse(const sparoa_node *node, dft *d, sparoa_error *er
 
 static sparoa_status dft_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 1, 1, err));
     dft d;
     SP_TRY(dft_parse(node, &d, err));
     sparoa_tensor *out = node->out[0];
@@ -288,6 +289,7 @@ static sparoa_status stft_parse(const sparoa_node *node, stft *s, sparoa_error *
 
 static sparoa_status stft_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 2, 1, err));
     stft s;
     SP_TRY(stft_parse(node, &s, err));
     int64_t bins = s.length < 0 ? -1 : s.onesided ? s.length / 2 + 1 : s.length;

@@ -86,6 +86,7 @@ static sparoa_status parse(const sparoa_node *node, linear_attn *a, sparoa_error
 
 static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 3, 1, err));
     linear_attn a;
     SP_TRY(parse(node, &a, err));
     int64_t width = -1;

@@ -59,6 +59,7 @@ static sparoa_status parse(const sparoa_node *node, rotary *r, sparoa_error *err
 
 static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 3, 1, err));
     rotary r;
     SP_TRY(parse(node, &r, err));
     return sp_infer_same(node, err);

@@ -15,6 +15,7 @@ static sparoa_status output_type(const sparoa_node *node, sparoa_dtype *type, sp
 
 static sparoa_status window_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 1, 1, err));
     sparoa_dtype type;
     bool known;
     int64_t size = -1;
@@ -81,6 +82,7 @@ static sparoa_status mel_read(const sparoa_node *node, int64_t *mels, int64_t *l
 
 static sparoa_status mel_infer(const sparoa_node *node, sparoa_error *err)
 {
+    SP_TRY(sp_check_present(node, 5, 1, err));
     sparoa_dtype type;
     int64_t mels, length;
     SP_TRY(output_type(node, &type, err));
