@@ -12,7 +12,8 @@ typedef struct roi {
     bool max;
 } roi;
 
-static sparoa_status check_common(const sparoa_node *node, roi *r, int64_t columns, sparoa_error *err)
+static sparoa_status check_common(const sparoa_node *node, roi *r, int64_t columns,
+                                  sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 2, 1, err));
     SP_TRY(sp_check_type(node, 0, SP_TYPES_FLOAT, err));
@@ -32,7 +33,8 @@ static sparoa_status check_common(const sparoa_node *node, roi *r, int64_t colum
 
 static sparoa_status check_size(const sparoa_node *node, const roi *r, sparoa_error *err)
 {
-    if (r->out_h >= 1 && r->out_w >= 1 && r->out_h <= INT32_MAX && r->out_w <= INT32_MAX) return SPAROA_OK;
+    if (r->out_h >= 1 && r->out_w >= 1 && r->out_h <= INT32_MAX && r->out_w <= INT32_MAX)
+        return SPAROA_OK;
     return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "an output of %lld by %lld is not possible",
                        (long long)r->out_h, (long long)r->out_w);
 }
@@ -47,7 +49,8 @@ static sparoa_status align_parse(const sparoa_node *node, roi *r, sparoa_error *
     if ((r->offset == 0.0 && strcmp(coord, "output_half_pixel") != 0) ||
         (!r->max && !sp_attr_is(node, "mode", "avg", "avg")))
         return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
-                           "mode or coordinate_transformation_mode '%.40s' is not one of ONNX", coord);
+                           "mode or coordinate_transformation_mode '%.40s' is not one of ONNX",
+                           coord);
     r->out_h = sparoa_attr_int(node, "output_height", 1);
     r->out_w = sparoa_attr_int(node, "output_width", 1);
     r->ratio = sparoa_attr_int(node, "sampling_ratio", 0);
@@ -66,7 +69,9 @@ static sparoa_status pool_parse(const sparoa_node *node, roi *r, sparoa_error *e
     size_t n;
     const int64_t *shape = sparoa_attr_ints(node, "pooled_shape", &n);
     SP_TRY(check_common(node, r, 5, err));
-    if (n != 2) return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "pooled_shape has %zu values, expected 2", n);
+    if (n != 2)
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "pooled_shape has %zu values, expected 2", n);
     r->out_h = shape[0];
     r->out_w = shape[1];
     return check_size(node, r, err);
@@ -141,17 +146,21 @@ static bool neighbours(double at, int64_t length, int64_t index[2], double weigh
 
 static void align_cell(const roi *r, int64_t n, int64_t cell, const span *h, const span *w)
 {
-    int64_t image = sp_get_i64(r->batches, n), plane = r->height * r->width, cells = r->out_h * r->out_w;
-    int64_t ph = cell / r->out_w, pw = cell % r->out_w, iy[2], ix[2], count = h->samples * w->samples;
+    int64_t image = sp_get_i64(r->batches, n), plane = r->height * r->width,
+            cells = r->out_h * r->out_w;
+    int64_t ph = cell / r->out_w, pw = cell % r->out_w, iy[2], ix[2],
+            count = h->samples * w->samples;
     double wy[2], wx[2];
     for (int64_t c = 0; c < r->channels; c++) {
         double sum = 0, top = -INFINITY;
         int64_t base = (image * r->channels + c) * plane;
         for (int64_t i = 0; i < h->samples; i++) {
-            double y = h->start + (double)ph * h->cell + ((double)i + 0.5) * h->cell / (double)h->samples;
+            double y =
+                h->start + (double)ph * h->cell + ((double)i + 0.5) * h->cell / (double)h->samples;
             bool in_y = neighbours(y, r->height, iy, wy);
             for (int64_t j = 0; j < w->samples; j++) {
-                double x = w->start + (double)pw * w->cell + ((double)j + 0.5) * w->cell / (double)w->samples;
+                double x = w->start + (double)pw * w->cell +
+                           ((double)j + 0.5) * w->cell / (double)w->samples;
                 bool inside = in_y && neighbours(x, r->width, ix, wx);
                 for (int32_t k = 0; k < 4; k++) {
                     int64_t at = inside ? base + iy[k / 2] * r->width + ix[k % 2] : 0;
@@ -172,9 +181,12 @@ static void align_piece(void *arg, int64_t begin, int64_t end)
     int64_t cells = r->out_h * r->out_w;
     for (int64_t u = begin; u < end; u++) {
         int64_t n = u / cells;
-        span h, w;
-        bool ok = make_span(r, sp_get_f64(r->rois, 4 * n + 1), sp_get_f64(r->rois, 4 * n + 3), r->out_h, &h);
-        ok = make_span(r, sp_get_f64(r->rois, 4 * n), sp_get_f64(r->rois, 4 * n + 2), r->out_w, &w) && ok;
+        span h = {0}, w = {0};
+        bool ok = make_span(r, sp_get_f64(r->rois, 4 * n + 1), sp_get_f64(r->rois, 4 * n + 3),
+                            r->out_h, &h);
+        ok = make_span(r, sp_get_f64(r->rois, 4 * n), sp_get_f64(r->rois, 4 * n + 2), r->out_w,
+                       &w) &&
+             ok;
         if (ok) align_cell(r, n, u % cells, &h, &w);
     }
 }
@@ -189,19 +201,21 @@ static sparoa_status align_run(const sparoa_node *node, const sparoa_exec *exec)
         span s;
         if (image < 0 || image >= r.images || sp_count(r.x) == 0)
             return sparoa_fail(exec->err, SPAROA_INDEX_OUT_OF_RANGE, node,
-                               "batch_indices[%lld]=%lld is out of range for %lld images", (long long)n,
-                               (long long)image, (long long)r.images);
-        if (!make_span(&r, sp_get_f64(r.rois, 4 * n + 1), sp_get_f64(r.rois, 4 * n + 3), r.out_h, &s) ||
+                               "batch_indices[%lld]=%lld is out of range for %lld images",
+                               (long long)n, (long long)image, (long long)r.images);
+        if (!make_span(&r, sp_get_f64(r.rois, 4 * n + 1), sp_get_f64(r.rois, 4 * n + 3), r.out_h,
+                       &s) ||
             !make_span(&r, sp_get_f64(r.rois, 4 * n), sp_get_f64(r.rois, 4 * n + 2), r.out_w, &s))
-            return sparoa_fail(exec->err, SPAROA_INVALID_ARGUMENT, node, "region %lld is not finite or too large",
-                               (long long)n);
+            return sparoa_fail(exec->err, SPAROA_INVALID_ARGUMENT, node,
+                               "region %lld is not finite or too large", (long long)n);
     }
     sp_parallel_for(exec, r.count * r.out_h * r.out_w, 1 + 1024 / r.channels, align_piece, &r);
     return SPAROA_OK;
 }
 
 /* The elements of a region that cell i of `cells` covers, cut to 0..length-1. */
-static void cover(double from, double to, int64_t i, int64_t cells, int64_t length, int64_t *first, int64_t *end)
+static void cover(double from, double to, int64_t i, int64_t cells, int64_t length, int64_t *first,
+                  int64_t *end)
 {
     double size = to - from + 1.0 > 1.0 ? to - from + 1.0 : 1.0, cell = size / (double)cells;
     double low = floor((double)i * cell) + from, high = ceil((double)(i + 1) * cell) + from;
@@ -217,7 +231,8 @@ static void pool_piece(void *arg, int64_t begin, int64_t end)
         int64_t n = u / r->channels, image = (int64_t)sp_get_f64(r->rois, 5 * n);
         int64_t base = (image * r->channels + u % r->channels) * r->height * r->width;
         double box[4];
-        for (int32_t k = 0; k < 4; k++) box[k] = round(sp_get_f64(r->rois, 5 * n + 1 + k) * r->scale);
+        for (int32_t k = 0; k < 4; k++)
+            box[k] = round(sp_get_f64(r->rois, 5 * n + 1 + k) * r->scale);
         for (int64_t cell = 0; cell < cells; cell++) {
             int64_t y0, y1, x0, x1;
             cover(box[1], box[3], cell / r->out_w, r->out_h, r->height, &y0, &y1);
@@ -242,7 +257,8 @@ static sparoa_status pool_run(const sparoa_node *node, const sparoa_exec *exec)
         double image = sp_get_f64(r.rois, 5 * n);
         if (!(image >= 0 && image < (double)r.images))
             return sparoa_fail(exec->err, SPAROA_INDEX_OUT_OF_RANGE, node,
-                               "region %lld names image %g of %lld", (long long)n, image, (long long)r.images);
+                               "region %lld names image %g of %lld", (long long)n, image,
+                               (long long)r.images);
     }
     sp_parallel_for(exec, r.count * r.channels, 1, pool_piece, &r);
     return SPAROA_OK;

@@ -16,7 +16,7 @@ static sparoa_status output_type(const sparoa_node *node, sparoa_dtype *type, sp
 static sparoa_status window_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 1, 1, err));
-    sparoa_dtype type;
+    sparoa_dtype type = SPAROA_FLOAT32;
     bool known;
     int64_t size = -1;
     SP_TRY(output_type(node, &type, err));
@@ -83,7 +83,7 @@ static sparoa_status mel_read(const sparoa_node *node, int64_t *mels, int64_t *l
 static sparoa_status mel_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 5, 1, err));
-    sparoa_dtype type;
+    sparoa_dtype type = SPAROA_FLOAT32;
     int64_t mels, length;
     SP_TRY(output_type(node, &type, err));
     SP_TRY(mel_read(node, &mels, &length, err));
