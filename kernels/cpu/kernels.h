@@ -114,6 +114,11 @@ typedef struct sp_kernels {
     void (*pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
     void (*pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
                          float *out);
+
+    /* Measuring. peak_fma: `rounds` of register-only multiply-adds, returns the operations done; *sink in and out
+     * is 0..1. peak_read: reads n floats. */
+    double (*peak_fma_f32)(size_t rounds, float *sink);
+    float (*peak_read_f32)(size_t n, const float *x);
 } sp_kernels;
 
 #if defined(__x86_64__)

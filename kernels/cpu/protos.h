@@ -25,5 +25,7 @@ void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const flo
 void SP_KERNEL(sp_pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
 void SP_KERNEL(sp_pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
                                 float *out);
+double SP_KERNEL(sp_peak_fma_f32)(size_t rounds, float *sink);
+float SP_KERNEL(sp_peak_read_f32)(size_t n, const float *x);
 
 #endif

@@ -23,4 +23,6 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),
     .pool_max_f32 = SP_KERNEL(sp_pool_max_f32),
     .pool_sum_f32 = SP_KERNEL(sp_pool_sum_f32),
+    .peak_fma_f32 = SP_KERNEL(sp_peak_fma_f32),
+    .peak_read_f32 = SP_KERNEL(sp_peak_read_f32),
 };
