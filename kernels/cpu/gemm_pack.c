@@ -25,17 +25,21 @@ static void pack_row(const float *b, size_t stride, size_t count, size_t width, 
     for (; i < width; i++) dst[i] = 0;
 }
 
-/* B stored by columns: VL columns at a time, so that each source line is used up before it leaves
- * the cache. */
+/* B stored by columns, taps innermost perhaps: 8 k at a time, so that each line of either side is used up while it
+ * is in the cache. */
 static void pack_columns(const sp_gemm_f32_source *s, const float *b, size_t count, size_t width,
                          float *dst)
 {
     for (size_t k = 0; k < s->k; k += 8) {
         size_t end = k + 8 < s->k ? k + 8 : s->k;
-        for (size_t i = 0; i < count; i++)
-            for (size_t j = k; j < end; j++) dst[j * width + i] = b[j + i * s->n_stride] * s->scale;
-        for (size_t i = count; i < width; i++)
-            for (size_t j = k; j < end; j++) dst[j * width + i] = 0;
+        for (size_t i = 0; i < width; i++) {
+            const float *column = b + (i < count ? i : 0) * s->n_stride;
+            for (size_t j = k; j < end; j++)
+                for (size_t t = 0; t < s->taps; t++) {
+                    float v = i < count ? column[j * s->k_stride + t * s->tap_stride] * s->scale : 0;
+                    dst[(t * s->k + j) * width + i] = v;
+                }
+        }
     }
 }
 
@@ -48,12 +52,12 @@ void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t 
         float *dst = packed + first * (k_total + 1);
         for (size_t i = 0; i < width; i++) dst[i] = s->bias && i < count ? s->bias[first + i] : 0;
         dst += width;
+        if (s->n_stride > s->k_stride) {
+            pack_columns(s, s->b + first * s->n_stride, count, width, dst);
+            continue;
+        }
         for (size_t t = 0; t < s->taps; t++, dst += s->k * width) {
             const float *b = s->b + t * s->tap_stride + first * s->n_stride;
-            if (s->k_stride == 1) {
-                pack_columns(s, b, count, width, dst);
-                continue;
-            }
             for (size_t k = 0; k < s->k; k++)
                 pack_row(b + k * s->k_stride, s->n_stride, count, width, s->scale, dst + k * width);
         }

@@ -83,7 +83,7 @@ typedef struct sp_kernels {
 
     /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
      * p0..p1-1. */
-    const char *gemm_name; /* "f32_12x32__avx512" */
+    const char *gemm_name, *conv_name, *dwconv_name, *name; /* "gemm_f32_12x32__avx512", ... "f32__avx512" */
     int32_t gemm_rows;     /* rows of a register tile */
     int32_t gemm_columns;  /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);

@@ -6,7 +6,10 @@ extern const sp_kernels SP_KERNEL(sp_kernels);
 const sp_kernels SP_KERNEL(sp_kernels) = {
     .isa = SP_ISA_STRING,
     .vector = VL,
-    .gemm_name = "f32_" TILE_NAME "__" SP_ISA_STRING,
+    .gemm_name = "gemm_f32_" TILE_NAME "__" SP_ISA_STRING,
+    .conv_name = "conv_f32_" TILE_NAME "__" SP_ISA_STRING,
+    .dwconv_name = "dwconv_f32__" SP_ISA_STRING,
+    .name = "f32__" SP_ISA_STRING,
     .gemm_rows = MR_OF_2,
     .gemm_columns = NR,
     .gemm_f32_panels = SP_KERNEL(sp_gemm_f32_panels),

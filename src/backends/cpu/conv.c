@@ -1,0 +1,250 @@
+/*
+ * Conv on float32 images with the channel last, 1-D and 2-D, constant weights: what the kernel can do, choosing how,
+ * and packing. conv_run.c computes.
+ */
+#include "backends/cpu/conv.h"
+#include "ops/op.h"
+
+#define MAX_KERNEL 64
+
+static bool is_depthwise(const sparoa_node *node)
+{
+    const sparoa_tensor *w = node->in[1];
+    int64_t group = sparoa_attr_int(node, "group", 1);
+    return group > 1 && w->dims[1] == 1 && w->dims[0] == group;
+}
+
+static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node)) return NULL;
+    sp_epilogue e = sp_epilogue_of(node);
+    const sparoa_tensor *x = node->in[0], *w = node->in[1];
+    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
+    if (x->rank >= 0 && x->rank != w->rank) return NULL;
+    if (e.residual_input != 2 && !sp_cpu_constant_or_absent(node, 2)) return NULL;
+    int64_t group = sparoa_attr_int(node, "group", 1);
+    if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return NULL;
+    for (int32_t i = 2; i < w->rank; i++)
+        if (w->dims[i] < 1 || w->dims[i] > MAX_KERNEL) return NULL;
+    return is_depthwise(node) ? host->kernels->dwconv_name : host->kernels->conv_name;
+}
+
+typedef struct dw_build {
+    const sp_kernels *kernels;
+    size_t channels, taps;
+    const float *w, *bias;
+} dw_build;
+
+static void build_depthwise(void *arg, void *data)
+{
+    const dw_build *b = arg;
+    b->kernels->dwconv_f32_pack(b->channels, b->taps, b->w, b->bias, data);
+}
+
+static sp_cpu_packed *pack_depthwise(const sp_cpu_host *host, const conv_state *s, const float *w,
+                                     const float *bias)
+{
+    dw_build b = {host->kernels, s->groups, s->kh * s->kw, w, bias};
+    sp_pack_key key = sp_pack_key_of(host->kernels->dwconv_name);
+    sp_pack_key_int(&key, (int64_t)b.channels);
+    sp_pack_key_int(&key, bias != NULL);
+    if (host->cache) {
+        sp_pack_key_add(&key, w, b.channels * b.taps * sizeof(float));
+        if (bias) sp_pack_key_add(&key, bias, b.channels * sizeof(float));
+    }
+    size_t floats = host->kernels->dwconv_f32_packed_floats(b.channels, b.taps);
+    return sp_cpu_pack_shared(host->cache, &host->allocator, key, floats * sizeof(float),
+                              build_depthwise, &b);
+}
+
+static sp_cpu_packed *pack_product(const sp_cpu_host *host, const conv_state *s, const float *w,
+                                   const float *bias)
+{
+    size_t taps = s->kh * s->kw;
+    sp_gemm_f32_source source = {.n = s->c_out, .k = s->c_in, .taps = taps, .b = w, .tap_stride = 1,
+                                 .k_stride = taps, .n_stride = s->c_in * taps, .bias = bias, .scale = 1};
+    return sp_gemm_pack_shared(host, &source, s->groups, s->c_out * s->c_in * taps);
+}
+
+/* All but packing, which the strides of the window don't concern. */
+static void read_attributes(const sparoa_node *node, conv_state *s)
+{
+    const sparoa_tensor *w = node->in[1];
+    *s = (conv_state){.epilogue = sp_epilogue_of(node)};
+    s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
+    s->groups = (size_t)sparoa_attr_int(node, "group", 1);
+    s->c_in = (size_t)w->dims[1];
+    s->c_out = (size_t)w->dims[0] / s->groups;
+    s->kh = w->rank == 4 ? (size_t)w->dims[2] : 1;
+    s->kw = (size_t)w->dims[w->rank - 1];
+    s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
+    size_t n;
+    const int64_t *dilations = sparoa_attr_ints(node, "dilations", &n);
+    bool dense = s->kw == 1 || !dilations || n == 0 || dilations[n - 1] == 1;
+    s->row_taps = s->groups == 1 && dense;
+}
+
+static void conv_destroy(void *state, const sp_cpu_host *host)
+{
+    conv_state *s = state;
+    if (!s) return;
+    sp_cpu_pack_release(s->packed);
+    sp_cpu_free(host, s->zero, s->zero_floats * sizeof(float));
+    sp_cpu_free(host, s, sizeof *s);
+}
+
+static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
+                                 sparoa_error *err)
+{
+    conv_state *s = sp_cpu_alloc(host, sizeof *s);
+    if (!s) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
+    read_attributes(node, s);
+    const float *w = node->in[1]->data, *bias = NULL;
+    if (s->has_bias) {
+        if (sp_count(node->in[2]) != node->in[1]->dims[0]) {
+            conv_destroy(s, host);
+            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "the bias has %lld elements, expected %lld",
+                               (long long)sp_count(node->in[2]), (long long)node->in[1]->dims[0]);
+        }
+        bias = node->in[2]->data;
+    }
+    bool depthwise = s->kind == CONV_DEPTHWISE;
+    s->packed = depthwise ? pack_depthwise(host, s, w, bias) : pack_product(host, s, w, bias);
+    s->zero_floats = depthwise ? s->groups : s->kw * s->c_in * s->groups;
+    s->zero = sp_cpu_alloc(host, s->zero_floats * sizeof(float));
+    if (!s->packed || !s->zero) {
+        conv_destroy(s, host);
+        return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to pack the weights");
+    }
+    *state = s;
+    return SPAROA_OK;
+}
+
+static size_t conv_bytes(const void *state)
+{
+    const conv_state *s = state;
+    return s->packed->bytes + s->zero_floats * sizeof(float);
+}
+
+static bool conv_keeps_input(const void *state, int32_t input)
+{
+    const conv_state *s = state;
+    return input != 1 && !(input == 2 && s->has_bias);
+}
+
+static sparoa_status read_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
+                                   sparoa_error *err)
+{
+    sp_conv c;
+    SP_TRY(sp_conv_shape(node, node->in[0], node->in[1], true, &c, err));
+    int32_t x = c.w.spatial - 1;
+    bool two = c.w.spatial == 2;
+    *p = (conv_plan){.batch = (size_t)c.batch, .c = (size_t)c.c_in, .h = 1, .oh = 1,
+                     .w = (size_t)c.w.in[x], .ow = (size_t)c.w.out[x], .stride_h = 1, .dilation_h = 1,
+                     .stride_w = (ptrdiff_t)c.w.stride[x], .dilation_w = (ptrdiff_t)c.w.dilation[x],
+                     .pad_left = (ptrdiff_t)c.w.pad_begin[x]};
+    if (two) {
+        p->h = (size_t)c.w.in[0], p->oh = (size_t)c.w.out[0];
+        p->stride_h = (ptrdiff_t)c.w.stride[0], p->dilation_h = (ptrdiff_t)c.w.dilation[0];
+        p->pad_top = (ptrdiff_t)c.w.pad_begin[0];
+    }
+    p->taps = s->row_taps ? s->kh : s->kh * s->kw;
+    p->k = s->row_taps ? s->kw * s->c_in : s->c_in;
+    return SPAROA_OK;
+}
+
+/* Output columns whose windows cross the left or right edge. */
+static size_t edge_columns(const conv_state *s, const conv_plan *p)
+{
+    size_t count = 0;
+    for (size_t x = 0; x < p->ow; x++) {
+        ptrdiff_t first = (ptrdiff_t)x * p->stride_w - p->pad_left;
+        count += first < 0 || first + (ptrdiff_t)s->kw > (ptrdiff_t)p->w;
+    }
+    return count;
+}
+
+static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host, const sparoa_node *node,
+                                   conv_plan *p, sparoa_error *err)
+{
+    size_t m = p->batch * p->oh * p->ow, tile = (size_t)host->kernels->gemm_rows, k = p->taps * p->k + 1;
+    p->split = sp_gemm_split_of(host->kernels, m, s->c_out, p->taps * p->k, host->threads);
+    size_t rows = (m + (size_t)p->split.rows_parts - 1) / (size_t)p->split.rows_parts;
+    /* What a block reads of the image should stay in the second-level cache while all panels pass by; images
+     * overlap from tap to tap, so this is on the safe side. */
+    p->block = (256u << 10) / k / tile * tile;
+    if (p->block < 8 * tile) p->block = 8 * tile;
+    if (p->block > 40 * tile) p->block = 40 * tile;
+    if (p->block > rows) p->block = rows;
+    if (s->row_taps && p->ow) {
+        p->patches = (p->block / p->ow + 2) * edge_columns(s, p);
+        if (p->patches > p->block) p->patches = p->block;
+    }
+    size_t patch, table;
+    if (__builtin_mul_overflow(p->patches * p->taps, p->k * sizeof(float), &patch) ||
+        __builtin_mul_overflow(p->block, p->taps * sizeof(float *), &table))
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
+    p->piece_bytes = (table + 63) / 64 * 64 + (patch + 63) / 64 * 64;
+    return SPAROA_OK;
+}
+
+static bool is_pointwise(const conv_state *s, const conv_plan *p)
+{
+    return s->kind == CONV_INDIRECT && s->groups == 1 && s->kh * s->kw == 1 && p->stride_h == 1 &&
+           p->stride_w == 1 && p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0;
+}
+
+static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
+                                  void **prepared, size_t *workspace, sparoa_error *err)
+{
+    const conv_state *s = state;
+    conv_plan plan;
+    SP_TRY(read_geometry(s, node, &plan, err));
+    if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
+        SP_TRY(plan_indirect(s, host, node, &plan, err));
+    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
+    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
+    memcpy(*prepared, &plan, sizeof plan);
+    *workspace = plan.piece_bytes ? plan.piece_bytes * (size_t)sp_gemm_split_count(&plan.split) : 0;
+    return SPAROA_OK;
+}
+
+static void conv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)
+{
+    sp_cpu_free(host, prepared, sizeof(conv_plan));
+}
+
+static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *host,
+                              const sparoa_node *node, const sparoa_exec *exec)
+{
+    const conv_state *s = state;
+    const conv_plan *p = prepared;
+    if (sp_count(node->out[0]) == 0) return SPAROA_OK;
+    if (s->kind == CONV_DEPTHWISE) {
+        sp_conv_depthwise_run(s, p, host->kernels, node, exec);
+    } else if (is_pointwise(s, p)) {
+        sp_gemm_f32 g = {.m = p->batch * p->oh * p->ow, .n = s->c_out, .k = s->c_in, .taps = 1,
+                         .a = node->in[0]->data, .lda = s->c_in, .b = s->packed->data,
+                         .c = node->out[0]->data, .ldc = s->c_out, .ldr = s->c_out};
+        g.epilogue = sp_gemm_epilogue_of(&s->epilogue);
+        if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
+        sp_gemm_parallel(host->kernels, &g, exec);
+    } else {
+        sp_conv_indirect_run(s, p, host->kernels, node, exec);
+    }
+    return SPAROA_OK;
+}
+
+/* ONNX Conv, all versions, with the epilogue and layout of epilogue.h. */
+SP_CPU_KERNEL(Conv) = {
+    .op = "Conv",
+    .domain = "",
+    .supports = conv_supports,
+    .create = conv_create,
+    .bytes = conv_bytes,
+    .keeps_input = conv_keeps_input,
+    .prepare = conv_prepare,
+    .run = conv_run,
+    .prepared_destroy = conv_prepared_destroy,
+    .destroy = conv_destroy,
+};

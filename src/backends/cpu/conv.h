@@ -1,0 +1,44 @@
+/* conv.h - what the parts of the convolution kernel share: create (conv.c) chooses, the others run. */
+#ifndef SP_BACKENDS_CPU_CONV_H
+#define SP_BACKENDS_CPU_CONV_H
+
+#include "backends/cpu/gemm_run.h"
+#include "ops/conv_shape.h"
+
+typedef enum conv_kind {
+    CONV_POINTWISE, /* 1x1, stride 1, no padding: a plain product */
+    CONV_INDIRECT,  /* any other: a product whose rows of A are pointers into the image */
+    CONV_DEPTHWISE  /* one input and one output channel in each group */
+} conv_kind;
+
+typedef struct conv_state {
+    conv_kind kind;
+    sp_epilogue epilogue;
+    bool has_bias;
+    size_t groups, c_in, c_out; /* channels of one group */
+    size_t kh, kw;
+    /* A tap is a kernel row (kw * c_in floats in one piece) where the window has no holes, else a pixel. */
+    bool row_taps;
+    sp_cpu_packed *packed;
+    float *zero; /* what lies outside the image: one tap's worth */
+    size_t zero_floats;
+} conv_state;
+
+/* A convolution of images [batch, h, w, c]; 1-D ones have h = 1. */
+typedef struct conv_plan {
+    size_t batch, h, w, c, oh, ow; /* c: channels of all groups */
+    ptrdiff_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    size_t taps, k;     /* of the product */
+    size_t block;       /* output pixels whose pointers are built at a time */
+    size_t patches;     /* pixels of a block whose window crosses the left or right edge, at most */
+    size_t piece_bytes; /* workspace of one piece */
+    sp_gemm_split split;
+} conv_plan;
+
+/* Memory of a piece: pointers [taps][block], then patches of taps * k floats. */
+void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                          const sparoa_node *node, const sparoa_exec *exec);
+void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                           const sparoa_node *node, const sparoa_exec *exec);
+
+#endif
