@@ -1,0 +1,373 @@
+/* The CPU's fast node kernels against the plain operators: convolutions, products, pools and the
+ * rest. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "backends/cpu/kernel.h"
+#include "ops/epilogue.h"
+#include "ops/op.h"
+
+static const char *const isas[] = {"generic", "neon", "avx2", "avx512"};
+#define FOR_EACH_ISA(kernels)                                                                      \
+    for (size_t isa_ = 0; isa_ < sizeof isas / sizeof *isas; isa_++)                               \
+        for (const sp_kernels *kernels = sp_cpu_kernels(isas[isa_]); kernels; kernels = NULL)
+
+static uint32_t seed = 4711;
+
+static uint32_t random_u32(void)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return seed >> 8;
+}
+
+static void *count_alloc(void *user, size_t size, size_t align)
+{
+    void *p = NULL;
+    *(int64_t *)user += (int64_t)size;
+    return posix_memalign(&p, align < 16 ? 16 : align, size) ? NULL : p;
+}
+
+static void count_free(void *user, void *ptr, size_t size)
+{
+    *(int64_t *)user -= (int64_t)size;
+    free(ptr);
+}
+
+/* In reverse order: no kernel may count on any. */
+static void serial(const sparoa_exec *exec, int32_t count, void (*task)(void *, int32_t), void *arg)
+{
+    for (int32_t i = count; i-- > 0;) task(arg, i);
+}
+
+static sparoa_tensor tensor(int rank, const int64_t *dims)
+{
+    sparoa_tensor t = sparoa_tensor_view(SPAROA_FLOAT32, NULL, rank, dims);
+    int64_t n = sparoa_tensor_count(&t);
+    float *p = malloc((size_t)n * 4 + (n == 0));
+    for (int64_t i = 0; i < n; i++) p[i] = (float)random_u32() / (float)(1 << 23) - 1;
+    t.data = p;
+    return t;
+}
+
+#define MAX_ATTRS 16
+typedef struct builder {
+    sparoa_node node;
+    sparoa_tensor *in[6], *out[1], y;
+    bool constant[6];
+    sparoa_attr attrs[MAX_ATTRS];
+} builder;
+
+static void start(builder *b, const char *op)
+{
+    *b = (builder){.y = {.rank = -1}};
+    b->out[0] = &b->y;
+    b->node = (sparoa_node){.name = "node",
+                            .op = op,
+                            .domain = "",
+                            .version = 20,
+                            .in = b->in,
+                            .out = b->out,
+                            .n_out = 1,
+                            .attrs = b->attrs,
+                            .constant = b->constant};
+}
+
+static void input(builder *b, sparoa_tensor *t, bool constant)
+{
+    b->constant[b->node.n_in] = constant;
+    b->in[b->node.n_in++] = t;
+}
+
+static void add_int(builder *b, const char *name, int64_t v)
+{
+    b->attrs[b->node.n_attrs++] =
+        (sparoa_attr){.name = name, .type = SPAROA_ATTR_INT, .count = 1, .v.i = v};
+}
+
+static void add_float(builder *b, const char *name, float v)
+{
+    b->attrs[b->node.n_attrs++] =
+        (sparoa_attr){.name = name, .type = SPAROA_ATTR_FLOAT, .count = 1, .v.f = v};
+}
+
+static void add_ints(builder *b, const char *name, size_t n, const int64_t *v)
+{
+    b->attrs[b->node.n_attrs++] =
+        (sparoa_attr){.name = name, .type = SPAROA_ATTR_INTS, .count = n, .v.ints = v};
+}
+
+static void add_string(builder *b, const char *name, const char *v)
+{
+    b->attrs[b->node.n_attrs++] =
+        (sparoa_attr){.name = name, .type = SPAROA_ATTR_STRING, .count = strlen(v), .v.s = v};
+}
+
+/* Runs the node by its row and by its operator, and compares. optional: it may have no row. */
+static void compare(builder *b, const sp_kernels *kernels, double tolerance, bool optional)
+{
+    int64_t held = 0;
+    sparoa_error err = {0};
+    sp_cpu_packcache *cache =
+        sp_cpu_packcache_create(&(sparoa_allocator){&held, count_alloc, count_free});
+    sp_cpu_host host = {.allocator = {&held, count_alloc, count_free},
+                        .threads = 1 + (int32_t)(random_u32() % 4),
+                        .kernels = kernels,
+                        .cache = random_u32() % 2 ? cache : NULL};
+    const sparoa_op *op = sp_op_find("", b->node.op, 20, NULL, 0);
+    assert_non_null(op);
+    if (op->infer(&b->node, &err)) fail_msg("%s", err.message);
+    const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, &b->node, NULL);
+    if (!row && optional) {
+        sp_cpu_packcache_destroy(cache);
+        return;
+    }
+    if (!row) fail_msg("no row for %s", b->node.op);
+    size_t n = (size_t)sparoa_tensor_count(&b->y), workspace = 0;
+    float *expected = malloc(n * 4 + (n == 0)), *actual = malloc(n * 4 + (n == 0));
+    for (size_t i = 0; i < n; i++) actual[i] = NAN;
+
+    sparoa_exec exec = {.threads = host.threads, .parallel = serial, .err = &err};
+    exec.workspace = malloc(sp_op_workspace(op, &b->node, exec.threads) + 1);
+    b->y.data = expected;
+    if (sp_op_run(op, &b->node, &exec)) fail_msg("%s", err.message);
+    free(exec.workspace);
+
+    void *state = NULL, *second = NULL, *prepared = NULL;
+    if (row->create && row->create(&b->node, &host, &state, &err)) fail_msg("%s", err.message);
+    if (row->create && row->create(&b->node, &host, &second, &err)) fail_msg("%s", err.message);
+    b->y.data = NULL;
+    for (int again = 0; row->prepare && again < 2; again++)
+        if (row->prepare(state, &host, &b->node, &prepared, &workspace, &err))
+            fail_msg("%s", err.message);
+    exec.workspace = malloc(workspace + (workspace == 0));
+    memset(exec.workspace, 0xff, workspace);
+    b->y.data = actual;
+    void *hidden[6];
+    for (int32_t i = 0; i < b->node.n_in; i++) {
+        hidden[i] = b->in[i] ? b->in[i]->data : NULL;
+        if (b->in[i] && b->constant[i] && row->keeps_input && !row->keeps_input(state, i))
+            b->in[i]->data = NULL;
+    }
+    if (row->run(state, prepared, &host, &b->node, &exec)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < b->node.n_in; i++)
+        if (b->in[i]) b->in[i]->data = hidden[i];
+    free(exec.workspace);
+    double top = 1e-30;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(expected[i])) top = fmax(top, fabs(expected[i]));
+    for (size_t i = 0; i < n; i++) {
+        bool same = actual[i] == expected[i] || (isnan(actual[i]) && isnan(expected[i])) ||
+                    fabs(actual[i] - expected[i]) <= tolerance * top;
+        if (!same)
+            fail_msg("%s on %s: element %zu of %zu is %g, expected %g", b->node.op, kernels->isa, i,
+                     n, actual[i], expected[i]);
+    }
+    if (row->prepared_destroy) row->prepared_destroy(state, &host, prepared);
+    if (row->destroy) row->destroy(state, &host), row->destroy(second, &host);
+    sp_cpu_packcache_destroy(cache);
+    assert_true(held == 0);
+    free(expected), free(actual);
+}
+
+typedef struct conv_case {
+    int64_t n, h, w, c, m, group, kh, kw, stride[2], dilation[2], pads[4];
+    const char *act;
+    int residual;
+    bool bias;
+} conv_case;
+
+static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *op)
+{
+    builder b;
+    bool transposed = strcmp(op, "ConvTranspose") == 0, one = q->h == 0;
+    start(&b, op);
+    sparoa_tensor x = one ? tensor(3, (int64_t[]){q->n, q->w, q->c})
+                          : tensor(4, (int64_t[]){q->n, q->h, q->w, q->c});
+    int64_t first = transposed ? q->c : q->m, second = (transposed ? q->m : q->c) / q->group;
+    sparoa_tensor w = one ? tensor(3, (int64_t[]){first, second, q->kw})
+                          : tensor(4, (int64_t[]){first, second, q->kh, q->kw});
+    sparoa_tensor bias = tensor(1, &q->m), residual = {0};
+    const int64_t pads1[2] = {q->pads[1], q->pads[3]};
+    input(&b, &x, false);
+    input(&b, &w, true);
+    if (q->bias)
+        input(&b, &bias, true);
+    else if (q->residual)
+        input(&b, NULL, false);
+    add_int(&b, "sp.nhwc", 1);
+    add_int(&b, "group", q->group);
+    add_ints(&b, "strides", one ? 1 : 2, q->stride + one);
+    add_ints(&b, "dilations", one ? 1 : 2, q->dilation + one);
+    add_ints(&b, "pads", one ? 2 : 4, one ? pads1 : q->pads);
+    if (q->act) {
+        add_string(&b, "sp.act", q->act);
+        add_float(&b, "sp.act_a", -0.4f);
+        add_float(&b, "sp.act_b", 0.9f);
+    }
+    if (q->residual) {
+        sparoa_error err;
+        const sparoa_op *row = sp_op_find("", op, 20, NULL, 0);
+        if (row->infer(&b.node, &err)) fail_msg("%s", err.message);
+        residual = tensor(b.y.rank, b.y.dims);
+        input(&b, &residual, false);
+        add_int(&b, "sp.residual", q->residual);
+    }
+    compare(&b, kernels, 1e-5, false);
+    free(x.data), free(w.data), free(bias.data), free(residual.data);
+}
+
+static int64_t pick(const int64_t *values, size_t n)
+{
+    return values[random_u32() % n];
+}
+#define PICK(...)                                                                                  \
+    pick((const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+
+static void random_convs(const char *op, int rounds)
+{
+    static const char *const acts[] = {NULL, "relu", "clip", "hardswish", "silu"};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < rounds; i++) {
+        conv_case q = {.n = PICK(1, 1, 2),
+                       .h = PICK(0, 1, 5, 7, 12),
+                       .w = PICK(1, 4, 7, 9, 13, 20),
+                       .group = PICK(1, 1, 2, 3),
+                       .kh = PICK(1, 2, 3, 5),
+                       .kw = PICK(1, 2, 3, 5, 7)};
+        q.c = q.group * PICK(1, 3, 4, 8, 17, 64);
+        q.m = q.group * PICK(1, 5, 8, 16, 24, 33, 48);
+        for (int d = 0; d < 2; d++)
+            q.stride[d] = PICK(1, 1, 2, 3), q.dilation[d] = PICK(1, 1, 1, 2);
+        for (int d = 0; d < 4; d++) q.pads[d] = PICK(0, 0, 1, 2);
+        if (q.h == 0) q.kh = 1;
+        if (random_u32() % 4 == 0) { /* the plainest shape */
+            q.kh = q.kw = q.stride[0] = q.stride[1] = 1;
+            memset(q.pads, 0, sizeof q.pads);
+        }
+        /* The window must fit. */
+        int64_t room_h = q.h + q.pads[0] + q.pads[2] - (q.kh - 1) * q.dilation[0] - 1;
+        int64_t room_w = q.w + q.pads[1] + q.pads[3] - (q.kw - 1) * q.dilation[1] - 1;
+        if ((q.h && room_h < 0) || room_w < 0) continue;
+        q.act = acts[random_u32() % 5];
+        q.residual = (int)PICK(0, 0, 1, 2);
+        q.bias = random_u32() % 2;
+        run_conv(kernels, &q, op);
+    }
+}
+
+static void test_conv(void **unused)
+{
+    random_convs("Conv", 150);
+}
+
+static void test_depthwise(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 120; i++) {
+        int64_t c = PICK(2, 3, 8, 16, 19, 24, 40, 67), k = PICK(1, 2, 3, 3, 3, 5, 5, 7),
+                s = PICK(1, 1, 2, 3);
+        conv_case q = {.n = PICK(1, 2),
+                       .h = PICK(5, 7, 12),
+                       .w = PICK(3, 5, 7, 9, 13, 20),
+                       .c = c,
+                       .m = c,
+                       .group = c,
+                       .kh = k,
+                       .kw = k,
+                       .stride = {s, s},
+                       .dilation = {1, 1},
+                       .pads = {k / 2, k / 2, k / 2, k / 2},
+                       .bias = random_u32() % 2,
+                       .residual = (int)PICK(0, 0, 1, 2)};
+        if (random_u32() % 4 == 0) q.dilation[0] = q.dilation[1] = 2;
+        if (random_u32() % 3 == 0) q.pads[1] = q.pads[3] = k / 2 + 1;
+        if (q.h + 2 * (k / 2) < (k - 1) * 2 + 1 || q.w + 2 * (k / 2) < (k - 1) * 2 + 1) continue;
+        static const char *const acts[] = {NULL, "relu", "clip", "hardswish"};
+        q.act = acts[random_u32() % 4];
+        run_conv(kernels, &q, "Conv");
+    }
+}
+
+/* Layers of real networks, larger than a block. */
+static void test_layers(void **unused)
+{
+    static const conv_case cases[] = {
+        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true},
+        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true},
+        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true},
+        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true},
+        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true},
+        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false},
+        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true}};
+    FOR_EACH_ISA(kernels)
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_conv(kernels, &cases[i], "Conv");
+}
+
+static void test_matmul(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 150; i++) {
+        builder b;
+        int64_t m = PICK(1, 2, 7, 30), n = PICK(1, 5, 16, 40, 70), k = PICK(1, 3, 33, 100),
+                h = PICK(1, 2, 5);
+        bool constant = random_u32() % 2, bias = random_u32() % 2, batched = random_u32() % 2;
+        start(&b, "MatMul");
+        sparoa_tensor a, w, c = tensor(1, &n);
+        switch (random_u32() % 4) {
+        case 0:
+            a = tensor(1, &k);
+            m = 1;
+            break;
+        case 1: a = tensor(2, (int64_t[]){m, k}); break;
+        case 2: a = tensor(4, (int64_t[]){3, h, m, k}); break;
+        default: a = tensor(4, (int64_t[]){3, 1, m, k}); break;
+        }
+        if (batched)
+            w = tensor(3, (int64_t[]){h, k, n});
+        else
+            w = tensor(2, (int64_t[]){k, n});
+        input(&b, &a, false);
+        input(&b, &w, constant);
+        if (bias) {
+            input(&b, &c, constant);
+            add_int(&b, "sp.bias", 1);
+        }
+        if (random_u32() % 2) add_string(&b, "sp.act", "gelu");
+        compare(&b, kernels, 1e-5, false);
+        free(a.data), free(w.data), free(c.data);
+    }
+}
+
+static void test_gemm(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 100; i++) {
+        builder b;
+        int64_t m = PICK(1, 2, 7, 30), n = PICK(1, 5, 16, 40, 70), k = PICK(1, 3, 33, 100);
+        bool ta = random_u32() % 2, tb = random_u32() % 2, constant = random_u32() % 2;
+        start(&b, "Gemm");
+        sparoa_tensor a = tensor(2, ta ? (int64_t[]){k, m} : (int64_t[]){m, k});
+        sparoa_tensor w = tensor(2, tb ? (int64_t[]){n, k} : (int64_t[]){k, n}), c = tensor(1, &n);
+        input(&b, &a, false);
+        input(&b, &w, constant);
+        if (random_u32() % 2) input(&b, &c, constant);
+        add_int(&b, "transA", ta);
+        add_int(&b, "transB", tb);
+        if (random_u32() % 2) add_float(&b, "alpha", 0.7f);
+        if (random_u32() % 2) add_string(&b, "sp.act", "tanh");
+        compare(&b, kernels, 1e-5, false);
+        free(a.data), free(w.data), free(c.data);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conv), cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_layers), cmocka_unit_test(test_matmul), cmocka_unit_test(test_gemm)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
