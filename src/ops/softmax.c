@@ -83,7 +83,7 @@ static sparoa_status read_axis(const sparoa_node *node, int32_t rank, int32_t *a
     int64_t a = sparoa_attr_int(node, "axis", flattens(node) ? 1 : -1);
     *axis = 0;
     if (rank == 0) return SPAROA_OK; /* one element, whatever the axis */
-    return sp_axis(node, a, rank, flattens(node), axis, err);
+    return sp_axis(node, a, rank, flattens(node) && a >= 0, axis, err);
 }
 
 static sparoa_status softmax_infer(const sparoa_node *node, sparoa_error *err)
