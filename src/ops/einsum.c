@@ -1,10 +1,13 @@
-/* Einsum for any number of operands: sums over all labels that the output lacks, in double (integers modulo 2^64). */
+/* Einsum for any number of operands: sums over all labels that the output lacks, in double
+ * (integers modulo 2^64). */
 #include "ops/op.h"
 
 #define MAX_TERMS 16
-#define LETTERS 52                            /* A-Z, a-z in ASCII order */
-#define LABELS (LETTERS + SPAROA_MAX_RANK)    /* then the dimensions of the ellipsis, aligned at the last */
-#define BLOCK 64                              /* outputs along the last label at a time */
+#define LETTERS 52 /* A-Z, a-z in ASCII order */
+#define LABELS                                                                                     \
+    (LETTERS + SPAROA_MAX_RANK) /* then the dimensions of the ellipsis, aligned at the last */
+#define MANY (INT64_MAX / 256)
+#define BLOCK 64 /* outputs along the last label at a time */
 
 typedef struct term {
     int32_t rank, ellipsis; /* ellipsis: how many of the labels it stands for; -1: there is none */
@@ -30,9 +33,10 @@ static sparoa_status bad(const sparoa_node *node, sparoa_error *err, const char 
                        sparoa_attr_string(node, "equation", ""), what);
 }
 
-/* Reads a term up to ',', '-' or the end. dots: dimensions the ellipsis stands for; -1: what `rank` leaves. */
-static sparoa_status read_term(const sparoa_node *node, const char **at, int32_t rank, int32_t dots, term *t,
-                               sparoa_error *err)
+/* Reads a term up to ',', '-' or the end. dots: dimensions the ellipsis stands for; -1: what `rank`
+ * leaves. */
+static sparoa_status read_term(const sparoa_node *node, const char **at, int32_t rank, int32_t dots,
+                               term *t, sparoa_error *err)
 {
     const char *s = *at;
     int32_t letters = 0;
@@ -46,7 +50,8 @@ static sparoa_status read_term(const sparoa_node *node, const char **at, int32_t
             t->labels[t->rank++] = label_of(*s);
             continue;
         }
-        if (strncmp(s, "...", 3) != 0 || t->ellipsis >= 0) return bad(node, err, "a term is not well formed");
+        if (strncmp(s, "...", 3) != 0 || t->ellipsis >= 0)
+            return bad(node, err, "a term is not well formed");
         s += 2;
         t->ellipsis = dots >= 0 ? dots : rank - letters;
         if (t->ellipsis < 0 || t->rank + t->ellipsis > SPAROA_MAX_RANK)
@@ -58,22 +63,26 @@ static sparoa_status read_term(const sparoa_node *node, const char **at, int32_t
 }
 
 /* Sizes of the labels, dimensions of 1 giving way. */
-static sparoa_status merge_sizes(const sparoa_node *node, equation *e, int32_t input, sparoa_error *err)
+static sparoa_status merge_sizes(const sparoa_node *node, equation *e, int32_t input,
+                                 sparoa_error *err)
 {
     const term *t = &e->in[input];
     for (int32_t i = 0; i < t->rank; i++) {
         int64_t d = node->in[input]->dims[i], *size = &e->size[t->labels[i]];
         bool first = e->used[t->labels[i]]++ == 0;
-        if (first || *size == 1 || (*size < 0 && d > 1)) *size = d;
+        if (first || *size == 1 || (*size < 0 && d > 1))
+            *size = d;
         else if (*size >= 0 && d >= 0 && d != 1 && d != *size)
-            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                               "dimension %d of input %d is %lld, but its label has size %lld elsewhere", i, input,
-                               (long long)d, (long long)*size);
+            return sparoa_fail(
+                err, SPAROA_SHAPE_MISMATCH, node,
+                "dimension %d of input %d is %lld, but its label has size %lld elsewhere", i, input,
+                (long long)d, (long long)*size);
     }
     return SPAROA_OK;
 }
 
-static sparoa_status read_output(const sparoa_node *node, equation *e, const char *s, int32_t dots, sparoa_error *err)
+static sparoa_status read_output(const sparoa_node *node, equation *e, const char *s, int32_t dots,
+                                 sparoa_error *err)
 {
     bool seen[LABELS] = {false};
     if (s[0] == '-') {
@@ -86,13 +95,15 @@ static sparoa_status read_output(const sparoa_node *node, equation *e, const cha
         for (int32_t i = 0; i < dots; i++) e->out.labels[e->out.rank++] = LABELS - dots + i;
         for (int32_t i = 0; i < LETTERS; i++) {
             if (e->used[i] != 1) continue;
-            if (e->out.rank == SPAROA_MAX_RANK) return bad(node, err, "the output has too many dimensions");
+            if (e->out.rank == SPAROA_MAX_RANK)
+                return bad(node, err, "the output has too many dimensions");
             e->out.labels[e->out.rank++] = i;
         }
     }
     for (int32_t i = 0; i < e->out.rank; i++) {
         int32_t label = e->out.labels[i];
-        if (seen[label] || e->used[label] == 0) return bad(node, err, "an output label is repeated or not in an input");
+        if (seen[label] || e->used[label] == 0)
+            return bad(node, err, "an output label is repeated or not in an input");
         seen[label] = true;
     }
     return SPAROA_OK;
@@ -110,7 +121,8 @@ static sparoa_status read_equation(const sparoa_node *node, equation *e, sparoa_
     for (int32_t i = 0; i < e->n_terms; i++) {
         if (i > 0 && *s++ != ',') return bad(node, err, "there are fewer terms than inputs");
         SP_TRY(read_term(node, &s, node->in[i]->rank, -1, &e->in[i], err));
-        if (e->in[i].rank != node->in[i]->rank) return bad(node, err, "a term does not fit the rank of its input");
+        if (e->in[i].rank != node->in[i]->rank)
+            return bad(node, err, "a term does not fit the rank of its input");
         if (e->in[i].ellipsis > dots) dots = e->in[i].ellipsis;
         SP_TRY(merge_sizes(node, e, i, err));
     }
@@ -142,11 +154,11 @@ static sparoa_status einsum_infer(const sparoa_node *node, sparoa_error *err)
 typedef struct einsum_plan {
     const sparoa_node *node;
     int32_t n_terms, n_outer, n_sums;
-    int64_t inner, blocks;  /* the last output label, or 1; blocks of it */
+    int64_t inner, blocks; /* the last output label, or 1; blocks of it */
     int64_t outer_size[SPAROA_MAX_RANK], sum_size[LABELS];
     int64_t inner_stride[MAX_TERMS];
     int64_t outer_stride[SPAROA_MAX_RANK][MAX_TERMS], sum_stride[LABELS][MAX_TERMS];
-    int64_t sums; /* terms of each sum */
+    int64_t sums; /* terms of each sum, up to MANY: for sharing the work out */
 } einsum_plan;
 
 /* Element stride of a label within an input: a repeated label walks the diagonal. */
@@ -184,7 +196,8 @@ static void make_plan(const equation *e, const sparoa_node *node, einsum_plan *p
     for (int32_t label = 0; label < LABELS; label++) {
         if (in_out[label] || e->used[label] == 0) continue;
         p->sum_size[p->n_sums] = e->size[label];
-        p->sums *= e->size[label];
+        if (__builtin_mul_overflow(p->sums, e->size[label], &p->sums) || p->sums > MANY)
+            p->sums = MANY;
         strides_of(e, node, label, p->sum_stride[p->n_sums++]);
     }
     p->blocks = (p->inner + BLOCK - 1) / BLOCK;
@@ -207,46 +220,47 @@ static void start_offsets(const einsum_plan *p, int64_t outer, int64_t j0, int64
 {
     for (int32_t i = 0; i < p->n_terms; i++) offset[i] = j0 * p->inner_stride[i];
     for (int32_t k = p->n_outer - 1; k >= 0; k--) {
-        for (int32_t i = 0; i < p->n_terms; i++) offset[i] += outer % p->outer_size[k] * p->outer_stride[k][i];
+        for (int32_t i = 0; i < p->n_terms; i++)
+            offset[i] += outer % p->outer_size[k] * p->outer_stride[k][i];
         outer /= p->outer_size[k];
     }
 }
 
-#define EINSUM_TYPE(T, A)                                                                            \
-    static void multiply_##T(const einsum_plan *p, const int64_t *offset, int64_t width, A *acc)     \
-    {                                                                                                \
-        const T *a = (const T *)p->node->in[0]->data + offset[0];                                    \
-        int64_t sa = p->inner_stride[0];                                                             \
-        if (p->n_terms == 2) {                                                                       \
-            const T *b = (const T *)p->node->in[1]->data + offset[1];                                \
-            int64_t sb = p->inner_stride[1];                                                         \
-            for (int64_t j = 0; j < width; j++) acc[j] += (A)a[j * sa] * (A)b[j * sb];               \
-            return;                                                                                  \
-        }                                                                                            \
-        for (int64_t j = 0; j < width; j++) {                                                        \
-            A v = (A)a[j * sa];                                                                      \
-            for (int32_t i = 1; i < p->n_terms; i++)                                                 \
-                v *= (A)((const T *)p->node->in[i]->data)[offset[i] + j * p->inner_stride[i]];       \
-            acc[j] += v;                                                                             \
-        }                                                                                            \
-    }                                                                                                \
-                                                                                                     \
-    static void piece_##T(void *arg, int64_t begin, int64_t end)                                     \
-    {                                                                                                \
-        const einsum_plan *p = arg;                                                                  \
-        for (int64_t t = begin; t < end; t++) {                                                      \
-            int64_t index[LABELS] = {0}, offset[MAX_TERMS];                                          \
-            int64_t j0 = t % p->blocks * BLOCK, outer = t / p->blocks;                               \
-            int64_t width = p->inner - j0 < BLOCK ? p->inner - j0 : BLOCK;                           \
-            A acc[BLOCK] = {0};                                                                      \
-            start_offsets(p, outer, j0, offset);                                                     \
-            if (p->sums > 0) {                                                                       \
-                do multiply_##T(p, offset, width, acc);                                              \
-                while (advance(p, index, offset));                                                   \
-            }                                                                                        \
-            T *y = (T *)p->node->out[0]->data + outer * p->inner + j0;                               \
-            for (int64_t j = 0; j < width; j++) y[j] = (T)acc[j];                                    \
-        }                                                                                            \
+#define EINSUM_TYPE(T, A)                                                                          \
+    static void multiply_##T(const einsum_plan *p, const int64_t *offset, int64_t width, A *acc)   \
+    {                                                                                              \
+        const T *a = (const T *)p->node->in[0]->data + offset[0];                                  \
+        int64_t sa = p->inner_stride[0];                                                           \
+        if (p->n_terms == 2) {                                                                     \
+            const T *b = (const T *)p->node->in[1]->data + offset[1];                              \
+            int64_t sb = p->inner_stride[1];                                                       \
+            for (int64_t j = 0; j < width; j++) acc[j] += (A)a[j * sa] * (A)b[j * sb];             \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t j = 0; j < width; j++) {                                                      \
+            A v = (A)a[j * sa];                                                                    \
+            for (int32_t i = 1; i < p->n_terms; i++)                                               \
+                v *= (A)((const T *)p->node->in[i]->data)[offset[i] + j * p->inner_stride[i]];     \
+            acc[j] += v;                                                                           \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    static void piece_##T(void *arg, int64_t begin, int64_t end)                                   \
+    {                                                                                              \
+        const einsum_plan *p = arg;                                                                \
+        for (int64_t t = begin; t < end; t++) {                                                    \
+            int64_t index[LABELS] = {0}, offset[MAX_TERMS];                                        \
+            int64_t j0 = t % p->blocks * BLOCK, outer = t / p->blocks;                             \
+            int64_t width = p->inner - j0 < BLOCK ? p->inner - j0 : BLOCK;                         \
+            A acc[BLOCK] = {0};                                                                    \
+            start_offsets(p, outer, j0, offset);                                                   \
+            if (p->sums > 0) {                                                                     \
+                do multiply_##T(p, offset, width, acc);                                            \
+                while (advance(p, index, offset));                                                 \
+            }                                                                                      \
+            T *y = (T *)p->node->out[0]->data + outer * p->inner + j0;                             \
+            for (int64_t j = 0; j < width; j++) y[j] = (T)acc[j];                                  \
+        }                                                                                          \
     }
 #define INT_TYPE(T, dt) EINSUM_TYPE(T, uint64_t)
 EINSUM_TYPE(float, double)
@@ -263,8 +277,10 @@ static sparoa_status einsum_run(const sparoa_node *node, const sparoa_exec *exec
     make_plan(&e, node, &p);
     int64_t work = p.sums * (p.inner < BLOCK ? p.inner : BLOCK);
     switch (node->in[0]->dtype) {
-#define X(T, dt) \
-    case dt: sp_parallel_for(exec, count / p.inner * p.blocks, 1 + 16384 / (work + 1), piece_##T, &p); break;
+#define X(T, dt)                                                                                   \
+    case dt:                                                                                       \
+        sp_parallel_for(exec, count / p.inner * p.blocks, 1 + 16384 / (work + 1), piece_##T, &p);  \
+        break;
         SP_FOR_NUMBERS(X)
 #undef X
     default: break;
@@ -286,7 +302,10 @@ static void einsum_cost(const sparoa_node *node, sparoa_cost *cost)
 /* ONNX Einsum, version 12. */
 SP_OP(Einsum) = {
     SP_OP_HEAD("Einsum", 12, 0),
-    .min_in = 1, .max_in = MAX_TERMS, .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = MAX_TERMS,
+    .min_out = 1,
+    .max_out = 1,
     .op_class = SPAROA_CLASS_GEMM,
     .tolerance = SPAROA_TOL_SUM,
     .infer = einsum_infer,
