@@ -3,16 +3,22 @@
 
 #define CHUNK 256 /* elements that pass through a buffer on their way to or from a half type */
 
-#define SIGNED(T) ((T)-1 < (T)1)
-#define TOP(T)                                                                                     \
-    ((uint64_t)1 << (8 * sizeof(T) - 1 - SIGNED(T))) /* half of one past the largest value */
-/* Out of range saturates and NaN gives 0; ONNX leaves both undefined. */
-#define FLOAT_TO_INT(F, T, x)                                                                      \
-    ((x) >= (F)2 * (F)TOP(T)                        ? (T)(TOP(T) * 2 - 1)                          \
-     : (x) > (SIGNED(T) ? (F)-2 * (F)TOP(T) : (F)0) ? (T)(x)                                       \
-     : (x) != (x)                                   ? (T)0                                         \
-     : SIGNED(T)                                    ? (T)(0 - TOP(T) * 2)                          \
-                                                    : (T)0)
+/* Toward zero; what does not fit saturates and NaN gives 0 (ONNX leaves both undefined). Narrow
+ * types take the low bits of a 32-bit result and unsigned ones wrap below zero, as conversions in C
+ * and numpy usually come out. */
+#define TRUNCATE(F, T, x, lo, hi, past)                                                            \
+    ((x) >= (F)(past) ? (hi) : (x) >= -(F)(past) ? (T)(x) : (x) != (x) ? 0 : (lo))
+#define TO_I32(F, x) TRUNCATE(F, int32_t, x, INT32_MIN, INT32_MAX, 0x1p31)
+#define TO_I64(F, x) TRUNCATE(F, int64_t, x, INT64_MIN, INT64_MAX, 0x1p63)
+#define int8_t_FROM(F, x) TO_I32(F, x)
+#define int16_t_FROM(F, x) TO_I32(F, x)
+#define int32_t_FROM(F, x) TO_I32(F, x)
+#define int64_t_FROM(F, x) TO_I64(F, x)
+#define uint8_t_FROM(F, x) TO_I32(F, x)
+#define uint16_t_FROM(F, x) TO_I32(F, x)
+#define uint32_t_FROM(F, x) TO_I64(F, x)
+#define uint64_t_FROM(F, x)                                                                        \
+    ((x) >= (F)0x1p64 ? UINT64_MAX : (x) >= (F)0x1p63 ? (uint64_t)(x) : (uint64_t)TO_I64(F, x))
 
 /* For one source type S: to every native type. Integers to integers wrap. */
 #define TO_BOOL(S) SP_UNARY_LOOP(bool_of_##S, S, uint8_t, x != 0)
@@ -20,11 +26,11 @@
     SP_UNARY_LOOP(float_of_##S, S, float, x)                                                       \
     SP_UNARY_LOOP(double_of_##S, S, double, x)
 #define INT_OF_INT(T, S) SP_UNARY_LOOP(T##_of_##S, S, T, x)
-#define INT_OF_FLOAT(T, S) SP_UNARY_LOOP(T##_of_##S, S, T, FLOAT_TO_INT(S, T, x))
+#define INT_OF_FLOAT(T, S) SP_UNARY_LOOP(T##_of_##S, S, T, T##_FROM(S, x))
 #define TO_INTS(OF, S)                                                                             \
     OF(int8_t, S)                                                                                  \
-    OF(int16_t, S) OF(int32_t, S) OF(int64_t, S) OF(uint8_t, S) OF(uint16_t, S) OF(uint32_t, S)    \
-        OF(uint64_t, S)
+    OF(int16_t, S)                                                                                 \
+    OF(int32_t, S) OF(int64_t, S) OF(uint8_t, S) OF(uint16_t, S) OF(uint32_t, S) OF(uint64_t, S)
 #define X(S, dt) TO_BOOL(S) TO_FLOATS(S) TO_INTS(INT_OF_INT, S)
 SP_FOR_INTS(X)
 #undef X
