@@ -1,12 +1,13 @@
-/* Constant folding: a node whose inputs are all known is run now and its outputs become constants. Shapes that the
- * model fixes make Shape foldable too. */
+/* Constant folding: a node whose inputs are all known is run now and its outputs become constants.
+ * Shapes that the model fixes make Shape foldable too. */
 #include <string.h>
 
 #include "graph/infer.h"
 #include "graph/passes.h"
 #include "ops/op.h"
 
-#define MAX_FOLDED_BYTES ((size_t)64 << 20) /* larger results stay computed: the file is smaller than memory */
+#define MAX_FOLDED_BYTES                                                                           \
+    ((size_t)64 << 20) /* larger results stay computed: the file is smaller than memory */
 
 typedef struct fold_buffers {
     sparoa_tensor **in, **out;
@@ -21,7 +22,8 @@ static bool make_buffers(sp_graph *g, const sp_gnode *n, fold_buffers *b)
     return b->in && b->out && b->blobs;
 }
 
-static sparoa_status evaluate(sp_graph *g, sp_gnode *n, const sparoa_node *view, fold_buffers *b, sparoa_error *err)
+static sparoa_status evaluate(sp_graph *g, sp_gnode *n, const sparoa_node *view, fold_buffers *b,
+                              sparoa_error *err)
 {
     const sparoa_allocator *a = &g->arena.alloc;
     sparoa_status status = SPAROA_OK;
@@ -29,8 +31,10 @@ static sparoa_status evaluate(sp_graph *g, sp_gnode *n, const sparoa_node *view,
         if (!b->out[k]) continue;
         size_t bytes = sparoa_tensor_bytes(b->out[k]);
         b->blobs[k] = sp_blob_create(a, bytes);
-        if (b->blobs[k]) b->out[k]->data = b->blobs[k]->data;
-        else status = sp_no_memory(a, bytes, err);
+        if (b->blobs[k])
+            b->out[k]->data = b->blobs[k]->data;
+        else
+            status = sp_no_memory(a, bytes, err);
     }
     if (status == SPAROA_OK) status = sp_evaluate(n->op, view, a, err);
     for (int32_t k = 0; k < n->n_out; k++) {
@@ -49,7 +53,8 @@ static sparoa_status evaluate(sp_graph *g, sp_gnode *n, const sparoa_node *view,
     return status;
 }
 
-/* Values in, bytes out: decompressing a constant (Expand, ConstantOfShape) into a large one is not worth it. */
+/* Values in, bytes out: decompressing a constant (Expand, ConstantOfShape) into a large one is not
+ * worth it. */
 static bool worth_folding(const sparoa_node *view)
 {
     size_t in = 0, out = 0;
@@ -76,6 +81,8 @@ sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err)
         SP_TRY(sp_infer_node(n->op, &view, err));
         if (sp_can_evaluate(n->op, &view, 0, MAX_FOLDED_BYTES) && worth_folding(&view))
             SP_TRY(evaluate(graph, n, &view, &b, err));
+        else
+            sp_forget_bounds(n->op, &view);
     }
     return SPAROA_OK;
 }

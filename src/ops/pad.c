@@ -74,6 +74,7 @@ static int64_t map_coordinate(pad_mode mode, int64_t o, int64_t d, int64_t befor
 static size_t pad_map_bytes(const sparoa_tensor *out)
 {
     size_t n = 0;
+    if (sp_count(out) == 0) return 0;
     for (int32_t i = 0; i < out->rank; i++) n += (size_t)out->dims[i];
     return n * sizeof(int64_t);
 }

@@ -33,20 +33,20 @@ static sparoa_status solve_wildcard(const sparoa_node *node, const sparoa_tensor
 {
     int64_t have = 1, want = 1;
     for (int32_t i = 0; i < in->rank; i++) {
-        if (i < out->rank && copied[i] && in->dims[i] != 0) continue;
+        if (i < out->rank && copied[i]) continue;
         if (in->dims[i] < 0) return SPAROA_OK;
         have *= in->dims[i];
     }
     for (int32_t i = 0; i < out->rank; i++) {
-        if (i == wildcard || (copied[i] && out->dims[i] != 0)) continue;
+        if (i == wildcard || copied[i]) continue;
         if (__builtin_mul_overflow(want, out->dims[i], &want)) want = -1;
         if (want < 0) break;
     }
-    if (want < 0 || (want == 0 ? have != 0 : have % want != 0))
+    if (want <= 0 || have % want != 0)
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "-1 stands for no size: %lld elements are left for a product of %lld",
                            (long long)have, (long long)want);
-    out->dims[wildcard] = want == 0 ? 0 : have / want;
+    out->dims[wildcard] = have / want;
     return SPAROA_OK;
 }
 
