@@ -26,7 +26,8 @@ static sparoa_status declared(sp_onnx *x, sp_arena *arena, const onnx_value_info
     const char *kind = type_kind(info->type);
     if (kind)
         return sparoa_fail(x->err, SPAROA_UNSUPPORTED_TYPE, NULL,
-                           "%s is a %s, which is not supported; expected a tensor", what, kind);
+                           "%s is of type %s, which is not supported; expected a tensor", what,
+                           kind);
     const SpOnnx__TypeProto__Tensor *t = info->type->tensor_type;
     if (!t || !t->elem_type) return SPAROA_OK;
     if (!t->shape) return sp_onnx_dtype(x, t->elem_type, what, &fact->dtype);
@@ -171,6 +172,7 @@ static sparoa_status add_constant(sp_onnx *x, sp_scope *scope, const onnx_node *
     sp_value *v = &scope->graph->values[bound];
     v->kind = SP_VALUE_CONST;
     v->fact = fact;
+    v->fact.data = blob->data;
     v->blob = blob;
     return SPAROA_OK;
 }
