@@ -109,6 +109,25 @@ static sparoa_status infer_frame_node(sp_frame *f, size_t i, sparoa_error *err)
     return SPAROA_OK;
 }
 
+/* Nodes whose outputs are only asked for their shapes, which are known by now, need not run. */
+static sparoa_status skip_unneeded(sp_frame *f, sparoa_error *err)
+{
+    const sp_graph *g = f->program->graph;
+    bool *needed = sp_arena_alloc(&f->arena, g->value_count);
+    if (!needed) return no_memory(f, err);
+    for (uint32_t i = 0; i < g->output_count; i++) needed[g->outputs[i]] = true;
+    for (size_t i = g->node_count; i-- > 0;) {
+        const sp_gnode *n = &g->nodes[i];
+        bool wanted = f->nodes[i].dynamic;
+        for (int32_t k = 0; k < n->n_out; k++)
+            if (n->out[k] != SP_NO_ID && needed[n->out[k]]) wanted = true;
+        if (!wanted) f->nodes[i].skip = true;
+        for (int32_t k = 0; k < n->n_in && !f->nodes[i].skip; k++)
+            if (n->in[k] != SP_NO_ID) needed[n->in[k]] = true;
+    }
+    return SPAROA_OK;
+}
+
 static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
 {
     sp_program *p = f->program;
@@ -161,6 +180,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
     sp_arena_init(&f->arena, a);
     sparoa_status status = make_arrays(f, inputs, err);
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) status = infer_frame_node(f, i, err);
+    if (status == SPAROA_OK) status = skip_unneeded(f, err);
     if (status == SPAROA_OK) status = prepare_static(f, err);
     if (status == SPAROA_OK) status = place_values(f, err);
     if (status != SPAROA_OK) sp_frame_destroy(f);

@@ -118,7 +118,8 @@ static void observe(sp_frame *f, size_t i)
     for (int32_t k = 0; k < n->n_out; k++) {
         if (n->out[k] == SP_NO_ID) continue;
         const sp_value *v = &f->program->graph->values[n->out[k]];
-        e->observer(e->observer_user, n->name, v->name, &f->tensors[n->out[k]], v->nhwc ? "NHWC" : NULL);
+        const char *name = v->model_name ? v->model_name : v->name;
+        e->observer(e->observer_user, n->name, name, &f->tensors[n->out[k]], v->nhwc ? "NHWC" : NULL);
     }
 }
 

@@ -56,6 +56,7 @@ static bool copy_node(sp_graph *g, sp_gnode *n)
 static bool copy_value(sp_graph *g, sp_value *v)
 {
     v->name = sp_arena_strdup(&g->arena, v->name);
+    if (v->model_name && !(v->model_name = sp_arena_strdup(&g->arena, v->model_name))) return false;
     if (v->dim_names) {
         const char **names = sp_arena_copy(&g->arena, v->dim_names, SPAROA_MAX_RANK * sizeof *names);
         for (int32_t i = 0; names && i < SPAROA_MAX_RANK; i++)

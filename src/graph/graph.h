@@ -40,6 +40,7 @@ typedef enum sp_value_kind {
 
 typedef struct sp_value {
     const char *name;    /* unique within the graph; never NULL */
+    const char *model_name; /* the value of the model that this one is another form of, or NULL */
     sparoa_tensor fact;  /* what is known of type and shape; data: constants only, inside blob */
     sp_blob *blob;       /* constants only */
     const char **dim_names; /* rank entries for graph inputs and outputs with symbolic dimensions, else NULL */

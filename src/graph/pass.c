@@ -7,6 +7,11 @@
 
 const sp_pass sp_pass_table[] = {
     {"fold", sp_pass_fold, "works out nodes whose inputs are constant"},
+    {"simplify", sp_pass_simplify, "drops nodes that do nothing, shares equal ones, folds padding into Conv"},
+    {"scale", sp_pass_scale, "folds batch normalisation and scaling by channel into weights"},
+    {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul"},
+    {"layout", sp_pass_layout, "stores images with the channel last"},
+    {"clean", sp_pass_simplify, "simplifies what the passes before left"},
     {"dce", sp_pass_dce, "drops nodes whose outputs nobody uses"},
     {NULL, NULL, NULL},
 };

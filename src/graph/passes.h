@@ -33,5 +33,9 @@ sparoa_status sp_graph_dump(const sp_graph *graph, const char *path, sparoa_erro
 
 sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_scale(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err);
 
 #endif
