@@ -83,14 +83,23 @@ static bool name_is(const char *argument, const char *name)
     return strncmp(argument, name, length) == 0 && (!argument[length] || argument[length] == '=');
 }
 
-static const sp_arg *find(const sp_arg *table, const char *argument)
+static const sp_arg *find(const sp_arg *const *tables, const char *argument)
 {
-    for (; table && table->kind != SP_ARG_END; table++) {
-        if (table->kind == SP_ARG_REST) continue;
-        if (argument[1] == '-' ? name_is(argument + 2, table->name)
-                               : table->letter && argument[1] == table->letter)
-            return table;
-    }
+    for (; *tables; tables++)
+        for (const sp_arg *row = *tables; row->kind != SP_ARG_END; row++) {
+            if (row->kind == SP_ARG_REST) continue;
+            if (argument[1] == '-' ? name_is(argument + 2, row->name)
+                                   : row->letter && argument[1] == row->letter)
+                return row;
+        }
+    return NULL;
+}
+
+static const sp_arg *find_rest(const sp_arg *const *tables)
+{
+    for (; *tables; tables++)
+        for (const sp_arg *row = *tables; row->kind != SP_ARG_END; row++)
+            if (row->kind == SP_ARG_REST) return row;
     return NULL;
 }
 
@@ -142,15 +151,13 @@ static bool store(const sp_arg *row, const char *value, char *error, size_t size
     }
 }
 
-static void unknown(const char *argument, const sp_arg *table, const sp_arg *common, char *error,
-                    size_t size)
+static void unknown(const char *argument, const sp_arg *const *tables, char *error, size_t size)
 {
-    const char *words[96];
+    const char *words[128];
     size_t count = 0;
-    for (const sp_arg *t = table; t->kind != SP_ARG_END && count < 94; t++)
-        if (t->name) words[count++] = t->name;
-    for (const sp_arg *t = common; t && t->kind != SP_ARG_END && count < 94; t++)
-        if (t->name) words[count++] = t->name;
+    for (; *tables; tables++)
+        for (const sp_arg *row = *tables; row->kind != SP_ARG_END && count < 127; row++)
+            if (row->name) words[count++] = row->name;
     words[count] = NULL;
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
@@ -161,78 +168,76 @@ static void unknown(const char *argument, const sp_arg *table, const sp_arg *com
         snprintf(error, size, "unknown option %s; --help lists them", name);
 }
 
-static bool check_rest(const sp_arg *table, char *error, size_t size)
+static bool check_rest(const sp_arg *row, char *error, size_t size)
 {
-    for (; table->kind != SP_ARG_END; table++) {
-        if (table->kind != SP_ARG_REST) continue;
-        const sp_strings *list = table->target;
-        if ((int64_t)list->count < table->min) {
-            snprintf(error, size, "%s is missing", table->value);
-            return false;
-        }
-        if (table->max && (int64_t)list->count > table->max) {
-            snprintf(error, size, "unexpected argument %s", list->items[table->max]);
-            return false;
-        }
-        return true;
+    if (!row) return true;
+    const sp_strings *list = row->target;
+    if ((int64_t)list->count < row->min) {
+        snprintf(error, size, "%s is missing", row->value);
+        return false;
+    }
+    if (row->max && (int64_t)list->count > row->max) {
+        snprintf(error, size, "unexpected argument %s", list->items[row->max]);
+        return false;
     }
     return true;
 }
 
-static bool add_word(const sp_arg *table, const char *word, char *error, size_t size)
+static bool add_word(const sp_arg *rest, const char *word, char *error, size_t size)
 {
-    for (; table->kind != SP_ARG_END; table++)
-        if (table->kind == SP_ARG_REST) {
-            if (sp_strings_add(table->target, word)) return true;
-            snprintf(error, size, "no memory for the argument %s", word);
-            return false;
-        }
+    if (rest && sp_strings_add(rest->target, word)) return true;
     snprintf(error, size, "unexpected argument %s", word);
     return false;
 }
 
-bool sp_args_parse(const sp_arg *table, const sp_arg *common, int argc, char **argv, char *error,
-                   size_t size)
+/* Parses the option at argv[i]; the number of words it took, 0 on a fault. */
+static int parse_option(const sp_arg *row, int i, int argc, char **argv, char *error, size_t size)
 {
+    const char *argument = argv[i], *value = NULL;
+    bool is_long = argument[1] == '-';
+    int used = 1;
+    if (is_long && strchr(argument, '=')) value = strchr(argument, '=') + 1;
+    else if (!is_long && argument[2]) value = argument + 2;
+    if (row->kind == SP_ARG_FLAG && value) {
+        snprintf(error, size, "--%s takes no value", row->name);
+        return 0;
+    }
+    if (row->kind == SP_ARG_OPTIONAL && !value) value = "";
+    if (row->kind != SP_ARG_FLAG && !value) {
+        if (i + 1 >= argc) {
+            snprintf(error, size, "--%s needs a value: %s", row->name,
+                     row->choices ? row->choices : row->value);
+            return 0;
+        }
+        value = argv[i + 1];
+        used = 2;
+    }
+    return store(row, value, error, size) ? used : 0;
+}
+
+bool sp_args_parse(const sp_arg *const *tables, int argc, char **argv, char *error, size_t size)
+{
+    const sp_arg *rest = find_rest(tables);
     bool only_words = false;
-    for (int i = 0; i < argc; i++) {
-        const char *argument = argv[i];
-        if (only_words || argument[0] != '-' || !argument[1]) {
-            if (!add_word(table, argument, error, size)) return false;
-            continue;
-        }
-        if (strcmp(argument, "--") == 0) {
+    for (int i = 0; i < argc;) {
+        if (only_words || argv[i][0] != '-' || !argv[i][1]) {
+            if (!add_word(rest, argv[i], error, size)) return false;
+            i++;
+        } else if (strcmp(argv[i], "--") == 0) {
             only_words = true;
-            continue;
-        }
-        const sp_arg *row = find(table, argument);
-        if (!row) row = find(common, argument);
-        bool is_long = argument[1] == '-';
-        if (!row || (!is_long && row->kind == SP_ARG_FLAG && argument[2])) {
-            unknown(argument, table, common, error, size);
-            return false;
-        }
-        const char *value = is_long ? strchr(argument, '=') : NULL;
-        if (value)
-            value++;
-        else if (!is_long && argument[2])
-            value = argument + 2;
-        if (row->kind == SP_ARG_FLAG && value) {
-            snprintf(error, size, "--%s takes no value", row->name);
-            return false;
-        }
-        if (row->kind == SP_ARG_OPTIONAL && !value) value = "";
-        if (row->kind != SP_ARG_FLAG && !value) {
-            if (i + 1 >= argc) {
-                snprintf(error, size, "--%s needs a value: %s", row->name,
-                         row->choices ? row->choices : row->value);
+            i++;
+        } else {
+            const sp_arg *row = find(tables, argv[i]);
+            if (!row) {
+                unknown(argv[i], tables, error, size);
                 return false;
             }
-            value = argv[++i];
+            int used = parse_option(row, i, argc, argv, error, size);
+            if (!used) return false;
+            i += used;
         }
-        if (!store(row, value, error, size)) return false;
     }
-    return check_rest(table, error, size);
+    return check_rest(rest, error, size);
 }
 
 void sp_args_help(FILE *file, const sp_arg *table)

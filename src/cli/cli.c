@@ -1,7 +1,5 @@
 #include "cli/cli.h"
 
-#include "cli/embedded.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -23,7 +21,7 @@ static const sp_command *find_command(const char *name)
     return sp_commands;
 }
 
-int sp_cli_parse(sp_cli *cli, const sp_arg *table, int argc, char **argv)
+int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc, char **argv)
 {
     const sp_arg common[] = {
         {SP_ARG_INT, 't', "threads", &cli->threads, "N",
@@ -39,11 +37,13 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, int argc, char **argv)
         const sp_command *command = find_command(cli->command);
         printf("usage: sparoa %s %s\n%s\n\n", command->name, command->arguments, command->summary);
         sp_args_help(stdout, table);
+        if (more) sp_args_help(stdout, more);
         sp_args_help(stdout, common);
         return SP_EXIT_PASS;
     }
     char error[256];
-    if (sp_args_parse(table, common, argc, argv, error, sizeof error)) return -1;
+    const sp_arg *const tables[] = {table, more ? more : common, more ? common : NULL, NULL};
+    if (sp_args_parse(tables, argc, argv, error, sizeof error)) return -1;
     return sp_cli_fail(cli, SP_EXIT_USAGE, "%s", error);
 }
 
@@ -99,32 +99,4 @@ bool sp_cli_json_close(const sp_cli *cli, FILE *file)
 bool sp_cli_text(const sp_cli *cli)
 {
     return !cli->json_path || cli->json_path[0];
-}
-
-static void log_line(void *user, sparoa_log_level level, const char *text)
-{
-    (void)user;
-    fprintf(stderr, "%s: %s\n", level == SPAROA_LOG_ERROR ? "error" : "warning", text);
-}
-
-sparoa_status sp_cli_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime,
-                             sparoa_error *err)
-{
-    sparoa_runtime_options options = {.struct_size = sizeof options};
-    options.threads = threads > 0 ? threads : (int32_t)cli->threads;
-    if (!cli->quiet) options.log = log_line;
-    return sparoa_runtime_create(&options, runtime, err);
-}
-
-sparoa_status sp_cli_load(sparoa_runtime *runtime, const char *path, sparoa_model **model,
-                          sparoa_error *err)
-{
-    if (path) return sparoa_model_load(runtime, path, NULL, model, err);
-    if (sp_cli_digits_model_size > 0)
-        return sparoa_model_load_memory(runtime, sp_cli_digits_model, sp_cli_digits_model_size,
-                                        NULL, model, err);
-    *err = (sparoa_error){.status = SPAROA_NOT_FOUND};
-    snprintf(err->message, sizeof err->message,
-             "no model is given, and this build carries none: name an .onnx file");
-    return SPAROA_NOT_FOUND;
 }

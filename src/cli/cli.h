@@ -38,9 +38,9 @@ int sp_cmd_operators(sp_cli *cli, int argc, char **argv);
 
 extern const sp_command sp_commands[]; /* ended by a row whose name is NULL */
 
-/* Parses a command's options and the global ones. Returns -1 to go on, or an exit code (help,
- * fault). */
-int sp_cli_parse(sp_cli *cli, const sp_arg *table, int argc, char **argv);
+/* Parses a command's options (`more` is a second table, or NULL) and the global ones. Returns -1 to go on, or
+ * an exit code (help, fault). */
+int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc, char **argv);
 
 /* Prints "sparoa run: message" to stderr and returns `code`. */
 int sp_cli_fail(const sp_cli *cli, int code, const char *format, ...)
@@ -62,13 +62,5 @@ bool sp_cli_json_close(const sp_cli *cli, FILE *file);
 bool sp_cli_text(const sp_cli *cli);
 
 int64_t sp_now_ns(void); /* monotonic */
-
-/* A runtime with the context's threads (`threads` > 0 wins over them). */
-sparoa_status sp_cli_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime,
-                             sparoa_error *err);
-
-/* Loads a model from a file, or the embedded one where path is NULL. */
-sparoa_status sp_cli_load(sparoa_runtime *runtime, const char *path, sparoa_model **model,
-                          sparoa_error *err);
 
 #endif

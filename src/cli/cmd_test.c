@@ -269,7 +269,7 @@ int sp_cmd_test(sp_cli *cli, int argc, char **argv)
          "print every test and the library's warnings", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
-    int code = sp_cli_parse(cli, table, argc, argv);
+    int code = sp_cli_parse(cli, table, NULL, argc, argv);
     if (code < 0) code = set_options(&t);
     if (code < 0) code = run_tests(&t);
     free(t.results);

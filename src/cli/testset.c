@@ -1,5 +1,6 @@
 #include "cli/testset.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -19,6 +20,16 @@ char *sp_text(const char *format, ...)
     int length = vasprintf(&text, format, list);
     va_end(list);
     return length < 0 ? NULL : text;
+}
+
+void sp_file_name(char *out, size_t size, const char *name)
+{
+    size_t n = 0;
+    for (; name[n] && n + 1 < size; n++) {
+        unsigned char c = (unsigned char)name[n];
+        out[n] = isalnum(c) || c == '-' || c == '_' || (c == '.' && n) ? (char)c : '_';
+    }
+    out[n] = 0;
 }
 
 static int by_version(const void *a, const void *b)
@@ -103,19 +114,21 @@ static bool add_light(sp_testset *set, const char *folder, const char *file, con
                     sp_text("%s/%.*s", folder, length, file));
 }
 
-/* The model of a folder that is a test: model.onnx, or the only model beside data sets. */
+/* The model of a test folder: model.onnx, or the only .onnx file beside test_data_set_* folders. */
 static const char *model_of(const sp_names *names)
 {
-    const char *model = NULL;
-    size_t models = 0, sets = 0;
+    const char *only = NULL;
+    int models = 0, sets = 0;
     for (size_t i = 0; i < names->count; i++) {
-        if (strcmp(names->items[i], "model.onnx") == 0) return names->items[i];
-        sets += !fnmatch("test_data_set_*", names->items[i], 0);
-        if (fnmatch("*.onnx", names->items[i], 0)) continue;
-        model = names->items[i];
-        models++;
+        const char *name = names->items[i];
+        if (strcmp(name, "model.onnx") == 0) return name;
+        if (!fnmatch("*.onnx", name, 0)) {
+            only = name;
+            models++;
+        }
+        if (!strncmp(name, "test_data_set_", 14)) sets++;
     }
-    return models == 1 && sets ? model : NULL;
+    return models == 1 && sets > 0 ? only : NULL;
 }
 
 static bool walk(sp_testset *set, const char *folder, const char *inputs, int depth)
@@ -129,12 +142,9 @@ static bool walk(sp_testset *set, const char *folder, const char *inputs, int de
     } else {
         for (size_t i = 0; i < names.count && good; i++) {
             char *path = sp_text("%s/%s", folder, names.items[i]);
-            if (!path)
-                good = false;
-            else if (is_kind(path, S_IFDIR))
-                good = depth >= MAX_DEPTH || walk(set, path, inputs, depth + 1);
-            else if (!fnmatch("*.onnx", names.items[i], 0))
-                good = add_light(set, folder, names.items[i], inputs);
+            if (!path) good = false;
+            else if (is_kind(path, S_IFDIR)) good = depth >= MAX_DEPTH || walk(set, path, inputs, depth + 1);
+            else if (!fnmatch("*.onnx", names.items[i], 0)) good = add_light(set, folder, names.items[i], inputs);
             free(path);
         }
     }

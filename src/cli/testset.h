@@ -68,6 +68,9 @@ typedef struct sp_names {
 bool sp_names_list(sp_names *names, const char *folder, const char *pattern);
 void sp_names_free(sp_names *names);
 
+/* A name made of letters, digits, '.', '-' and '_' only, for use as a file's. */
+void sp_file_name(char *out, size_t size, const char *name);
+
 /* A new string, printf-style; NULL if there is no memory. */
 char *sp_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
