@@ -1,4 +1,5 @@
-/* AffineGrid and GridSample: sampling positions from an affine map, and sampling at given positions. */
+/* AffineGrid and GridSample: sampling positions from an affine map, and sampling at given
+ * positions. */
 #include "ops/check.h"
 
 #define MAX_SPATIAL 3
@@ -19,12 +20,13 @@ static sparoa_status affine_parse(const sparoa_node *node, affine *a, sparoa_err
     SP_TRY(sp_check_rank(node, 0, 3, 3, err));
     SP_TRY(sp_check_rank(node, 1, 1, 1, err));
     const sparoa_tensor *theta = node->in[0], *size = node->in[1];
-    *a = (affine){.batch = sp_dim(theta, 0), .align = sparoa_attr_int(node, "align_corners", 0) != 0};
+    *a = (affine){.batch = sp_dim(theta, 0),
+                  .align = sparoa_attr_int(node, "align_corners", 0) != 0};
     int64_t rows = sp_dim(theta, 1), n = sp_dim(size, 0);
     SP_TRY(sp_unify(node, &rows, n < 0 ? -1 : n - 2, "number of spatial dimensions", err));
     if (rows >= 0 && rows != 2 && rows != 3)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "%lld spatial dimensions are given, expected 2 or 3",
-                           (long long)rows);
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "%lld spatial dimensions are given, expected 2 or 3", (long long)rows);
     a->spatial = rows < 0 ? 0 : (int32_t)rows;
     SP_TRY(sp_check_dims(node, 0, 3, (int64_t[]){-1, rows, rows < 0 ? -1 : rows + 1}, err));
     int64_t sizes[5];
@@ -86,7 +88,8 @@ static void affine_piece(void *arg, int64_t begin, int64_t end)
         at[r] = 1;
         for (int32_t i = 0; i < r; i++) {
             double sum = 0;
-            for (int32_t j = 0; j <= r; j++) sum += at[j] * sp_get_f64(job->node->in[0], (n * r + i) * (r + 1) + j);
+            for (int32_t j = 0; j <= r; j++)
+                sum += at[j] * sp_get_f64(job->node->in[0], (n * r + i) * (r + 1) + j);
             sp_set_f64(job->node->out[0], p * r + i, sum);
         }
     }
@@ -98,10 +101,12 @@ static sparoa_status affine_run(const sparoa_node *node, const sparoa_exec *exec
     SP_TRY(affine_parse(node, &job.a, exec->err));
     for (int32_t i = 0; i < job.a.spatial; i++) {
         if (node->out[0]->dims[i + 1] != job.a.dims[i])
-            return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node, "the output is not prepared for this size");
+            return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
+                               "the output is not prepared for this size");
         job.points *= job.a.dims[i];
     }
-    if (sp_count(node->out[0]) > 0) sp_parallel_for(exec, job.a.batch * job.points, 2048, affine_piece, &job);
+    if (sp_count(node->out[0]) > 0)
+        sp_parallel_for(exec, job.a.batch * job.points, 2048, affine_piece, &job);
     return SPAROA_OK;
 }
 
@@ -130,21 +135,32 @@ static sparoa_status sampler_parse(const sparoa_node *node, sampler *s, sparoa_e
     const char *pad = sparoa_attr_string(node, "padding_mode", "zeros");
     *s = (sampler){.x = node->in[0], .grid = node->in[1], .y = node->out[0]};
     s->align = sparoa_attr_int(node, "align_corners", 0) != 0;
-    if (strcmp(mode, "nearest") == 0) s->mode = SAMPLE_NEAREST;
-    else if (strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0) s->mode = SAMPLE_LINEAR;
-    else if (strcmp(mode, "cubic") == 0 || strcmp(mode, "bicubic") == 0) s->mode = SAMPLE_CUBIC;
-    else return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "mode '%.40s' is not one of ONNX", mode);
-    if (strcmp(pad, "zeros") == 0) s->pad = PAD_ZEROS;
-    else if (strcmp(pad, "border") == 0) s->pad = PAD_BORDER;
-    else if (strcmp(pad, "reflection") == 0) s->pad = PAD_REFLECTION;
-    else return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "padding_mode '%.40s' is not one of ONNX", pad);
+    if (strcmp(mode, "nearest") == 0)
+        s->mode = SAMPLE_NEAREST;
+    else if (strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0)
+        s->mode = SAMPLE_LINEAR;
+    else if (strcmp(mode, "cubic") == 0 || strcmp(mode, "bicubic") == 0)
+        s->mode = SAMPLE_CUBIC;
+    else
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "mode '%.40s' is not one of ONNX",
+                           mode);
+    if (strcmp(pad, "zeros") == 0)
+        s->pad = PAD_ZEROS;
+    else if (strcmp(pad, "border") == 0)
+        s->pad = PAD_BORDER;
+    else if (strcmp(pad, "reflection") == 0)
+        s->pad = PAD_REFLECTION;
+    else
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "padding_mode '%.40s' is not one of ONNX", pad);
     if (s->x->rank < 0 || s->grid->rank < 0) return SPAROA_OK;
     s->spatial = s->x->rank - 2;
     SP_TRY(sp_check_rank(node, 1, s->x->rank, s->x->rank, err));
     int64_t batch = s->x->dims[0], last = s->grid->dims[s->grid->rank - 1];
     if (last >= 0 && last != s->spatial)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "the last dimension of grid is %lld, expected %d",
-                           (long long)last, s->spatial);
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "the last dimension of grid is %lld, expected %d", (long long)last,
+                           s->spatial);
     return sp_unify(node, &batch, s->grid->dims[0], "batch size", err);
 }
 
@@ -209,25 +225,31 @@ static void cubic_weights(double t, double w[4])
     }
 }
 
-/* The elements along one axis that a grid value reads. The position is formed in float32 unless the grid is
- * float64, so that ties of nearest fall as they do elsewhere. */
+/* The elements along one axis that a grid value reads. The position is formed in float32 unless the
+ * grid is float64, so that ties of nearest fall as they do elsewhere. */
 static void find_taps(const sampler *s, double g, int64_t length, taps *t)
 {
     double at, low = s->align ? 0 : -0.5, high = (double)(length - 1) - low;
     if (s->grid->dtype == SPAROA_FLOAT64)
         at = s->align ? (g + 1) / 2 * (double)(length - 1) : ((g + 1) * (double)length - 1) / 2;
     else
-        at = s->align ? ((float)g + 1) / 2 * (float)(length - 1) : (((float)g + 1) * (float)length - 1) / 2;
+        at = s->align ? ((float)g + 1) / 2 * (float)(length - 1)
+                      : (((float)g + 1) * (float)length - 1) / 2;
     if (!(fabs(at) < 0x1p52)) at = at > 0 ? 0x1p52 : -0x1p52; /* NaN too: outside */
     if (s->mode == SAMPLE_NEAREST) at = nearbyint(at);
-    if (at < low || at > high) {
-        if (s->pad == PAD_BORDER) at = at > 0 ? (double)(length - 1) : 0;
-        else if (s->pad == PAD_REFLECTION) at = reflect(at, low, high);
+    /* cubic pads each element it reads instead, as PyTorch does */
+    if (s->mode != SAMPLE_CUBIC && (at < low || at > high)) {
+        if (s->pad == PAD_BORDER)
+            at = at > 0 ? (double)(length - 1) : 0;
+        else if (s->pad == PAD_REFLECTION)
+            at = reflect(at, low, high);
     }
     double base = floor(at), fraction = at - base;
     t->count = s->mode == SAMPLE_CUBIC ? 4 : s->mode == SAMPLE_LINEAR ? 2 : 1;
-    if (s->mode == SAMPLE_CUBIC) cubic_weights(fraction, t->weight);
-    else t->weight[0] = 1 - fraction, t->weight[1] = fraction;
+    if (s->mode == SAMPLE_CUBIC)
+        cubic_weights(fraction, t->weight);
+    else
+        t->weight[0] = 1 - fraction, t->weight[1] = fraction;
     if (s->mode == SAMPLE_NEAREST) t->weight[0] = 1, base = trunc(at);
     if (s->mode == SAMPLE_CUBIC) base -= 1;
     for (int32_t i = 0; i < t->count; i++) {
@@ -236,7 +258,8 @@ static void find_taps(const sampler *s, double g, int64_t length, taps *t)
     }
 }
 
-/* All elements that one output point reads: the product of the axes' taps, those of weight 0 left out. */
+/* All elements that one output point reads: the product of the axes' taps, those of weight 0 left
+ * out. */
 static int32_t find_points(const sampler *s, int64_t point, int64_t offset[64], double weight[64])
 {
     int32_t n = 1;
@@ -278,7 +301,8 @@ static void sampler_piece(void *arg, int64_t begin, int64_t end)
                 for (int32_t i = 0; i < n; i++) sum += weight[i] * (double)x[offset[i]];
                 ((float *)s->y->data)[to] = (float)sum;
             } else {
-                for (int32_t i = 0; i < n; i++) sum += weight[i] * sp_get_f64(s->x, from + offset[i]);
+                for (int32_t i = 0; i < n; i++)
+                    sum += weight[i] * sp_get_f64(s->x, from + offset[i]);
                 sp_set_f64(s->y, to, sum);
             }
         }
@@ -294,8 +318,10 @@ static sparoa_status sampler_run(const sparoa_node *node, const sparoa_exec *exe
     s.in_points = sp_dims_product(s.x, 2, s.x->rank);
     s.out_points = sp_dims_product(s.y, 2, s.y->rank);
     if (s.in_points == 0)
-        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node, "an empty image cannot be sampled");
-    sp_parallel_for(exec, s.x->dims[0] * s.out_points, 1 + 4096 / (s.channels + 1), sampler_piece, &s);
+        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
+                           "an empty image cannot be sampled");
+    sp_parallel_for(exec, s.x->dims[0] * s.out_points, 1 + 4096 / (s.channels + 1), sampler_piece,
+                    &s);
     return SPAROA_OK;
 }
 

@@ -1,8 +1,9 @@
-/* Where Resize takes its values from: coordinates, nearest neighbours and filter weights of one axis. */
+/* Where Resize takes its values from: coordinates, nearest neighbours and filter weights of one
+ * axis. */
 #include "ops/resize.h"
 
-/* The input coordinate of output o. Quotients of whole numbers are formed last, so that coordinates that fall on
- * an element are exact. */
+/* The input coordinate of output o. Quotients of whole numbers are formed last, so that coordinates
+ * that fall on an element are exact. */
 static double coordinate(const sp_resize *r, const sp_resize_axis *x, int64_t o)
 {
     double in = (double)x->in, out = (double)x->out, at = (double)o;
@@ -66,8 +67,8 @@ int64_t sp_resize_taps(const sp_resize *r, const sp_resize_axis *x)
 }
 
 /* Weights of one output. Positions outside the input count for the edge, or not at all. */
-static void fill_weights(const sp_resize *r, const sp_resize_axis *x, double at, int64_t taps, int64_t *start,
-                         double *weights)
+static void fill_weights(const sp_resize *r, const sp_resize_axis *x, double at, int64_t taps,
+                         int64_t *start, double *weights)
 {
     /* the half-open range (at - reach, at + reach] never has more whole numbers than taps */
     double reach = support(r, x), s = stretch(r, x), low = floor(at - reach) + 1.0, sum = 0;
@@ -93,6 +94,9 @@ void sp_resize_table(const sp_resize *r, const sp_resize_axis *x, int64_t *start
     for (int64_t o = 0; o < x->out; o++) {
         double at = coordinate(r, x, o), reach = support(r, x);
         bool crop = r->coord == SP_COORD_TF_CROP_AND_RESIZE;
+        /* scales and regions are float32: what they put a hair beside an element is meant to be on
+         * it */
+        if (crop || r->mode == SP_RESIZE_NEAREST) at = (float)at;
         if (crop && !(at >= 0 && at <= (double)(x->in - 1))) {
             start[o] = -1;
             for (int64_t t = 0; weights && t < taps; t++) weights[o * taps + t] = 0;

@@ -55,10 +55,9 @@ static void RNN(product_piece)(void *arg, int64_t begin, int64_t end)
         const REAL *panel = m->weights + gate * m->gate_stride + column * m->k;
         int64_t columns = m->hidden - column < SP_RNN_LANES ? m->hidden - column : SP_RNN_LANES;
         REAL *out = m->out + gate * m->hidden + column;
-        for (int64_t r = 0; r < m->rows; r += 4)
-            RNN(block)
-            (m->a + r * m->lda, m->lda, m->rows - r < 4 ? m->rows - r : 4, panel, m->k,
-             out + r * m->ldo, m->ldo, columns);
+        for (int64_t r = 0; r < m->rows; r += 4) RNN(block)
+        (m->a + r * m->lda, m->lda, m->rows - r < 4 ? m->rows - r : 4, panel, m->k,
+         out + r * m->ldo, m->ldo, columns);
     }
 }
 
@@ -118,7 +117,7 @@ static void RNN(lstm_cell)(const sp_rnn *d, const sp_rnn_act *act, REAL *g, REAL
     for (int64_t i = 0; p && i < n; i++) out[i] += p[n + i] * c[i];
     RNN(activate)(act[0], clip, out, n);
     memcpy(h, c, (size_t)n * sizeof *h);
-    RNN(activate)(act[2], clip, h, n);
+    RNN(activate)(act[2], (REAL)INFINITY, h, n); /* the cell state itself is not clipped */
     for (int64_t i = 0; i < n; i++) h[i] *= out[i];
 }
 

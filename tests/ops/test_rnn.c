@@ -62,7 +62,7 @@ static void cell(const test_node *t, const sizes *s, int64_t d, const double *x,
             if (s->forget) f = 1 - i;
             c[j] = f * c[j] + i * tanh(clipped(s, W(3, j) + R(3, j)));
             double o = sigmoid(clipped(s, W(1, j) + R(1, j) + (peep ? P(1, j) * c[j] : 0)));
-            next[j] = o * tanh(clipped(s, c[j]));
+            next[j] = o * tanh(c[j]);
         }
     }
     memcpy(h, next, (size_t)n * sizeof *h);
