@@ -98,6 +98,20 @@ SP_INLINE vf vf_lt(vf a, vf b, vf x, vf y)
 #endif
 }
 
+/* a where it is NaN, else b. */
+SP_INLINE vf vf_nan_or(vf a, vf b)
+{
+#if defined(SP_ISA_avx512)
+    return (vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q), (__m512)b,
+                                    (__m512)a);
+#elif defined(SP_ISA_avx2)
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, _mm256_cmp_ps((__m256)a, (__m256)a, _CMP_UNORD_Q));
+#else
+    vi m = a == a;
+    return (vf)((m & (vi)b) | (~m & (vi)a));
+#endif
+}
+
 SP_INLINE vf vf_max(vf a, vf b)
 {
 #if defined(SP_ISA_avx512)

@@ -77,6 +77,17 @@ typedef enum sp_binary {
     SP_BINARY_COUNT
 } sp_binary;
 
+/* out[c] = max, or sum times scale, over `count` pixels: in[i][c], or, with in NULL, base[i * stride + c]. */
+typedef struct sp_pool_f32 {
+    size_t channels, count;
+    const float *const *in;
+    const float *base;
+    size_t stride;
+    bool max;
+    float scale;
+    float *out;
+} sp_pool_f32;
+
 typedef struct sp_kernels {
     const char *isa;
     int32_t vector; /* floats in a vector */
@@ -110,10 +121,7 @@ typedef struct sp_kernels {
     void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,
                           const float *bias, float *y, float *mean, float *inv_std);
 
-    /* out[c] = max or sum * scale over count pixels in[i][c]. */
-    void (*pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
-    void (*pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
-                         float *out);
+    void (*pool_f32)(const sp_pool_f32 *p);
 
     /* Measuring. peak_fma: `rounds` of register-only multiply-adds, returns the operations done; *sink in and out
      * is 0..1. peak_read: reads n floats. */

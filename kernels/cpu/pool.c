@@ -1,30 +1,37 @@
 #include "kernels/cpu/protos.h"
 
-void SP_KERNEL(sp_pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out)
+SP_INLINE vf pixel(const sp_pool_f32 *p, size_t i, size_t c, size_t n)
 {
-    for (size_t c = 0; c < channels; c += VL) {
-        size_t n = channels - c < VL ? channels - c : VL;
-        vf m = vf_splat(-INFINITY);
-        if (n == VL)
-            for (size_t i = 0; i < count; i++) m = vf_max(m, vf_load(in[i] + c));
-        else
-            for (size_t i = 0; i < count; i++) m = vf_max(m, vf_load_n(in[i] + c, n));
-        vf_store_n(out + c, m, n);
-    }
+    const float *x = (p->in ? p->in[i] : p->base + i * p->stride) + c;
+    return n == VL ? vf_load(x) : vf_load_n(x, n);
 }
 
-void SP_KERNEL(sp_pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
-                                float *out)
+/* NaN wins. */
+SP_INLINE vf maximum(vf m, vf x)
 {
-    for (size_t c = 0; c < channels; c += VL) {
-        size_t n = channels - c < VL ? channels - c : VL, i = 0;
-        vf s = vf_zero(), t = vf_zero();
-        if (n == VL) {
-            for (; i + 2 <= count; i += 2) s += vf_load(in[i] + c), t += vf_load(in[i + 1] + c);
-            if (i < count) s += vf_load(in[i] + c);
+    return vf_nan_or(m, vf_max(m, x));
+}
+
+/* Two chains, so that one doesn't wait for the other. */
+void SP_KERNEL(sp_pool_f32)(const sp_pool_f32 *p)
+{
+    for (size_t c = 0; c < p->channels; c += VL) {
+        size_t n = p->channels - c < VL ? p->channels - c : VL, i = 0;
+        vf start = p->max ? vf_splat(-INFINITY) : vf_zero(), a = start, b = start;
+        if (p->max) {
+            for (; i + 2 <= p->count; i += 2) {
+                a = maximum(a, pixel(p, i, c, n));
+                b = maximum(b, pixel(p, i + 1, c, n));
+            }
+            if (i < p->count) a = maximum(a, pixel(p, i, c, n));
+            vf_store_n(p->out + c, maximum(a, b), n);
         } else {
-            for (; i < count; i++) s += vf_load_n(in[i] + c, n);
+            for (; i + 2 <= p->count; i += 2) {
+                a += pixel(p, i, c, n);
+                b += pixel(p, i + 1, c, n);
+            }
+            if (i < p->count) a += pixel(p, i, c, n);
+            vf_store_n(p->out + c, (a + b) * vf_splat(p->scale), n);
         }
-        vf_store_n(out + c, (s + t) * vf_splat(scale), n);
     }
 }

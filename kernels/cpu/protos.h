@@ -22,9 +22,7 @@ void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std);
-void SP_KERNEL(sp_pool_max_f32)(size_t channels, size_t count, const float *const *in, float *out);
-void SP_KERNEL(sp_pool_sum_f32)(size_t channels, size_t count, const float *const *in, float scale,
-                                float *out);
+void SP_KERNEL(sp_pool_f32)(const sp_pool_f32 *p);
 double SP_KERNEL(sp_peak_fma_f32)(size_t rounds, float *sink);
 float SP_KERNEL(sp_peak_read_f32)(size_t n, const float *x);
 

@@ -24,8 +24,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .binary_f32 = SP_KERNEL(sp_binary_f32),
     .softmax_f32 = SP_KERNEL(sp_softmax_f32),
     .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),
-    .pool_max_f32 = SP_KERNEL(sp_pool_max_f32),
-    .pool_sum_f32 = SP_KERNEL(sp_pool_sum_f32),
+    .pool_f32 = SP_KERNEL(sp_pool_f32),
     .peak_fma_f32 = SP_KERNEL(sp_peak_fma_f32),
     .peak_read_f32 = SP_KERNEL(sp_peak_read_f32),
 };

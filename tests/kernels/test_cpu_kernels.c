@@ -364,10 +364,109 @@ static void test_gemm(void **unused)
     }
 }
 
+static void test_unary(void **unused)
+{
+    static const char *const ops[] = {"Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Gelu",
+                                      "Exp", "Erf", "Sqrt", "Neg", "Abs", "Reciprocal", "Clip"};
+    FOR_EACH_ISA(kernels)
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        for (int round = 0; round < 3; round++) {
+            builder b;
+            start(&b, ops[i]);
+            float limits[2] = {-0.3f, 0.6f};
+            sparoa_tensor x = tensor(2, (int64_t[]){PICK(1, 3, 200), PICK(1, 7, 333)});
+            sparoa_tensor lo = sparoa_tensor_of(SPAROA_FLOAT32, &limits[0], 0);
+            sparoa_tensor hi = sparoa_tensor_of(SPAROA_FLOAT32, &limits[1], 0);
+            float *p = x.data;
+            for (int64_t k = 0; k < sparoa_tensor_count(&x); k++) p[k] *= 6;
+            p[0] = round == 0 ? NAN : p[0];
+            input(&b, &x, false);
+            if (strcmp(ops[i], "Clip") == 0) input(&b, &lo, true), input(&b, &hi, true);
+            if (strcmp(ops[i], "Gelu") == 0 && round == 2) add_string(&b, "approximate", "tanh");
+            compare(&b, kernels, 1e-6, false);
+            free(x.data);
+        }
+}
+
+static void test_binary(void **unused)
+{
+    static const char *const ops[] = {"Add", "Sub", "Mul", "Div"};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 120; i++) {
+        builder b;
+        int64_t dims[2][4];
+        start(&b, ops[i % 4]);
+        for (int d = 0; d < 4; d++) {
+            int64_t n = PICK(1, 2, 5, 19, 40), which = PICK(0, 1, 2, 3, 3, 3);
+            dims[0][d] = which == 1 ? 1 : n;
+            dims[1][d] = which == 2 ? 1 : n;
+        }
+        int ra = (int)PICK(1, 2, 4, 4), rb = (int)PICK(0, 1, 3, 4, 4);
+        sparoa_tensor x = tensor(ra, dims[0] + 4 - ra), y = tensor(rb, dims[1] + 4 - rb);
+        input(&b, &x, false);
+        input(&b, &y, false);
+        compare(&b, kernels, 1e-6, false);
+        free(x.data), free(y.data);
+    }
+}
+
+static void test_rows(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        builder b;
+        int64_t m = PICK(1, 3, 50), n = PICK(1, 2, 7, 16, 33, 197, 768), k = PICK(1, 4);
+        sparoa_tensor x = tensor(3, (int64_t[]){m, k, n});
+        sparoa_tensor scale = tensor(2, (int64_t[]){k, n}), bias = tensor(2, (int64_t[]){k, n});
+        start(&b, i % 2 ? "Softmax" : "LayerNormalization");
+        input(&b, &x, false);
+        if (i % 2 == 0) {
+            if (i % 4) {
+                add_int(&b, "axis", -2);
+            } else {
+                scale.rank = bias.rank = 1;
+                scale.dims[0] = bias.dims[0] = n;
+            }
+            input(&b, &scale, true);
+            if (i % 3) input(&b, &bias, true);
+        }
+        compare(&b, kernels, 2e-5, false);
+        free(x.data), free(scale.data), free(bias.data);
+    }
+}
+
+static void test_pools(void **unused)
+{
+    static const char *const ops[] = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 160; i++) {
+        builder b;
+        bool one = random_u32() % 4 == 0;
+        int64_t k[2] = {PICK(1, 2, 3, 5), PICK(1, 2, 3)}, s[2] = {PICK(1, 2, 3), PICK(1, 2)};
+        int64_t pads[4] = {PICK(0, 1) * (k[0] > 1), PICK(0, 1) * (k[1] > 1), 0, PICK(0, 1) * (k[1] > 1)};
+        int64_t pads1[2] = {pads[1], pads[3]}, c = PICK(1, 3, 16, 33, 64, 130);
+        sparoa_tensor x = one ? tensor(3, (int64_t[]){2, 9, c}) : tensor(4, (int64_t[]){2, PICK(6, 11), PICK(5, 9), c});
+        if (i % 5 == 0) ((float *)x.data)[7] = NAN;
+        start(&b, ops[i % 4]);
+        input(&b, &x, false);
+        add_int(&b, "sp.nhwc", 1);
+        if (i % 4 < 2) {
+            add_ints(&b, "kernel_shape", one ? 1 : 2, k + one);
+            add_ints(&b, "strides", one ? 1 : 2, s + one);
+            add_ints(&b, "pads", one ? 2 : 4, one ? pads1 : pads);
+            add_int(&b, "ceil_mode", random_u32() % 2);
+            if (i % 4 == 1) add_int(&b, "count_include_pad", random_u32() % 2);
+        }
+        compare(&b, kernels, 1e-6, false);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conv), cmocka_unit_test(test_depthwise),
-        cmocka_unit_test(test_layers), cmocka_unit_test(test_matmul), cmocka_unit_test(test_gemm)};
+        cmocka_unit_test(test_conv), cmocka_unit_test(test_depthwise), cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_matmul), cmocka_unit_test(test_gemm), cmocka_unit_test(test_unary),
+        cmocka_unit_test(test_binary), cmocka_unit_test(test_rows), cmocka_unit_test(test_pools)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

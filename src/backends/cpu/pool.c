@@ -1,0 +1,137 @@
+/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D. */
+#include "backends/cpu/gemm_run.h"
+#include "ops/conv_shape.h"
+#include "ops/op.h"
+
+#define MAX_TAPS 1024
+
+static bool is_max(const sparoa_node *node)
+{
+    return strstr(node->op, "MaxPool") != NULL;
+}
+
+static bool is_global(const sparoa_node *node)
+{
+    return strncmp(node->op, "Global", 6) == 0;
+}
+
+static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    if (!sp_is_nhwc(node) || node->n_in != 1 || !node->in[0] || !sp_cpu_all_float32(node)) return NULL;
+    if (node->n_out > 1 && node->out[1]) return NULL;
+    int32_t rank = node->in[0]->rank;
+    if (is_global(node)) return rank >= 3 ? host->kernels->name : NULL;
+    if (rank < 3 || rank > 4) return NULL;
+    size_t n;
+    const int64_t *kernel = sparoa_attr_ints(node, "kernel_shape", &n);
+    if (!kernel || n != (size_t)rank - 2) return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (kernel[i] < 1 || kernel[i] > 32) return NULL;
+    return host->kernels->name;
+}
+
+typedef struct pool_task {
+    const sp_kernels *kernels;
+    const float *x;
+    float *y;
+    size_t h, w, c, oh, ow;
+    ptrdiff_t kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
+    bool max, count_pads;
+} pool_task;
+
+/* Taps k of 0..kernel-1 with 0 <= first + k * dilation < size. */
+static size_t taps_inside(ptrdiff_t first, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t size)
+{
+    size_t count = 0;
+    for (ptrdiff_t k = 0; k < kernel; k++) count += first + k * dilation >= 0 && first + k * dilation < size;
+    return count;
+}
+
+static void pool_rows(void *arg, int64_t begin, int64_t end)
+{
+    const pool_task *t = arg;
+    const float *in[MAX_TAPS];
+    for (size_t row = (size_t)begin; row < (size_t)end; row++)
+        for (size_t x = 0; x < t->ow; x++) {
+            ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
+            ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
+            const float *image = t->x + row / t->oh * t->h * t->w * t->c;
+            sp_pool_f32 p = {.channels = t->c, .in = in, .max = t->max, .out = t->y + (row * t->ow + x) * t->c};
+            for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
+                for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
+                    size_t iy = (size_t)(y0 + ky * t->dilation[0]), ix = (size_t)(x0 + kx * t->dilation[1]);
+                    if (iy < t->h && ix < t->w) in[p.count++] = image + (iy * t->w + ix) * t->c;
+                }
+            size_t divisor = p.count;
+            if (t->count_pads) /* explicit padding counts, what rounding up adds does not */
+                divisor = taps_inside(y0 + t->pad_begin[0], t->kernel[0], t->dilation[0],
+                                      (ptrdiff_t)t->h + t->pad_begin[0] + t->pad_end[0]) *
+                          taps_inside(x0 + t->pad_begin[1], t->kernel[1], t->dilation[1],
+                                      (ptrdiff_t)t->w + t->pad_begin[1] + t->pad_end[1]);
+            p.scale = divisor ? 1 / (float)divisor : 0;
+            t->kernels->pool_f32(&p);
+        }
+}
+
+#define CHANNELS 64 /* of a global pool's task */
+
+static void global_pieces(void *arg, int64_t begin, int64_t end)
+{
+    const pool_task *t = arg;
+    size_t blocks = (t->c + CHANNELS - 1) / CHANNELS;
+    for (size_t i = (size_t)begin; i < (size_t)end; i++) {
+        size_t c = i % blocks * CHANNELS, n = i / blocks;
+        sp_pool_f32 p = {.channels = t->c - c < CHANNELS ? t->c - c : CHANNELS, .count = t->h,
+                         .base = t->x + n * t->h * t->c + c, .stride = t->c, .max = t->max,
+                         .scale = 1 / (float)t->h, .out = t->y + n * t->c + c};
+        t->kernels->pool_f32(&p);
+    }
+}
+
+static sparoa_status run_global(pool_task *t, const sparoa_node *node, const sparoa_exec *exec)
+{
+    const sparoa_tensor *x = node->in[0];
+    t->c = (size_t)x->dims[x->rank - 1];
+    t->h = (size_t)sp_dims_product(x, 1, x->rank - 1);
+    int64_t blocks = (int64_t)((t->c + CHANNELS - 1) / CHANNELS) * x->dims[0];
+    int64_t grain = t->h * CHANNELS < 16384 ? 16384 / ((int64_t)t->h * CHANNELS + 1) + 1 : 1;
+    sp_parallel_for(exec, blocks, grain, global_pieces, t);
+    return SPAROA_OK;
+}
+
+static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *host,
+                              const sparoa_node *node, const sparoa_exec *exec)
+{
+    const sparoa_tensor *x = node->in[0];
+    pool_task t = {.kernels = host->kernels, .x = x->data, .y = node->out[0]->data, .max = is_max(node)};
+    if (sp_count(node->out[0]) == 0) return SPAROA_OK;
+    if (is_global(node)) return run_global(&t, node, exec);
+    sp_window w;
+    SP_TRY(sp_window_shape(node, x->rank - 2, x->dims + 1, NULL, sparoa_attr_int(node, "ceil_mode", 0) != 0, &w,
+                           exec->err));
+    t.count_pads = sparoa_attr_int(node, "count_include_pad", 0) != 0;
+    t.h = t.oh = 1;
+    t.kernel[0] = t.stride[0] = t.dilation[0] = 1;
+    for (int32_t i = 0; i < w.spatial; i++) {
+        int32_t d = i + 2 - w.spatial;
+        t.kernel[d] = (ptrdiff_t)w.kernel[i], t.stride[d] = (ptrdiff_t)w.stride[i];
+        t.dilation[d] = (ptrdiff_t)w.dilation[i];
+        t.pad_begin[d] = (ptrdiff_t)w.pad_begin[i], t.pad_end[d] = (ptrdiff_t)w.pad_end[i];
+        *(d ? &t.w : &t.h) = (size_t)w.in[i];
+        *(d ? &t.ow : &t.oh) = (size_t)w.out[i];
+    }
+    t.c = (size_t)x->dims[x->rank - 1];
+    int64_t work = (int64_t)(t.ow * t.c) * t.kernel[0] * t.kernel[1];
+    sp_parallel_for(exec, x->dims[0] * (int64_t)t.oh, work < 16384 ? 16384 / (work + 1) + 1 : 1, pool_rows, &t);
+    return SPAROA_OK;
+}
+
+#define POOL_ROW(name)                                                                             \
+    {                                                                                              \
+        .op = name, .domain = "", .supports = pool_supports, .run = pool_run                       \
+    }
+/* The ONNX operators of these names, all versions, without indices. */
+SP_CPU_KERNEL(MaxPool) = POOL_ROW("MaxPool");
+SP_CPU_KERNEL(AveragePool) = POOL_ROW("AveragePool");
+SP_CPU_KERNEL(GlobalAveragePool) = POOL_ROW("GlobalAveragePool");
+SP_CPU_KERNEL(GlobalMaxPool) = POOL_ROW("GlobalMaxPool");
