@@ -110,7 +110,7 @@ typedef uint64_t vec_8 __attribute__((vector_size(16)));
 
 /* rows x cols elements: dst[c][r] = src[r][c], rows sl bytes apart in the source, columns dk bytes
  * in the destination. The square of 16-byte vectors is turned by log2(lanes) rounds of interleaving
- * its halves. */
+ * its halves. A few whole rows (color channels, pixel shuffles) are woven together. */
 #define X(ctype, bytes)                                                                            \
     static inline void turn_##bytes(const char *src, int64_t sl, char *dst, int64_t dk)            \
     {                                                                                              \
@@ -128,11 +128,26 @@ typedef uint64_t vec_8 __attribute__((vector_size(16)));
         }                                                                                          \
         UNROLL(16) for (int i = 0; i < lanes; i++) memcpy(dst + i * dk, &v[i], 16);                \
     }                                                                                              \
+    static inline void weave_##bytes(const char *src, int64_t sl, char *dst, int64_t cols, int n)  \
+    {                                                                                              \
+        any_##bytes *restrict y = (any_##bytes *)dst;                                              \
+        for (int64_t c = 0; c < cols; c++) UNROLL(4)                                               \
+        for (int r = 0; r < n; r++) y[c * n + r] = ((const any_##bytes *)(src + r * sl))[c];       \
+    }                                                                                              \
     static void transpose_##bytes(const char *src, int64_t sl, char *dst, int64_t dk,              \
                                   int64_t rows, int64_t cols)                                      \
     {                                                                                              \
         enum { lanes = 16 / bytes, line = 64 / bytes };                                            \
         int64_t whole_r = rows / lanes * lanes, whole_c = cols / lanes * lanes;                    \
+        if (dk == rows * bytes && rows >= 2 && rows <= 4) {                                        \
+            if (rows == 2)                                                                         \
+                weave_##bytes(src, sl, dst, cols, 2);                                              \
+            else if (rows == 3)                                                                    \
+                weave_##bytes(src, sl, dst, cols, 3);                                              \
+            else                                                                                   \
+                weave_##bytes(src, sl, dst, cols, 4);                                              \
+            return;                                                                                \
+        }                                                                                          \
         for (int64_t r0 = 0; r0 < whole_r; r0 += line) {                                           \
             int64_t r1 = r0 + line < whole_r ? r0 + line : whole_r;                                \
             for (int64_t c = 0; c < whole_c; c += lanes)                                           \

@@ -122,6 +122,15 @@ static sparoa_status slice_run(const sparoa_node *node, const sparoa_exec *exec)
     return SPAROA_OK;
 }
 
+/* What is read of the data is what is written. */
+static void slice_cost(const sparoa_node *node, sparoa_cost *cost)
+{
+    double bytes = (double)sparoa_tensor_bytes(node->out[0]);
+    bool weights = node->constant && node->constant[0];
+    cost->bytes_w = weights ? bytes : 0;
+    cost->bytes_in = weights ? 0 : bytes;
+}
+
 /* ONNX Slice, versions 1 to 13: starts, ends, axes as attributes or (10) inputs, with steps. */
 SP_OP(Slice) = {
     SP_OP_HEAD("Slice", 1, 0),
@@ -132,5 +141,6 @@ SP_OP(Slice) = {
     .op_class = SPAROA_CLASS_MOVE,
     .tolerance = SPAROA_TOL_EXACT,
     .infer = slice_infer,
+    .cost = slice_cost,
     .run = slice_run,
 };
