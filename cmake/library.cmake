@@ -26,7 +26,10 @@ add_library(sparoa SHARED ${sparoa_parts})
 set_target_properties(sparoa PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
     LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
 target_link_options(sparoa PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exports.map
-    -Wl,--gc-sections $<$<STREQUAL:${SPAROA_SANITIZE},>:-Wl,--no-undefined>)
+    -Wl,--gc-sections)
+if(NOT SPAROA_SANITIZE) # a sanitizer's runtime comes with the executable
+    target_link_options(sparoa PRIVATE -Wl,--no-undefined)
+endif()
 target_link_libraries(sparoa PRIVATE $<BUILD_INTERFACE:sparoa_flags> ${PROTOBUF_C_STATIC} Threads::Threads m)
 sparoa_usage(sparoa)
 
