@@ -196,8 +196,10 @@ static int parse_option(const sp_arg *row, int i, int argc, char **argv, char *e
     const char *argument = argv[i], *value = NULL;
     bool is_long = argument[1] == '-';
     int used = 1;
-    if (is_long && strchr(argument, '=')) value = strchr(argument, '=') + 1;
-    else if (!is_long && argument[2]) value = argument + 2;
+    if (is_long && strchr(argument, '='))
+        value = strchr(argument, '=') + 1;
+    else if (!is_long && argument[2])
+        value = argument + 2;
     if (row->kind == SP_ARG_FLAG && value) {
         snprintf(error, size, "--%s takes no value", row->name);
         return 0;

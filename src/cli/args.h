@@ -45,9 +45,11 @@ typedef struct sp_arg {
     const char *choices; /* of SP_ARG_CHOICE */
 } sp_arg;
 
-/* Parses argv[0..argc-1] (without the command's name) against tables, each ended by SP_ARG_END, the list of
- * them ended by NULL. At most one row of all is SP_ARG_REST. A fault is described in `error` and gives false. */
-bool sp_args_parse(const sp_arg *const *tables, int argc, char **argv, char *error, size_t error_size);
+/* Parses argv[0..argc-1] (without the command's name) against tables, each ended by SP_ARG_END, the
+ * list of them ended by NULL. At most one row of all is SP_ARG_REST. A fault is described in
+ * `error` and gives false. */
+bool sp_args_parse(const sp_arg *const *tables, int argc, char **argv, char *error,
+                   size_t error_size);
 
 /* Prints the rows of a table as help text. */
 void sp_args_help(FILE *file, const sp_arg *table);

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-int64_t sp_now_ns(void)
+int64_t sp_cli_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -68,7 +68,7 @@ int sp_cli_error(const sp_cli *cli, const char *what, const sparoa_error *err)
 
 void sp_cli_progress(const sp_cli *cli, int64_t start_ns, const char *format, ...)
 {
-    if (cli->quiet || sp_now_ns() - start_ns < 1000000000 || !isatty(2)) return;
+    if (cli->quiet || sp_cli_now_ns() - start_ns < 1000000000 || !isatty(2)) return;
     fputs("\r\033[K", stderr);
     if (format) {
         va_list list;

@@ -38,8 +38,8 @@ int sp_cmd_operators(sp_cli *cli, int argc, char **argv);
 
 extern const sp_command sp_commands[]; /* ended by a row whose name is NULL */
 
-/* Parses a command's options (`more` is a second table, or NULL) and the global ones. Returns -1 to go on, or
- * an exit code (help, fault). */
+/* Parses a command's options (`more` is a second table, or NULL) and the global ones. Returns -1 to
+ * go on, or an exit code (help, fault). */
 int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc, char **argv);
 
 /* Prints "sparoa run: message" to stderr and returns `code`. */
@@ -61,6 +61,6 @@ bool sp_cli_json_close(const sp_cli *cli, FILE *file);
 /* True if text goes to standard output: that is, unless JSON goes there. */
 bool sp_cli_text(const sp_cli *cli);
 
-int64_t sp_now_ns(void); /* monotonic */
+int64_t sp_cli_now_ns(void); /* monotonic */
 
 #endif

@@ -19,10 +19,10 @@ typedef struct bench_command {
     bool reference;
     sp_samples samples; /* ns of each run */
     sp_stats stats;
-    double first_ns;    /* of the first run */
-    double elapsed_ns;  /* offline: of the measured part */
-    int64_t done;       /* runs measured */
-    int64_t items;      /* first dimension of the first input: pictures in a batch */
+    double first_ns;   /* of the first run */
+    double elapsed_ns; /* offline: of the measured part */
+    int64_t done;      /* runs measured */
+    int64_t items;     /* first dimension of the first input: pictures in a batch */
     sparoa_session_info info;
 } bench_command;
 
@@ -33,23 +33,23 @@ static bool offline(const bench_command *b)
 
 static int run_single(bench_command *b)
 {
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     int code = sp_job_run(b->cli, &b->job);
-    b->first_ns = (double)(sp_now_ns() - start);
+    b->first_ns = (double)(sp_cli_now_ns() - start);
     for (int64_t i = 1; i < b->warmup && code < 0; i++) code = sp_job_run(b->cli, &b->job);
-    int64_t begin = sp_now_ns(), limit = (int64_t)(b->seconds * 1e9);
+    int64_t begin = sp_cli_now_ns(), limit = (int64_t)(b->seconds * 1e9);
     while (code < 0) {
-        int64_t before = sp_now_ns();
+        int64_t before = sp_cli_now_ns();
         bool enough = b->runs ? b->done >= b->runs : before - begin >= limit && b->done >= 10;
         if (enough) break;
         code = sp_job_run(b->cli, &b->job);
         if (code >= 0) return code;
-        if (!sp_samples_add(&b->samples, (double)(sp_now_ns() - before)))
+        if (!sp_samples_add(&b->samples, (double)(sp_cli_now_ns() - before)))
             return sp_cli_fail(b->cli, SP_EXIT_FAIL, "no memory");
         b->done++;
         if (b->done % 16 == 0) sp_cli_progress(b->cli, begin, "%lld runs", (long long)b->done);
     }
-    b->elapsed_ns = (double)(sp_now_ns() - begin);
+    b->elapsed_ns = (double)(sp_cli_now_ns() - begin);
     sp_cli_progress(b->cli, begin, NULL);
     return code;
 }
@@ -72,8 +72,8 @@ static bool run_worker(worker *w)
 {
     const sp_job *job = &w->bench->job;
     memset(w->outputs, 0, job->output_count * sizeof *w->outputs);
-    return !sparoa_session_run(w->session, job->inputs.items, job->inputs.count, w->outputs, job->output_count,
-                               &w->err);
+    return !sparoa_session_run(w->session, job->inputs.items, job->inputs.count, w->outputs,
+                               job->output_count, &w->err);
 }
 
 static void *work(void *arg)
@@ -82,16 +82,18 @@ static void *work(void *arg)
     bool good = true;
     for (int64_t i = 0; i < w->bench->warmup && good; i++) good = run_worker(w);
     pthread_barrier_wait(w->start);
-    int64_t begin = sp_now_ns();
+    int64_t begin = sp_cli_now_ns();
     while (good) {
-        int64_t before = sp_now_ns();
-        if (w->bench->runs ? atomic_fetch_sub(w->left, 1) <= 0 : before - begin >= w->limit_ns) break;
-        good = run_worker(w) && sp_samples_add(&w->samples, (double)(sp_now_ns() - before));
+        int64_t before = sp_cli_now_ns();
+        if (w->bench->runs ? atomic_fetch_sub(w->left, 1) <= 0 : before - begin >= w->limit_ns)
+            break;
+        good = run_worker(w) && sp_samples_add(&w->samples, (double)(sp_cli_now_ns() - before));
     }
     return NULL;
 }
 
-static bool open_workers(bench_command *b, worker *workers, pthread_barrier_t *barrier, _Atomic int64_t *left)
+static bool open_workers(bench_command *b, worker *workers, pthread_barrier_t *barrier,
+                         _Atomic int64_t *left)
 {
     sparoa_session_options options = {.struct_size = sizeof options, .reference = b->reference};
     for (int64_t i = 0; i < b->sessions; i++) {
@@ -115,7 +117,8 @@ static int gather(bench_command *b, worker *workers)
     for (int64_t i = 0; i < b->sessions; i++) {
         worker *w = &workers[i];
         if (w->err.status) code = sp_cli_error(b->cli, "run", &w->err);
-        for (size_t k = 0; k < w->samples.count; k++) sp_samples_add(&b->samples, w->samples.items[k]);
+        for (size_t k = 0; k < w->samples.count; k++)
+            sp_samples_add(&b->samples, w->samples.items[k]);
     }
     b->done = (int64_t)b->samples.count;
     return code;
@@ -132,7 +135,8 @@ static int run_offline(bench_command *b)
     }
     int code = open_workers(b, workers, &barrier, &left) ? -1 : SP_EXIT_FAIL;
     int64_t started = 0;
-    while (code < 0 && started < b->sessions && !pthread_create(&workers[started].thread, NULL, work, &workers[started]))
+    while (code < 0 && started < b->sessions &&
+           !pthread_create(&workers[started].thread, NULL, work, &workers[started]))
         started++;
     if (code < 0 && started < b->sessions) {
         /* Those that started wait at the barrier for ever: end the process. */
@@ -140,9 +144,9 @@ static int run_offline(bench_command *b)
     }
     if (code < 0) {
         pthread_barrier_wait(&barrier);
-        int64_t begin = sp_now_ns();
+        int64_t begin = sp_cli_now_ns();
         for (int64_t i = 0; i < started; i++) pthread_join(workers[i].thread, NULL);
-        b->elapsed_ns = (double)(sp_now_ns() - begin);
+        b->elapsed_ns = (double)(sp_cli_now_ns() - begin);
         code = gather(b, workers);
     }
     for (int64_t i = 0; i < b->sessions; i++) {
@@ -169,27 +173,31 @@ static void print_text(const bench_command *b)
     char governor[64];
     if (!b->cli->quiet) {
         printf("model       %s, batch %lld\n", job->path, (long long)b->items);
-        printf("load        %.1f ms, create %.1f ms, prepare %.1f ms\n", (double)job->load_ns * 1e-6,
-               (double)job->create_ns * 1e-6, (double)job->prepare_ns * 1e-6);
+        printf("load        %.1f ms, create %.1f ms, prepare %.1f ms\n",
+               (double)job->load_ns * 1e-6, (double)job->create_ns * 1e-6,
+               (double)job->prepare_ns * 1e-6);
     }
     if (offline(b))
         printf("sessions    %lld of %d threads, %lld runs in %.2f s\n", (long long)b->sessions,
                (int)sparoa_runtime_threads(job->runtime), (long long)b->done, b->elapsed_ns * 1e-9);
     else
-        printf("threads     %d, %lld runs, first run %.3f ms\n", (int)sparoa_runtime_threads(job->runtime),
-               (long long)b->done, b->first_ns * 1e-6);
-    printf("latency ms  p50 %.3f  p90 %.3f  p99 %.3f  mean %.3f  min %.3f  max %.3f\n", s->p50 * 1e-6,
-           s->p90 * 1e-6, s->p99 * 1e-6, s->mean * 1e-6, s->min * 1e-6, s->max * 1e-6);
+        printf("threads     %d, %lld runs, first run %.3f ms\n",
+               (int)sparoa_runtime_threads(job->runtime), (long long)b->done, b->first_ns * 1e-6);
+    printf("latency ms  p50 %.3f  p90 %.3f  p99 %.3f  mean %.3f  min %.3f  max %.3f\n",
+           s->p50 * 1e-6, s->p90 * 1e-6, s->p99 * 1e-6, s->mean * 1e-6, s->min * 1e-6,
+           s->max * 1e-6);
     printf("throughput  %.1f per second", per_second(b));
     if (b->info.flops > 0 && s->mean > 0)
         printf(", %.1f GFLOP/s", b->info.flops * (double)b->done / b->elapsed_ns);
     printf("\nmemory      runtime peak %.1f MiB, resident %.1f MiB, resident peak %.1f MiB\n",
            (double)sparoa_runtime_memory_peak(job->runtime) / 1048576,
-           (double)sp_process_memory("VmRSS") / 1048576, (double)sp_process_memory("VmHWM") / 1048576);
+           (double)sp_process_memory("VmRSS") / 1048576,
+           (double)sp_process_memory("VmHWM") / 1048576);
     if (!offline(b) && s->cov > 0.025 && !b->cli->quiet) {
         sp_governor(governor, sizeof governor);
-        printf("note        the times vary by %.1f %% (load average %.1f%s%s): prefer p50 and min\n", 100 * s->cov,
-               sp_load(), *governor ? ", governor " : "", governor);
+        printf(
+            "note        the times vary by %.1f %% (load average %.1f%s%s): prefer p50 and min\n",
+            100 * s->cov, sp_load(), *governor ? ", governor " : "", governor);
     }
 }
 
@@ -205,15 +213,18 @@ static bool print_json(const bench_command *b)
     sp_json_int(&j, "sessions", offline(b) ? b->sessions : 1);
     sp_json_int(&j, "runs", b->done);
     sp_json_number(&j, "seconds", b->elapsed_ns * 1e-9);
-    if (offline(b)) sp_json_null(&j, "first_run_ms");
-    else sp_json_number(&j, "first_run_ms", b->first_ns * 1e-6);
+    if (offline(b))
+        sp_json_null(&j, "first_run_ms");
+    else
+        sp_json_number(&j, "first_run_ms", b->first_ns * 1e-6);
     sp_stats ms = b->stats;
     double *const figures[] = {&ms.min, &ms.mean, &ms.p50, &ms.p90, &ms.p99, &ms.max};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) *figures[i] *= 1e-6;
     sp_stats_json(&j, "latency_ms", &ms);
     sp_json_number(&j, "per_second", per_second(b));
     sp_json_number(&j, "flops", b->info.flops);
-    sp_json_number(&j, "gflops", b->elapsed_ns > 0 ? b->info.flops * (double)b->done / b->elapsed_ns : 0);
+    sp_json_number(&j, "gflops",
+                   b->elapsed_ns > 0 ? b->info.flops * (double)b->done / b->elapsed_ns : 0);
     sp_json_flat_object(&j, "memory");
     sp_json_int(&j, "runtime_peak", (int64_t)sparoa_runtime_memory_peak(b->job.runtime));
     sp_json_int(&j, "prepared", (int64_t)b->info.prepared_bytes);
@@ -228,7 +239,8 @@ static bool print_json(const bench_command *b)
 static int run(bench_command *b)
 {
     sparoa_session_options options = {.struct_size = sizeof options, .reference = b->reference};
-    if (b->seconds <= 0 && !b->runs) return sp_cli_fail(b->cli, SP_EXIT_USAGE, "--seconds must be above 0");
+    if (b->seconds <= 0 && !b->runs)
+        return sp_cli_fail(b->cli, SP_EXIT_USAGE, "--seconds must be above 0");
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (!b->sessions) b->sessions = cores > 0 ? cores : 1;
     if (offline(b) && !b->cli->threads) b->cli->threads = 1;
@@ -253,11 +265,14 @@ int sp_cmd_bench(sp_cli *cli, int argc, char **argv)
     sp_arg rows[SP_FEED_ROWS];
     sp_feed_args(&b.feed, rows);
     const sp_arg table[] = {
-        {SP_ARG_CHOICE, 0, "scenario", &b.scenario, NULL, "one run after the other, or sessions in threads", 0, 0, "single|offline"},
-        {SP_ARG_INT, 'n', "runs", &b.runs, "N", "measured runs in all (default: as many as --seconds)", 1, INT64_MAX, NULL},
+        {SP_ARG_CHOICE, 0, "scenario", &b.scenario, NULL,
+         "one run after the other, or sessions in threads", 0, 0, "single|offline"},
+        {SP_ARG_INT, 'n', "runs", &b.runs, "N",
+         "measured runs in all (default: as many as --seconds)", 1, INT64_MAX, NULL},
         {SP_ARG_NUMBER, 0, "seconds", &b.seconds, "S", "measured time (default: 2)", 0, 0, NULL},
         {SP_ARG_INT, 0, "warmup", &b.warmup, "N", "runs before (default: 5)", 0, INT64_MAX, NULL},
-        {SP_ARG_INT, 0, "sessions", &b.sessions, "N", "offline: sessions (default: one per core), 1 thread each", 1, 1024, NULL},
+        {SP_ARG_INT, 0, "sessions", &b.sessions, "N",
+         "offline: sessions (default: one per core), 1 thread each", 1, 1024, NULL},
         {SP_ARG_FLAG, 0, "reference", &b.reference, NULL, "use the plain kernels", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };

@@ -45,7 +45,9 @@ static void count_ops(check_command *c)
         sparoa_node_info n;
         if (sparoa_session_node(c->job.session, i, &n)) continue;
         size_t k = 0;
-        while (k < c->op_kinds && (strcmp(c->ops[k].op, n.op) || strcmp(c->ops[k].domain, n.domain))) k++;
+        while (k < c->op_kinds &&
+               (strcmp(c->ops[k].op, n.op) || strcmp(c->ops[k].domain, n.domain)))
+            k++;
         if (k == c->op_kinds) c->ops[c->op_kinds++] = (op_count){n.op, n.domain, n.op_class, 0, 0};
         c->ops[k].nodes++;
         c->ops[k].flops += n.flops;
@@ -58,22 +60,23 @@ static void examine(check_command *c)
 {
     sparoa_error err = {0};
     sp_job *job = &c->job;
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     const char *path = sp_feed_model(&c->feed);
     job->path = path ? path : "(built-in digits)";
-    if (sp_job_runtime(c->cli, 0, &job->runtime, &err) || sp_job_model(job->runtime, path, &job->model, &err)) {
+    if (sp_job_runtime(c->cli, 0, &job->runtime, &err) ||
+        sp_job_model(job->runtime, path, &job->model, &err)) {
         note_error(c, &err);
         return;
     }
-    job->load_ns = sp_now_ns() - start;
+    job->load_ns = sp_cli_now_ns() - start;
     c->loaded = true;
     sparoa_model_get_info(job->model, &c->model);
-    start = sp_now_ns();
+    start = sp_cli_now_ns();
     if (sparoa_session_create(job->model, NULL, &job->session, &err)) {
         note_error(c, &err);
         return;
     }
-    job->create_ns = sp_now_ns() - start;
+    job->create_ns = sp_cli_now_ns() - start;
     if (sp_feed_build(&c->feed, job->runtime, job->model, &job->inputs, &err) ||
         sparoa_session_prepare(job->session, job->inputs.items, job->inputs.count, &err))
         note_error(c, &err);
@@ -91,7 +94,8 @@ static void print_values(const check_command *c, const char *word, size_t count,
         char shape[256];
         if (get(c->job.model, i, &info)) continue;
         sparoa_tensor tensor = sp_info_tensor(&info);
-        printf("%-11s %s %s\n", word, info.name, sp_shape_text(shape, sizeof shape, &tensor, info.dim_names));
+        printf("%-11s %s %s\n", word, info.name,
+               sp_shape_text(shape, sizeof shape, &tensor, info.dim_names));
     }
 }
 
@@ -105,24 +109,30 @@ static void print_text(const check_command *c)
     const sp_job *job = &c->job;
     printf("model       %s\n", job->path);
     if (c->loaded) {
-        printf("producer    %s; IR version %lld, opset %lld\n", c->model.producer && *c->model.producer ? c->model.producer : "unknown",
+        printf("producer    %s; IR version %lld, opset %lld\n",
+               c->model.producer && *c->model.producer ? c->model.producer : "unknown",
                (long long)c->model.ir_version, (long long)c->model.opset);
         print_values(c, "input", sparoa_model_input_count(job->model), sparoa_model_input);
         print_values(c, "output", sparoa_model_output_count(job->model), sparoa_model_output);
-        printf("parameters  %zu, constants of %.2f MiB\n", c->model.parameter_count, mib(c->model.weight_bytes));
+        printf("parameters  %zu, constants of %.2f MiB\n", c->model.parameter_count,
+               mib(c->model.weight_bytes));
     }
     if (job->session)
-        printf("nodes       %zu in the file, %zu after optimisation\n", c->model.node_count, c->session.node_count);
+        printf("nodes       %zu in the file, %zu after optimisation\n", c->model.node_count,
+               c->session.node_count);
     if (c->prepared) {
-        printf("memory      weights prepared for kernels %.2f MiB, activations %.2f MiB (%.2f MiB without reuse)\n",
-               mib(c->session.prepared_bytes), mib(c->session.activation_bytes), mib(c->session.unshared_bytes));
+        printf("memory      weights prepared for kernels %.2f MiB, activations %.2f MiB (%.2f MiB "
+               "without reuse)\n",
+               mib(c->session.prepared_bytes), mib(c->session.activation_bytes),
+               mib(c->session.unshared_bytes));
         printf("work        %.3f GFLOP a run\n", c->session.flops * 1e-9);
     }
     if (c->op_kinds) {
         sp_table t;
         sp_table_init(&t, "<operator|<class|nodes|MFLOP");
         for (size_t i = 0; i < c->op_kinds; i++) {
-            sp_table_add(&t, "%s%s%s", c->ops[i].domain, *c->ops[i].domain ? "::" : "", c->ops[i].op);
+            sp_table_add(&t, "%s%s%s", c->ops[i].domain, *c->ops[i].domain ? "::" : "",
+                         c->ops[i].op);
             sp_table_add(&t, "%s", c->ops[i].op_class ? c->ops[i].op_class : "");
             sp_table_add(&t, "%lld", (long long)c->ops[i].nodes);
             sp_table_add(&t, "%.3f", c->ops[i].flops * 1e-6);

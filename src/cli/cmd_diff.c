@@ -35,7 +35,8 @@ typedef struct diff_command {
     bool failed;
 } diff_command;
 
-static void keep(void *user, const char *node, const char *value, const sparoa_tensor *tensor, const char *layout)
+static void keep(void *user, const char *node, const char *value, const sparoa_tensor *tensor,
+                 const char *layout)
 {
     diff_command *d = user;
     pthread_mutex_lock(&d->lock);
@@ -104,20 +105,26 @@ static void compare_outputs(diff_command *d, const sparoa_tensor *want)
         if (sparoa_model_output(d->job.model, i, &info)) continue;
         bool seen = false;
         for (size_t k = 0; k < d->count && !seen; k++)
-            if (d->findings[k].value && !strcmp(d->findings[k].value, info.name)) seen = d->findings[k].output = true;
+            if (d->findings[k].value && !strcmp(d->findings[k].value, info.name))
+                seen = d->findings[k].output = true;
         if (!seen) compare(d, "(output)", info.name, &d->job.outputs[i], &want[i], true);
     }
 }
 
 static int run_both(diff_command *d)
 {
-    sparoa_session_options plain = {.struct_size = sizeof plain, .disable_passes = "all", .reference = 1,
-                                    .observer = keep, .observer_user = d};
-    sparoa_session_options fast = {.struct_size = sizeof fast, .disable_passes = d->disable_passes,
-                                   .observer = observe, .observer_user = d};
+    sparoa_session_options plain = {.struct_size = sizeof plain,
+                                    .disable_passes = "all",
+                                    .reference = 1,
+                                    .observer = keep,
+                                    .observer_user = d};
+    sparoa_session_options fast = {.struct_size = sizeof fast,
+                                   .disable_passes = d->disable_passes,
+                                   .observer = observe,
+                                   .observer_user = d};
     sparoa_error err = {0};
     sparoa_session *reference = NULL;
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     int code = sp_job_session(d->cli, &fast, &d->job);
     if (code < 0) code = sp_job_inputs(d->cli, &d->feed, &d->job);
     if (code >= 0) return code;
@@ -125,7 +132,8 @@ static int run_both(diff_command *d)
     if (!want) return sp_cli_fail(d->cli, SP_EXIT_FAIL, "no memory");
     sp_cli_progress(d->cli, start - 2000000000, "reference run");
     if (sparoa_session_create(d->job.model, &plain, &reference, &err) ||
-        sparoa_session_run(reference, d->job.inputs.items, d->job.inputs.count, want, d->job.output_count, &err))
+        sparoa_session_run(reference, d->job.inputs.items, d->job.inputs.count, want,
+                           d->job.output_count, &err))
         code = sp_cli_error(d->cli, "reference", &err);
     sp_cli_progress(d->cli, start - 2000000000, NULL);
     if (code < 0) code = sp_job_run(d->cli, &d->job);
@@ -133,7 +141,8 @@ static int run_both(diff_command *d)
     sparoa_session_destroy(reference);
     free(want);
     if (code < 0 && (d->failed || d->reference.failed))
-        return sp_cli_fail(d->cli, SP_EXIT_FAIL, "no memory for the values, or writing to --dump failed");
+        return sp_cli_fail(d->cli, SP_EXIT_FAIL,
+                           "no memory for the values, or writing to --dump failed");
     return code;
 }
 
@@ -170,10 +179,12 @@ static void print_text(const diff_command *d)
     sp_table_print(&t, stdout);
     sp_table_free(&t);
     free(order);
-    printf("\n%zu values compared (%zu in the reference run), %zu differ\n", d->count, d->reference.count, d->wrong);
+    printf("\n%zu values compared (%zu in the reference run), %zu differ\n", d->count,
+           d->reference.count, d->wrong);
     for (size_t i = 0; i < d->count; i++)
         if (!d->findings[i].d.same) {
-            printf("first: node %s, value %s: %s\n", d->findings[i].node, d->findings[i].value, d->findings[i].d.reason);
+            printf("first: node %s, value %s: %s\n", d->findings[i].node, d->findings[i].value,
+                   d->findings[i].d.reason);
             break;
         }
 }
@@ -213,7 +224,8 @@ static bool print_json(const diff_command *d)
 
 static int run(diff_command *d)
 {
-    d->tolerance = sp_tolerance_default(strcmp(d->compare, "onnx") ? SP_COMPARE_SCALED : SP_COMPARE_ONNX);
+    d->tolerance =
+        sp_tolerance_default(strcmp(d->compare, "onnx") ? SP_COMPARE_SCALED : SP_COMPARE_ONNX);
     if (d->rtol >= 0) d->tolerance.rtol = d->rtol;
     if (d->atol >= 0) d->tolerance.atol = d->atol;
     d->tolerance.quant = d->quant;
@@ -233,13 +245,19 @@ int sp_cmd_diff(sp_cli *cli, int argc, char **argv)
     sp_arg rows[SP_FEED_ROWS];
     sp_feed_args(&d.feed, rows);
     const sp_arg table[] = {
-        {SP_ARG_CHOICE, 0, "compare", &d.compare, NULL, "relative to the value's largest, or per element", 0, 0, "scaled|onnx"},
-        {SP_ARG_NUMBER, 0, "rtol", &d.rtol, "X", "relative tolerance (default: scaled 1e-4, onnx 1e-3)", 0, 0, NULL},
+        {SP_ARG_CHOICE, 0, "compare", &d.compare, NULL,
+         "relative to the value's largest, or per element", 0, 0, "scaled|onnx"},
+        {SP_ARG_NUMBER, 0, "rtol", &d.rtol, "X",
+         "relative tolerance (default: scaled 1e-4, onnx 1e-3)", 0, 0, NULL},
         {SP_ARG_NUMBER, 0, "atol", &d.atol, "X", "absolute tolerance (default: 1e-7)", 0, 0, NULL},
-        {SP_ARG_FLAG, 0, "quant", &d.quant, NULL, "quantised models: one step allowed, same arg-max", 0, 0, NULL},
-        {SP_ARG_STRING, 0, "disable-passes", &d.disable_passes, "LIST", "passes the optimised side leaves out", 0, 0, NULL},
-        {SP_ARG_FLAG, 'a', "all", &d.all, NULL, "print every value, in the order of execution", 0, 0, NULL},
-        {SP_ARG_STRING, 0, "dump", &d.dump, "DIR", "write differing values of both sides as .npy", 0, 0, NULL},
+        {SP_ARG_FLAG, 0, "quant", &d.quant, NULL,
+         "quantised models: one step allowed, same arg-max", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "disable-passes", &d.disable_passes, "LIST",
+         "passes the optimised side leaves out", 0, 0, NULL},
+        {SP_ARG_FLAG, 'a', "all", &d.all, NULL, "print every value, in the order of execution", 0,
+         0, NULL},
+        {SP_ARG_STRING, 0, "dump", &d.dump, "DIR", "write differing values of both sides as .npy",
+         0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     pthread_mutex_init(&d.lock, NULL);

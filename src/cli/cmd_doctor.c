@@ -21,7 +21,8 @@ typedef struct doctor_command {
     size_t problem_count;
 } doctor_command;
 
-__attribute__((format(printf, 2, 3))) static void problem(doctor_command *d, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void problem(doctor_command *d, const char *format,
+                                                          ...)
 {
     if (d->problem_count == MAX_PROBLEMS) return;
     va_list list;
@@ -35,20 +36,31 @@ static void find_problems(doctor_command *d)
     const char *isa = d->cpu.isa;
 #if defined(__x86_64__)
     if (!strstr(isa, "avx2") && !strstr(isa, "avx512"))
-        problem(d, "no AVX2: the plain kernels run, several times slower; use a processor from 2013 or later");
+        problem(d, "no AVX2: the plain kernels run, several times slower; use a processor from "
+                   "2013 or later");
 #endif
-    if (d->cpu.cores == 1) problem(d, "one usable core: nothing runs in parallel; check taskset or the container's limit");
+    if (d->cpu.cores == 1)
+        problem(
+            d, "one usable core: nothing runs in parallel; check taskset or the container's limit");
     int64_t low = (int64_t)512 << 20;
     if (d->available > 0 && d->available < low)
-        problem(d, "%.0f MiB of memory are available: large models will not load", (double)d->available / 1048576);
+        problem(d, "%.0f MiB of memory are available: large models will not load",
+                (double)d->available / 1048576);
     if (*d->governor && strcmp(d->governor, "performance") && strcmp(d->governor, "schedutil"))
-        problem(d, "CPU frequency governor is '%s': times vary; for measuring, set it to performance", d->governor);
+        problem(d,
+                "CPU frequency governor is '%s': times vary; for measuring, set it to performance",
+                d->governor);
     if (sp_load() > d->cpu.cores)
-        problem(d, "the load average is %.1f on %d cores: other work slows runs down", sp_load(), (int)d->cpu.cores);
+        problem(d, "the load average is %.1f on %d cores: other work slows runs down", sp_load(),
+                (int)d->cpu.cores);
     if (sp_gpu_driver() && sp_gpu_files() == 0)
-        problem(d, "an NVIDIA driver is loaded, but there is no /dev/nvidia0: check the container's devices");
+        problem(d, "an NVIDIA driver is loaded, but there is no /dev/nvidia0: check the "
+                   "container's devices");
     if (sp_gpu_files() > 0 && d->devices < 2)
-        problem(d, "%d NVIDIA GPUs are there, and the library uses none of them: the CUDA plug-in is not loaded", sp_gpu_files());
+        problem(d,
+                "%d NVIDIA GPUs are there, and the library uses none of them: the CUDA plug-in is "
+                "not loaded",
+                sp_gpu_files());
 }
 
 static int examine(doctor_command *d)
@@ -56,7 +68,8 @@ static int examine(doctor_command *d)
     sparoa_error err = {0};
     if (sp_job_runtime(d->cli, 0, &d->runtime, &err)) return sp_cli_error(d->cli, "runtime", &err);
     d->devices = sparoa_device_count(d->runtime);
-    if (sparoa_device(d->runtime, 0, &d->cpu)) return sp_cli_fail(d->cli, SP_EXIT_FAIL, "the library has no device");
+    if (sparoa_device(d->runtime, 0, &d->cpu))
+        return sp_cli_fail(d->cli, SP_EXIT_FAIL, "the library has no device");
     if (!d->no_peak && sparoa_device_measure(d->runtime, 0, 300, &d->peak, &err))
         return sp_cli_error(d->cli, "measuring", &err);
     while (sparoa_operator_name(d->operators, NULL, NULL)) d->operators++;
@@ -68,9 +81,12 @@ static int examine(doctor_command *d)
 
 static void print_size(size_t bytes)
 {
-    if (!bytes) printf("?");
-    else if (bytes < 1048576) printf("%zu KiB", bytes / 1024);
-    else printf("%.4g MiB", (double)bytes / 1048576);
+    if (!bytes)
+        printf("?");
+    else if (bytes < 1048576)
+        printf("%zu KiB", bytes / 1024);
+    else
+        printf("%.4g MiB", (double)bytes / 1048576);
 }
 
 static void print_text(const doctor_command *d)
@@ -85,13 +101,15 @@ static void print_text(const doctor_command *d)
     print_size(c->cache_bytes[1]);
     printf(", L3 ");
     print_size(c->cache_bytes[2]);
-    printf("\nmemory      %.1f GiB installed, %.1f GiB available\n", (double)c->memory_bytes / 1073741824,
-           (double)d->available / 1073741824);
+    printf("\nmemory      %.1f GiB installed, %.1f GiB available\n",
+           (double)c->memory_bytes / 1073741824, (double)d->available / 1073741824);
     if (d->peak.gflops_one > 0)
-        printf("peak        %.1f GFLOP/s on one thread, %.1f on %d, reads %.1f GB/s (measured)\n", d->peak.gflops_one,
-               d->peak.gflops_all, (int)sparoa_runtime_threads(d->runtime), d->peak.bandwidth);
+        printf("peak        %.1f GFLOP/s on one thread, %.1f on %d, reads %.1f GB/s (measured)\n",
+               d->peak.gflops_one, d->peak.gflops_all, (int)sparoa_runtime_threads(d->runtime),
+               d->peak.bandwidth);
     printf("governor    %s\n", *d->governor ? d->governor : "unknown");
-    printf("GPU         %d device files, driver %s\n", sp_gpu_files(), sp_gpu_driver() ? "present" : "absent");
+    printf("GPU         %d device files, driver %s\n", sp_gpu_files(),
+           sp_gpu_driver() ? "present" : "absent");
     printf("devices    ");
     for (size_t i = 0; i < d->devices; i++) {
         sparoa_device_desc device;
@@ -154,7 +172,8 @@ int sp_cmd_doctor(sp_cli *cli, int argc, char **argv)
 {
     doctor_command d = {.cli = cli};
     const sp_arg table[] = {
-        {SP_ARG_FLAG, 0, "no-peak", &d.no_peak, NULL, "do not measure the machine's peak", 0, 0, NULL},
+        {SP_ARG_FLAG, 0, "no-peak", &d.no_peak, NULL, "do not measure the machine's peak", 0, 0,
+         NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, table, NULL, argc, argv);

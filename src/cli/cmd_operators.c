@@ -11,11 +11,15 @@ static void fill(sp_table *t, bool markdown)
     const char *name;
     for (size_t i = 0; (name = sparoa_operator_name(i, &since, &until)); i++) {
         const char *colons = strstr(name, "::");
-        if (colons) sp_table_add(t, "%.*s", (int)(colons - name), name);
-        else sp_table_add(t, "ai.onnx");
+        if (colons)
+            sp_table_add(t, "%.*s", (int)(colons - name), name);
+        else
+            sp_table_add(t, "ai.onnx");
         sp_table_add(t, "%s", colons ? colons + 2 : name);
-        if (until) sp_table_add(t, "%d to %d", (int)since, (int)until);
-        else sp_table_add(t, "%d and newer", (int)since);
+        if (until)
+            sp_table_add(t, "%d to %d", (int)since, (int)until);
+        else
+            sp_table_add(t, "%d and newer", (int)since);
     }
 }
 
@@ -34,8 +38,10 @@ static bool write_json(const sp_cli *cli)
         sp_json_flat_object(&j, NULL);
         sp_json_string(&j, "name", name);
         sp_json_int(&j, "since", since);
-        if (until) sp_json_int(&j, "until", until);
-        else sp_json_null(&j, "until");
+        if (until)
+            sp_json_int(&j, "until", until);
+        else
+            sp_json_null(&j, "until");
         sp_json_end_object(&j);
     }
     sp_json_end_array(&j);
@@ -55,8 +61,10 @@ int sp_cmd_operators(sp_cli *cli, int argc, char **argv)
     if (sp_cli_text(cli)) {
         sp_table t;
         fill(&t, markdown);
-        if (markdown) sp_table_markdown(&t, stdout);
-        else sp_table_print(&t, stdout);
+        if (markdown)
+            sp_table_markdown(&t, stdout);
+        else
+            sp_table_print(&t, stdout);
         if (!markdown && !cli->quiet) printf("%zu operators\n", t.cells / t.columns);
         sp_table_free(&t);
     }

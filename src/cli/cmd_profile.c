@@ -35,18 +35,19 @@ static double gflops(const sparoa_node_info *n)
 
 static int measure(profile_command *p)
 {
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     sp_samples samples = {0};
     for (int64_t i = 0; i < p->warmup + p->runs; i++) {
         if (i == p->warmup) sparoa_session_profile_reset(p->job.session);
-        int64_t before = sp_now_ns();
+        int64_t before = sp_cli_now_ns();
         int code = sp_job_run(p->cli, &p->job);
         if (code >= 0) {
             sp_samples_free(&samples);
             return code;
         }
-        if (i >= p->warmup) sp_samples_add(&samples, (double)(sp_now_ns() - before));
-        sp_cli_progress(p->cli, start, "run %lld of %lld", (long long)(i + 1), (long long)(p->warmup + p->runs));
+        if (i >= p->warmup) sp_samples_add(&samples, (double)(sp_cli_now_ns() - before));
+        sp_cli_progress(p->cli, start, "run %lld of %lld", (long long)(i + 1),
+                        (long long)(p->warmup + p->runs));
     }
     sp_cli_progress(p->cli, start, NULL);
     p->wall = sp_stats_of(&samples);
@@ -73,19 +74,24 @@ static double of_peak(const profile_command *p, double rate)
 
 static void add_zeros(sp_table *t, double zeros)
 {
-    if (zeros < 0) sp_table_add(t, "-");
-    else sp_table_add(t, "%.1f", 100 * zeros);
+    if (zeros < 0)
+        sp_table_add(t, "-");
+    else
+        sp_table_add(t, "%.1f", 100 * zeros);
 }
 
-static void fill_table(const profile_command *p, const sparoa_node_info *const *order, size_t count, sp_table *t)
+static void fill_table(const profile_command *p, const sparoa_node_info *const *order, size_t count,
+                       sp_table *t)
 {
-    sp_table_init(t, "<node|<op|<class|<kernel|<output|mean us|min us|share %|MFLOP|KB|FLOP/B|GFLOP/s|"
-                     "% peak|w zero %|in zero %|out zero %");
+    sp_table_init(t,
+                  "<node|<op|<class|<kernel|<output|mean us|min us|share %|MFLOP|KB|FLOP/B|GFLOP/s|"
+                  "% peak|w zero %|in zero %|out zero %");
     for (size_t i = 0; i < count; i++) {
         const sparoa_node_info *n = order[i];
         char shape[128];
         sp_table_add(t, "%s", n->name && n->name[0] ? n->name : n->output ? n->output : "");
-        sp_table_add(t, "%s%s%s", n->domain ? n->domain : "", n->domain && n->domain[0] ? "::" : "", n->op);
+        sp_table_add(t, "%s%s%s", n->domain ? n->domain : "", n->domain && n->domain[0] ? "::" : "",
+                     n->op);
         sp_table_add(t, "%s", n->op_class ? n->op_class : "");
         sp_table_add(t, "%s", n->kernel ? n->kernel : "");
         sp_table_add(t, "%s", sp_shape_text(shape, sizeof shape, &n->output_shape, NULL));
@@ -96,8 +102,10 @@ static void fill_table(const profile_command *p, const sparoa_node_info *const *
         sp_table_add(t, "%.1f", n->bytes / 1024);
         sp_table_add(t, "%.2f", n->bytes > 0 ? n->flops / n->bytes : 0);
         sp_table_add(t, "%.2f", gflops(n));
-        if (p->peak.gflops_all > 0) sp_table_add(t, "%.1f", of_peak(p, gflops(n)));
-        else sp_table_add(t, "-");
+        if (p->peak.gflops_all > 0)
+            sp_table_add(t, "%.1f", of_peak(p, gflops(n)));
+        else
+            sp_table_add(t, "-");
         add_zeros(t, n->weight_zeros);
         add_zeros(t, n->input_zeros);
         add_zeros(t, n->output_zeros);
@@ -137,19 +145,22 @@ static size_t class_totals(const profile_command *p, class_total *totals, size_t
 
 static int by_time(const void *a, const void *b)
 {
-    double x = mean_ns(*(const sparoa_node_info *const *)a), y = mean_ns(*(const sparoa_node_info *const *)b);
+    double x = mean_ns(*(const sparoa_node_info *const *)a),
+           y = mean_ns(*(const sparoa_node_info *const *)b);
     return (x < y) - (x > y);
 }
 
 static int by_flops(const void *a, const void *b)
 {
-    double x = (*(const sparoa_node_info *const *)a)->flops, y = (*(const sparoa_node_info *const *)b)->flops;
+    double x = (*(const sparoa_node_info *const *)a)->flops,
+           y = (*(const sparoa_node_info *const *)b)->flops;
     return (x < y) - (x > y);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp((*(const sparoa_node_info *const *)a)->name, (*(const sparoa_node_info *const *)b)->name);
+    return strcmp((*(const sparoa_node_info *const *)a)->name,
+                  (*(const sparoa_node_info *const *)b)->name);
 }
 
 static const sparoa_node_info **sorted(const profile_command *p)
@@ -178,21 +189,23 @@ static void print_summary(const profile_command *p)
         sp_table_add(&t, "%.3f", totals[i].flops * 1e-6);
         sp_table_add(&t, "%.1f", totals[i].bytes / 1024);
         sp_table_add(&t, "%.2f", rate);
-        if (p->peak.gflops_all > 0) sp_table_add(&t, "%.1f", of_peak(p, rate));
-        else sp_table_add(&t, "-");
+        if (p->peak.gflops_all > 0)
+            sp_table_add(&t, "%.1f", of_peak(p, rate));
+        else
+            sp_table_add(&t, "-");
     }
     putchar('\n');
     sp_table_print(&t, stdout);
     sp_table_free(&t);
     double wall = p->wall.mean;
-    printf("\n%lld runs on %d threads: mean %.3f ms, p50 %.3f, min %.3f, max %.3f\n", (long long)p->runs,
-           (int)sparoa_runtime_threads(p->job.runtime), wall * 1e-6, p->wall.p50 * 1e-6, p->wall.min * 1e-6,
-           p->wall.max * 1e-6);
+    printf("\n%lld runs on %d threads: mean %.3f ms, p50 %.3f, min %.3f, max %.3f\n",
+           (long long)p->runs, (int)sparoa_runtime_threads(p->job.runtime), wall * 1e-6,
+           p->wall.p50 * 1e-6, p->wall.min * 1e-6, p->wall.max * 1e-6);
     printf("operators add up to %.3f ms of %.3f ms wall time: %.1f %%; %.3f ms are between them\n",
            p->parts_ns * 1e-6, wall * 1e-6, 100 * p->parts_ns / wall, (wall - p->parts_ns) * 1e-6);
     if (p->peak.gflops_all > 0)
-        printf("measured peak: %.1f GFLOP/s on all threads, %.1f on one, %.1f GB/s\n", p->peak.gflops_all,
-               p->peak.gflops_one, p->peak.bandwidth);
+        printf("measured peak: %.1f GFLOP/s on all threads, %.1f on one, %.1f GB/s\n",
+               p->peak.gflops_all, p->peak.gflops_one, p->peak.bandwidth);
 }
 
 static int print_text(const profile_command *p)
@@ -207,7 +220,8 @@ static int print_text(const profile_command *p)
         fill_table(p, order, p->count, &t);
         if (file) sp_table_csv(&t, file);
         if (!file || (file != stdout && fclose(file)))
-            code = sp_cli_fail(p->cli, SP_EXIT_FAIL, "cannot write %s: %s", p->csv_path, strerror(errno));
+            code = sp_cli_fail(p->cli, SP_EXIT_FAIL, "cannot write %s: %s", p->csv_path,
+                               strerror(errno));
         sp_table_free(&t);
     }
     if (sp_cli_text(p->cli) && !(p->csv_path && !p->csv_path[0])) {
@@ -240,14 +254,22 @@ static void node_json(sp_json *j, const profile_command *p, const sparoa_node_in
     sp_json_number(j, "bytes", n->bytes);
     sp_json_number(j, "weight_bytes", n->weight_bytes);
     sp_json_number(j, "gflops", gflops(n));
-    if (p->peak.gflops_all > 0) sp_json_number(j, "of_peak", of_peak(p, gflops(n)) / 100);
-    else sp_json_null(j, "of_peak");
-    if (n->weight_zeros >= 0) sp_json_number(j, "weight_zeros", n->weight_zeros);
-    else sp_json_null(j, "weight_zeros");
-    if (n->input_zeros >= 0) sp_json_number(j, "input_zeros", n->input_zeros);
-    else sp_json_null(j, "input_zeros");
-    if (n->output_zeros >= 0) sp_json_number(j, "output_zeros", n->output_zeros);
-    else sp_json_null(j, "output_zeros");
+    if (p->peak.gflops_all > 0)
+        sp_json_number(j, "of_peak", of_peak(p, gflops(n)) / 100);
+    else
+        sp_json_null(j, "of_peak");
+    if (n->weight_zeros >= 0)
+        sp_json_number(j, "weight_zeros", n->weight_zeros);
+    else
+        sp_json_null(j, "weight_zeros");
+    if (n->input_zeros >= 0)
+        sp_json_number(j, "input_zeros", n->input_zeros);
+    else
+        sp_json_null(j, "input_zeros");
+    if (n->output_zeros >= 0)
+        sp_json_number(j, "output_zeros", n->output_zeros);
+    else
+        sp_json_null(j, "output_zeros");
     sp_json_end_object(j);
 }
 
@@ -294,7 +316,9 @@ static bool print_json(const profile_command *p)
 static int write_trace(const profile_command *p)
 {
     FILE *file = fopen(p->trace_path, "w");
-    if (!file) return sp_cli_fail(p->cli, SP_EXIT_FAIL, "cannot write %s: %s", p->trace_path, strerror(errno));
+    if (!file)
+        return sp_cli_fail(p->cli, SP_EXIT_FAIL, "cannot write %s: %s", p->trace_path,
+                           strerror(errno));
     sp_json j = sp_json_to(file);
     sp_json_object(&j, NULL);
     sp_json_string(&j, "displayTimeUnit", "ms");
@@ -322,7 +346,8 @@ static int write_trace(const profile_command *p)
     sp_json_end_array(&j);
     sp_json_end_object(&j);
     bool good = !ferror(file);
-    if (fclose(file) || !good) return sp_cli_fail(p->cli, SP_EXIT_FAIL, "writing %s failed", p->trace_path);
+    if (fclose(file) || !good)
+        return sp_cli_fail(p->cli, SP_EXIT_FAIL, "writing %s failed", p->trace_path);
     return -1;
 }
 
@@ -347,12 +372,17 @@ int sp_cmd_profile(sp_cli *cli, int argc, char **argv)
     sp_feed_args(&p.feed, rows);
     const sp_arg table[] = {
         {SP_ARG_INT, 'n', "runs", &p.runs, "N", "measured runs (default: 20)", 1, 1000000, NULL},
-        {SP_ARG_INT, 0, "warmup", &p.warmup, "N", "runs before them (default: 3)", 0, 1000000, NULL},
-        {SP_ARG_CHOICE, 's', "sort", &p.sort, NULL, "order of the rows (default: as executed)", 0, 0, "order|time|flops|name"},
+        {SP_ARG_INT, 0, "warmup", &p.warmup, "N", "runs before them (default: 3)", 0, 1000000,
+         NULL},
+        {SP_ARG_CHOICE, 's', "sort", &p.sort, NULL, "order of the rows (default: as executed)", 0,
+         0, "order|time|flops|name"},
         {SP_ARG_INT, 0, "limit", &p.limit, "N", "rows to show (default: all)", 1, INT64_MAX, NULL},
-        {SP_ARG_STRING, 0, "trace", &p.trace_path, "FILE", "write the last run as Chrome trace events", 0, 0, NULL},
-        {SP_ARG_OPTIONAL, 0, "csv", &p.csv_path, "FILE", "print the table as CSV, or write it to FILE", 0, 0, NULL},
-        {SP_ARG_FLAG, 0, "no-peak", &p.no_peak, NULL, "do not measure the machine's peak first", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "trace", &p.trace_path, "FILE",
+         "write the last run as Chrome trace events", 0, 0, NULL},
+        {SP_ARG_OPTIONAL, 0, "csv", &p.csv_path, "FILE",
+         "print the table as CSV, or write it to FILE", 0, 0, NULL},
+        {SP_ARG_FLAG, 0, "no-peak", &p.no_peak, NULL, "do not measure the machine's peak first", 0,
+         0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);

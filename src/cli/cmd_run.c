@@ -15,7 +15,7 @@ typedef struct run_command {
     const char *folder, *labels_path;
     int64_t top, first;
     bool reference;
-    sp_names labels;
+    sp_files labels;
     int64_t run_ns;
 } run_command;
 
@@ -46,7 +46,8 @@ static const char *label(const run_command *r, int64_t index)
 }
 
 /* Largest values of one row not yet taken; NaN is never among them. */
-static int64_t next_best(const sparoa_tensor *row, int64_t offset, int64_t n, const int64_t *taken, int64_t count)
+static int64_t next_best(const sparoa_tensor *row, int64_t offset, int64_t n, const int64_t *taken,
+                         int64_t count)
 {
     int64_t best = -1;
     double value = 0;
@@ -69,8 +70,10 @@ static void top_classes(const run_command *r, sp_json *j)
     int64_t n = out->rank ? out->dims[out->rank - 1] : 1;
     if (j) sp_json_array(j, "top");
     for (int64_t offset = 0, row = 0; n > 0 && offset < count && row < 64; offset += n, row++) {
-        if (j) sp_json_array(j, NULL);
-        else if (count > n) printf("row %lld\n", (long long)row);
+        if (j)
+            sp_json_array(j, NULL);
+        else if (count > n)
+            printf("row %lld\n", (long long)row);
         for (int64_t k = 0; k < r->top && k < n; k++) {
             taken[k] = next_best(out, offset, n, taken, k);
             if (taken[k] < 0) break;
@@ -97,17 +100,19 @@ static void print_text(const run_command *r, const sp_cli *cli)
     sparoa_value_info info;
     for (size_t i = 0; i < job->inputs.count && !cli->quiet; i++)
         printf("input  %s %s  %s\n", job->inputs.names[i],
-               sp_shape_text(shape, sizeof shape, &job->inputs.items[i], NULL), job->inputs.source[i]);
+               sp_shape_text(shape, sizeof shape, &job->inputs.items[i], NULL),
+               job->inputs.source[i]);
     for (size_t i = 0; i < job->output_count && (r->top == 0 || i > 0); i++) {
         sparoa_model_output(job->model, i, &info);
-        printf("output %s %s\n    ", info.name, sp_shape_text(shape, sizeof shape, &job->outputs[i], NULL));
+        printf("output %s %s\n    ", info.name,
+               sp_shape_text(shape, sizeof shape, &job->outputs[i], NULL));
         sp_values_text(&job->outputs[i], r->first);
     }
     if (r->top && job->output_count) top_classes(r, NULL);
     if (!cli->quiet)
-        printf("time   %.3f ms on %d threads (load %.1f ms, create %.1f ms)\n", (double)r->run_ns * 1e-6,
-               (int)sparoa_runtime_threads(job->runtime), (double)job->load_ns * 1e-6,
-               (double)job->create_ns * 1e-6);
+        printf("time   %.3f ms on %d threads (load %.1f ms, create %.1f ms)\n",
+               (double)r->run_ns * 1e-6, (int)sparoa_runtime_threads(job->runtime),
+               (double)job->load_ns * 1e-6, (double)job->create_ns * 1e-6);
 }
 
 static bool print_json(const run_command *r, const sp_cli *cli)
@@ -169,9 +174,9 @@ static int run(run_command *r, const sp_cli *cli)
     if (code < 0) code = sp_job_session(cli, &options, &r->job);
     if (code < 0) code = sp_job_inputs(cli, &r->feed, &r->job);
     if (code >= 0) return code;
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     code = sp_job_run(cli, &r->job);
-    r->run_ns = sp_now_ns() - start;
+    r->run_ns = sp_cli_now_ns() - start;
     if (code >= 0) return code;
     if (sp_cli_text(cli)) print_text(r, cli);
     if (cli->json_path && !print_json(r, cli)) return SP_EXIT_FAIL;
@@ -185,17 +190,21 @@ int sp_cmd_run(sp_cli *cli, int argc, char **argv)
     sp_arg rows[SP_FEED_ROWS];
     sp_feed_args(&r.feed, rows);
     const sp_arg table[] = {
-        {SP_ARG_STRING, 'o', "output", &r.folder, "DIR", "write each output to DIR/NAME.npy", 0, 0, NULL},
-        {SP_ARG_STRING, 'l', "labels", &r.labels_path, "FILE", "names of the classes, one a line", 0, 0, NULL},
-        {SP_ARG_INT, 'k', "top", &r.top, "K", "print the K best classes of the first output", 1, 100, NULL},
-        {SP_ARG_INT, 0, "first", &r.first, "N", "values shown of each output (default: 8)", 0, 1000000, NULL},
+        {SP_ARG_STRING, 'o', "output", &r.folder, "DIR", "write each output to DIR/NAME.npy", 0, 0,
+         NULL},
+        {SP_ARG_STRING, 'l', "labels", &r.labels_path, "FILE", "names of the classes, one a line",
+         0, 0, NULL},
+        {SP_ARG_INT, 'k', "top", &r.top, "K", "print the K best classes of the first output", 1,
+         100, NULL},
+        {SP_ARG_INT, 0, "first", &r.first, "N", "values shown of each output (default: 8)", 0,
+         1000000, NULL},
         {SP_ARG_FLAG, 0, "reference", &r.reference, NULL, "use the plain kernels", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);
     if (code < 0) code = run(&r, cli);
     sp_job_close(&r.job);
-    sp_names_free(&r.labels);
+    sp_files_free(&r.labels);
     sp_feed_free(&r.feed);
     return code;
 }

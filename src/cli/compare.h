@@ -34,7 +34,9 @@ typedef struct sp_difference {
 } sp_difference;
 
 /* Type and shape must match; NaN equals only NaN, an infinity only the same infinity; integers and
- * bools are exact unless quantised; float16 and bfloat16 are always allowed one rounding step. */
+ * bools are exact unless quantised. Allowed on top: two rounding steps of float32 at the tensor's
+ * largest magnitude (2^-22 of it; not for float64), and one rounding step of each float16 and
+ * bfloat16. */
 sp_difference sp_compare(const sparoa_tensor *got, const sparoa_tensor *want,
                          const sp_tolerance *tolerance);
 

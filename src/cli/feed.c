@@ -11,25 +11,42 @@
 
 void sp_feed_args(sp_feed *f, sp_arg rows[SP_FEED_ROWS])
 {
-    *f = (sp_feed){.layout = "auto", .fit = "stretch", .resample = "area", .scale = -1, .seed = 1, .int_max = 9};
+    *f = (sp_feed){.layout = "auto",
+                   .fit = "stretch",
+                   .resample = "area",
+                   .scale = -1,
+                   .seed = 1,
+                   .int_max = 9};
     const sp_arg table[] = {
-        {SP_ARG_REST, 0, NULL, &f->models, "MODEL", "an .onnx file (default: the built-in digits model)", 0, 1, NULL},
-        {SP_ARG_LIST, 'i', "input", &f->inputs, "[NAME=]FILE", ".npy, .pb, PNG or JPEG for an input (default: random)", 0, 0, NULL},
-        {SP_ARG_LIST, 'd', "dim", &f->dims, "NAME=N", "size of a dynamic dimension (default: 1)", 0, 0, NULL},
+        {SP_ARG_REST, 0, NULL, &f->models, "MODEL",
+         "an .onnx file (default: the built-in digits model)", 0, 1, NULL},
+        {SP_ARG_LIST, 'i', "input", &f->inputs, "[NAME=]FILE",
+         ".npy, .pb, PNG or JPEG for an input (default: random)", 0, 0, NULL},
+        {SP_ARG_LIST, 'd', "dim", &f->dims, "NAME=N", "size of a dynamic dimension (default: 1)", 0,
+         0, NULL},
         {SP_ARG_LIST, 0, "shape", &f->shapes, "NAME=2x3x4", "whole shape of an input", 0, 0, NULL},
-        {SP_ARG_INT, 'b', "batch", &f->batch, "N", "size of dynamic first dimensions", 1, 1 << 20, NULL},
+        {SP_ARG_INT, 'b', "batch", &f->batch, "N", "size of dynamic first dimensions", 1, 1 << 20,
+         NULL},
         {SP_ARG_INT, 0, "seed", &f->seed, "N", "of random inputs (default: 1)", 0, 0, NULL},
-        {SP_ARG_INT, 0, "int-max", &f->int_max, "N", "largest random integer (default: 9)", 0, INT64_MAX - 1, NULL},
-        {SP_ARG_STRING, 0, "mean", &f->mean, "A,B,C", "pictures: value = (pixel * scale - mean) / std", 0, 0, NULL},
+        {SP_ARG_INT, 0, "int-max", &f->int_max, "N", "largest random integer (default: 9)", 0,
+         INT64_MAX - 1, NULL},
+        {SP_ARG_STRING, 0, "mean", &f->mean, "A,B,C",
+         "pictures: value = (pixel * scale - mean) / std", 0, 0, NULL},
         {SP_ARG_STRING, 0, "std", &f->std, "A,B,C", "pictures: the divisor", 0, 0, NULL},
-        {SP_ARG_NUMBER, 0, "scale", &f->scale, "X", "pictures: default 1/255, for integer inputs 1", 0, 0, NULL},
-        {SP_ARG_CHOICE, 0, "layout", &f->layout, NULL, "pictures: where the channel is", 0, 0, "auto|nchw|nhwc"},
+        {SP_ARG_NUMBER, 0, "scale", &f->scale, "X", "pictures: default 1/255, for integer inputs 1",
+         0, 0, NULL},
+        {SP_ARG_CHOICE, 0, "layout", &f->layout, NULL, "pictures: where the channel is", 0, 0,
+         "auto|nchw|nhwc"},
         {SP_ARG_FLAG, 0, "bgr", &f->bgr, NULL, "pictures: blue first", 0, 0, NULL},
         {SP_ARG_FLAG, 0, "invert", &f->invert, NULL, "pictures: dark becomes bright", 0, 0, NULL},
-        {SP_ARG_STRING, 0, "crop", &f->crop, "X,Y,W,H", "pictures: take this part first", 0, 0, NULL},
-        {SP_ARG_INT, 0, "resize", &f->resize, "N", "pictures: shorter side to N, then cut the middle", 1, 65536, NULL},
-        {SP_ARG_CHOICE, 0, "fit", &f->fit, NULL, "pictures: how they get the model's size", 0, 0, "stretch|crop|pad"},
-        {SP_ARG_CHOICE, 0, "resample", &f->resample, NULL, "pictures: how they shrink", 0, 0, "area|bilinear"},
+        {SP_ARG_STRING, 0, "crop", &f->crop, "X,Y,W,H", "pictures: take this part first", 0, 0,
+         NULL},
+        {SP_ARG_INT, 0, "resize", &f->resize, "N",
+         "pictures: shorter side to N, then cut the middle", 1, 65536, NULL},
+        {SP_ARG_CHOICE, 0, "fit", &f->fit, NULL, "pictures: how they get the model's size", 0, 0,
+         "stretch|crop|pad"},
+        {SP_ARG_CHOICE, 0, "resample", &f->resample, NULL, "pictures: how they shrink", 0, 0,
+         "area|bilinear"},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     _Static_assert(sizeof table / sizeof *table <= SP_FEED_ROWS, "more rows than room");
@@ -57,7 +74,7 @@ static uint64_t next_random(uint64_t *state)
 void sp_feed_random(sparoa_tensor *tensor, uint64_t *state, int64_t int_max)
 {
     int64_t count = sparoa_tensor_count(tensor);
-    bool real = sp_is_float(tensor->dtype);
+    bool real = sp_value_is_float(tensor->dtype);
     uint64_t limit = tensor->dtype == SPAROA_BOOL ? 2 : (uint64_t)int_max + 1;
     for (int64_t i = 0; i < count; i++) {
         uint64_t bits = next_random(state);
@@ -111,9 +128,10 @@ static sparoa_status crop_part(const sp_feed *feed, sp_image *image, sparoa_erro
 {
     double part[4];
     if (!feed->crop) return SPAROA_OK;
-    if (!parse_list(feed->crop, 0, part, 4) || part[0] < 0 || part[1] < 0 || part[2] > 1e9 || part[3] > 1e9 ||
-        part[0] > 1e9 || part[1] > 1e9 || part[2] < 1 || part[3] < 1)
-        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--crop %s: expected X,Y,WIDTH,HEIGHT", feed->crop);
+    if (!parse_list(feed->crop, 0, part, 4) || part[0] < 0 || part[1] < 0 || part[2] > 1e9 ||
+        part[3] > 1e9 || part[0] > 1e9 || part[1] > 1e9 || part[2] < 1 || part[3] < 1)
+        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
+                                "--crop %s: expected X,Y,WIDTH,HEIGHT", feed->crop);
     return sp_image_crop(image, (int)part[0], (int)part[1], (int)part[2], (int)part[3], err);
 }
 
@@ -124,7 +142,8 @@ static int scaled(int size, double ratio)
 }
 
 /* Brings a picture to the model's size. */
-static sparoa_status fit_picture(const sp_feed *feed, sp_image *image, int width, int height, sparoa_error *err)
+static sparoa_status fit_picture(const sp_feed *feed, sp_image *image, int width, int height,
+                                 sparoa_error *err)
 {
     bool area = !strcmp(feed->resample, "area"), pad = !strcmp(feed->fit, "pad");
     if (feed->resize || !strcmp(feed->fit, "crop") || pad) {
@@ -132,44 +151,52 @@ static sparoa_status fit_picture(const sp_feed *feed, sp_image *image, int width
         double ratio = pad ? (x < y ? x : y) : (x > y ? x : y);
         int shorter = image->width < image->height ? image->width : image->height;
         if (feed->resize) ratio = (double)feed->resize / shorter;
-        sparoa_status status =
-            sp_image_resize(image, scaled(image->width, ratio), scaled(image->height, ratio), area, err);
-        int w = width < image->width ? width : image->width, h = height < image->height ? height : image->height;
+        sparoa_status status = sp_image_resize(image, scaled(image->width, ratio),
+                                               scaled(image->height, ratio), area, err);
+        int w = width < image->width ? width : image->width,
+            h = height < image->height ? height : image->height;
         if (!status)
-            status = sp_image_crop(image, (image->width - w) / 2, (image->height - h) / 2, w, h, err);
+            status =
+                sp_image_crop(image, (image->width - w) / 2, (image->height - h) / 2, w, h, err);
         if (!status) status = sp_image_pad(image, width, height, 114, err);
         return status;
     }
     return sp_image_resize(image, width, height, area, err);
 }
 
-static sparoa_status picture_format(const sp_feed *feed, const sparoa_value_info *info, const axes *at,
-                                    sp_image_format *format, sparoa_error *err)
+static sparoa_status picture_format(const sp_feed *feed, const sparoa_value_info *info,
+                                    const axes *at, sp_image_format *format, sparoa_error *err)
 {
     int64_t channels = at->channel < 0 ? 1 : info->dims[at->channel];
     if (channels < 0) channels = 3;
     if (channels != 1 && channels != 3 && channels != 4)
-        return sp_cli_error_set(err, SPAROA_SHAPE_MISMATCH,
-                                "input '%s' has %lld channels; a picture fits 1, 3 or 4 (--layout?)", info->name,
-                                (long long)channels);
-    *format = (sp_image_format){.nhwc = at->channel > at->width, .bgr = feed->bgr, .channels = (int)channels};
-    format->scale = feed->scale >= 0 ? feed->scale : sp_is_float(info->dtype) ? 1.0 / 255 : 1;
+        return sp_cli_error_set(
+            err, SPAROA_SHAPE_MISMATCH,
+            "input '%s' has %lld channels; a picture fits 1, 3 or 4 (--layout?)", info->name,
+            (long long)channels);
+    *format = (sp_image_format){
+        .nhwc = at->channel > at->width, .bgr = feed->bgr, .channels = (int)channels};
+    format->scale = feed->scale >= 0 ? feed->scale : sp_value_is_float(info->dtype) ? 1.0 / 255 : 1;
     if (!parse_list(feed->mean, 0, format->mean, 4) || !parse_list(feed->std, 1, format->std, 4))
-        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--mean and --std: expected numbers with commas");
+        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
+                                "--mean and --std: expected numbers with commas");
     for (int c = 0; c < 4; c++)
-        if (format->std[c] == 0) return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--std must not be 0");
+        if (format->std[c] == 0)
+            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--std must not be 0");
     return SPAROA_OK;
 }
 
 sparoa_status sp_feed_picture(const sp_feed *feed, sparoa_runtime *runtime, const char *path,
-                              const sparoa_value_info *info, sparoa_tensor *tensor, sparoa_error *err)
+                              const sparoa_value_info *info, sparoa_tensor *tensor,
+                              sparoa_error *err)
 {
     axes at;
     sp_image image = {0};
     sp_image_format format;
     if (!find_axes(feed, info, &at))
         return sp_cli_error_set(err, SPAROA_SHAPE_MISMATCH,
-                                "input '%s' has rank %d; a picture fits ranks 2, 3 and 4", info->name, info->rank);
+                                "input '%s' has rank %d; a picture fits ranks 2, 3 and 4",
+                                info->name, info->rank);
     sparoa_status status = picture_format(feed, info, &at, &format, err);
     if (!status) status = sp_image_load(path, &image, err);
     if (!status) status = crop_part(feed, &image, err);
@@ -185,11 +212,13 @@ sparoa_status sp_feed_picture(const sp_feed *feed, sparoa_runtime *runtime, cons
         if (t.dims[i] < 0) t.dims[i] = feed->batch ? feed->batch : 1;
     int64_t width = t.dims[at.width], height = t.dims[at.height];
     if (width > 65536 || height > 65536)
-        status = sp_cli_error_set(err, SPAROA_TOO_LARGE, "input '%s' is too large for a picture", info->name);
+        status = sp_cli_error_set(err, SPAROA_TOO_LARGE, "input '%s' is too large for a picture",
+                                  info->name);
     if (!status) status = fit_picture(feed, &image, (int)width, (int)height, err);
     if (!status) status = sparoa_tensor_alloc(runtime, &t, err);
     if (!status) {
-        for (int64_t i = 0; feed->invert && i < 3 * width * height; i++) image.pixels[i] = 255 - image.pixels[i];
+        for (int64_t i = 0; feed->invert && i < 3 * width * height; i++)
+            image.pixels[i] = 255 - image.pixels[i];
         int64_t one = width * height * format.channels, count = sparoa_tensor_count(&t);
         for (int64_t offset = 0; offset + one <= count; offset += one)
             sp_image_store(&image, &format, &t, offset);
@@ -212,7 +241,8 @@ static const char *named(const sp_strings *list, const char *name)
     return found;
 }
 
-static sparoa_status parse_shape(const char *name, const char *text, sparoa_value_info *info, sparoa_error *err)
+static sparoa_status parse_shape(const char *name, const char *text, sparoa_value_info *info,
+                                 sparoa_error *err)
 {
     const char *at = text;
     info->rank = 0;
@@ -223,8 +253,8 @@ static sparoa_status parse_shape(const char *name, const char *text, sparoa_valu
         if (info->rank == SPAROA_MAX_RANK || !sp_parse_int(word, &info->dims[info->rank]) ||
             info->dims[info->rank] < 0)
             return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
-                                    "--shape %s=%s: expected up to %d sizes like 1x3x224x224", name, text,
-                                    SPAROA_MAX_RANK);
+                                    "--shape %s=%s: expected up to %d sizes like 1x3x224x224", name,
+                                    text, SPAROA_MAX_RANK);
         info->rank++;
         at += n + (at[n] != 0);
     }
@@ -243,7 +273,8 @@ static sparoa_status apply_dims(const sp_feed *feed, sparoa_value_info *info, sp
         if (info->dims[i] >= 0 && !text) continue;
         if (!text && info->dim_names[i]) text = named(&feed->dims, info->dim_names[i]);
         if (text && (!sp_parse_int(text, &info->dims[i]) || info->dims[i] < 0))
-            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--dim: '%s' is not a size", text);
+            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--dim: '%s' is not a size",
+                                    text);
         if (!text && i == 0 && feed->batch) info->dims[i] = feed->batch;
     }
     return SPAROA_OK;
@@ -256,27 +287,33 @@ static bool ends_with(const char *text, const char *end)
 }
 
 static sparoa_status from_file(const sp_feed *feed, sparoa_runtime *runtime, const char *path,
-                               const sparoa_value_info *info, sparoa_tensor *tensor, sparoa_error *err)
+                               const sparoa_value_info *info, sparoa_tensor *tensor,
+                               sparoa_error *err)
 {
     if (ends_with(path, ".npy")) return sp_npy_load(runtime, path, tensor, err);
     if (ends_with(path, ".pb")) return sparoa_tensor_load_pb(runtime, path, tensor, NULL, 0, err);
     if (sp_image_is(path)) return sp_feed_picture(feed, runtime, path, info, tensor, err);
-    if (access(path, R_OK)) return sp_cli_error_set(err, SPAROA_NOT_FOUND, "%s: cannot be read", path);
-    return sp_cli_error_set(err, SPAROA_UNSUPPORTED_TYPE, "%s: expected a .npy, .pb, PNG or JPEG file", path);
+    if (access(path, R_OK))
+        return sp_cli_error_set(err, SPAROA_NOT_FOUND, "%s: cannot be read", path);
+    return sp_cli_error_set(err, SPAROA_UNSUPPORTED_TYPE,
+                            "%s: expected a .npy, .pb, PNG or JPEG file", path);
 }
 
-static sparoa_status make_random(const sp_feed *feed, sparoa_runtime *runtime, const sparoa_value_info *info,
-                                 uint64_t *state, sparoa_tensor *tensor, sparoa_error *err)
+static sparoa_status make_random(const sp_feed *feed, sparoa_runtime *runtime,
+                                 const sparoa_value_info *info, uint64_t *state,
+                                 sparoa_tensor *tensor, sparoa_error *err)
 {
     if (info->rank < 0)
-        return sp_cli_error_set(err, SPAROA_SHAPE_MISMATCH,
-                                "input '%s' has no shape in the model; give --shape %s=... or a file", info->name,
-                                info->name);
+        return sp_cli_error_set(
+            err, SPAROA_SHAPE_MISMATCH,
+            "input '%s' has no shape in the model; give --shape %s=... or a file", info->name,
+            info->name);
     sparoa_tensor t = sparoa_tensor_view(info->dtype, NULL, info->rank, info->dims);
     for (int i = 0; i < t.rank; i++)
         if (t.dims[i] < 0) t.dims[i] = 1;
     if (sparoa_tensor_count(&t) < 0)
-        return sp_cli_error_set(err, SPAROA_TOO_LARGE, "input '%s' has too many elements", info->name);
+        return sp_cli_error_set(err, SPAROA_TOO_LARGE, "input '%s' has too many elements",
+                                info->name);
     sparoa_status status = sparoa_tensor_alloc(runtime, &t, err);
     if (status) return status;
     sp_feed_random(&t, state, feed->int_max);
@@ -298,18 +335,21 @@ static bool is_input(const sp_inputs *inputs, const char *text)
 /* Gives every --input its place: by name, else the first free one. */
 static sparoa_status assign_files(const sp_feed *feed, sp_inputs *inputs, sparoa_error *err)
 {
-    for (size_t i = 0; i < inputs->count; i++) inputs->source[i] = named(&feed->inputs, inputs->names[i]);
+    for (size_t i = 0; i < inputs->count; i++)
+        inputs->source[i] = named(&feed->inputs, inputs->names[i]);
     for (size_t k = 0; k < feed->inputs.count; k++) {
         const char *text = feed->inputs.items[k];
         if (is_input(inputs, text)) continue;
         if (strchr(text, '=') && access(text, R_OK))
-            return sp_cli_error_set(err, SPAROA_NOT_FOUND,
-                                    "--input %s: the model has no such input; its first is '%s' of %zu", text,
-                                    inputs->count ? inputs->names[0] : "", inputs->count);
+            return sp_cli_error_set(
+                err, SPAROA_NOT_FOUND,
+                "--input %s: the model has no such input; its first is '%s' of %zu", text,
+                inputs->count ? inputs->names[0] : "", inputs->count);
         size_t place = 0;
         while (place < inputs->count && inputs->source[place]) place++;
         if (place == inputs->count)
-            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "--input %s: the model has only %zu inputs", text,
+            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
+                                    "--input %s: the model has only %zu inputs", text,
                                     inputs->count);
         inputs->source[place] = text;
     }

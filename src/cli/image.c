@@ -19,17 +19,18 @@ static float *new_pixels(int width, int height)
 
 sparoa_status sp_image_crop(sp_image *image, int x, int y, int width, int height, sparoa_error *err)
 {
-    if (x < 0 || y < 0 || width < 1 || height < 1 || width > image->width || height > image->height ||
-        x > image->width - width || y > image->height - height)
+    if (x < 0 || y < 0 || width < 1 || height < 1 || width > image->width ||
+        height > image->height || x > image->width - width || y > image->height - height)
         return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
-                                "the part %d,%d,%d,%d is not inside the picture of %d by %d", x, y, width, height,
-                                image->width, image->height);
+                                "the part %d,%d,%d,%d is not inside the picture of %d by %d", x, y,
+                                width, height, image->width, image->height);
     float *pixels = new_pixels(width, height);
     if (!pixels) return no_memory(err);
     size_t line = 3 * (size_t)width;
     for (int row = 0; row < height; row++)
         memcpy(pixels + (size_t)row * line,
-               image->pixels + 3 * ((size_t)(y + row) * (size_t)image->width + (size_t)x), line * sizeof(float));
+               image->pixels + 3 * ((size_t)(y + row) * (size_t)image->width + (size_t)x),
+               line * sizeof(float));
     free(image->pixels);
     *image = (sp_image){width, height, pixels};
     return SPAROA_OK;
@@ -78,7 +79,8 @@ static float mix(const span *s, const float *in, size_t step, bool area)
 sparoa_status sp_image_resize(sp_image *image, int width, int height, bool area, sparoa_error *err)
 {
     if (width < 1 || height < 1 || width > 65536 || height > 65536)
-        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "cannot resize a picture to %d by %d", width, height);
+        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "cannot resize a picture to %d by %d",
+                                width, height);
     if (width == image->width && height == image->height) return SPAROA_OK;
     float *wide = new_pixels(width, image->height), *pixels = new_pixels(width, height);
     if (!wide || !pixels) {
@@ -91,14 +93,17 @@ sparoa_status sp_image_resize(sp_image *image, int width, int height, bool area,
     for (int x = 0; x < width; x++) {
         span s = span_of(x, image->width, width, area);
         for (int y = 0; y < image->height; y++) {
-            const float *in = image->pixels + 3 * ((size_t)y * (size_t)image->width + (size_t)s.first);
-            for (size_t c = 0; c < 3; c++) wide[(size_t)y * line + 3 * (size_t)x + c] = mix(&s, in + c, 3, area_x);
+            const float *in =
+                image->pixels + 3 * ((size_t)y * (size_t)image->width + (size_t)s.first);
+            for (size_t c = 0; c < 3; c++)
+                wide[(size_t)y * line + 3 * (size_t)x + c] = mix(&s, in + c, 3, area_x);
         }
     }
     for (int y = 0; y < height; y++) {
         span s = span_of(y, image->height, height, area);
         const float *in = wide + (size_t)s.first * line;
-        for (size_t i = 0; i < line; i++) pixels[(size_t)y * line + i] = mix(&s, in + i, line, area_y);
+        for (size_t i = 0; i < line; i++)
+            pixels[(size_t)y * line + i] = mix(&s, in + i, line, area_y);
     }
     free(wide);
     free(image->pixels);
@@ -109,8 +114,9 @@ sparoa_status sp_image_resize(sp_image *image, int width, int height, bool area,
 sparoa_status sp_image_pad(sp_image *image, int width, int height, float level, sparoa_error *err)
 {
     if (width < image->width || height < image->height)
-        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT, "cannot pad a picture of %d by %d to %d by %d",
-                                image->width, image->height, width, height);
+        return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
+                                "cannot pad a picture of %d by %d to %d by %d", image->width,
+                                image->height, width, height);
     float *pixels = new_pixels(width, height);
     if (!pixels) return no_memory(err);
     size_t count = 3 * (size_t)width * (size_t)height;
@@ -118,7 +124,8 @@ sparoa_status sp_image_pad(sp_image *image, int width, int height, float level, 
     size_t left = (size_t)(width - image->width) / 2, top = (size_t)(height - image->height) / 2;
     for (int y = 0; y < image->height; y++)
         memcpy(pixels + 3 * ((top + (size_t)y) * (size_t)width + left),
-               image->pixels + 3 * (size_t)y * (size_t)image->width, 3 * (size_t)image->width * sizeof(float));
+               image->pixels + 3 * (size_t)y * (size_t)image->width,
+               3 * (size_t)image->width * sizeof(float));
     free(image->pixels);
     *image = (sp_image){width, height, pixels};
     return SPAROA_OK;
@@ -131,13 +138,15 @@ static double channel_of(const float *pixel, const sp_image_format *format, int 
     return pixel[format->bgr ? 2 - c : c];
 }
 
-void sp_image_store(const sp_image *image, const sp_image_format *format, sparoa_tensor *tensor, int64_t offset)
+void sp_image_store(const sp_image *image, const sp_image_format *format, sparoa_tensor *tensor,
+                    int64_t offset)
 {
     int64_t count = (int64_t)image->width * image->height;
     for (int64_t i = 0; i < count; i++)
         for (int c = 0; c < format->channels; c++) {
             double value = channel_of(image->pixels + 3 * i, format, c);
             value = (value * format->scale - format->mean[c]) / format->std[c];
-            sp_value_set(tensor, offset + (format->nhwc ? i * format->channels + c : c * count + i), value);
+            sp_value_set(tensor, offset + (format->nhwc ? i * format->channels + c : c * count + i),
+                         value);
         }
 }

@@ -30,13 +30,16 @@ bool sp_image_is(const char *path)
     return n == 4 && (!memcmp(first, png_magic, 4) || !memcmp(first, jpeg_magic, 3));
 }
 
-static sparoa_status make(const char *path, size_t width, size_t height, sp_image *image, sparoa_error *err)
+static sparoa_status make(const char *path, size_t width, size_t height, sp_image *image,
+                          sparoa_error *err)
 {
     if (!width || !height || width > MAX_PIXELS || height > MAX_PIXELS / width)
-        return sp_cli_error_set(err, SPAROA_TOO_LARGE, "%s: %zu by %zu pixels, expected 1 to %d in all", path,
-                                width, height, MAX_PIXELS);
+        return sp_cli_error_set(err, SPAROA_TOO_LARGE,
+                                "%s: %zu by %zu pixels, expected 1 to %d in all", path, width,
+                                height, MAX_PIXELS);
     float *pixels = malloc(width * height * 3 * sizeof *pixels);
-    if (!pixels) return sp_cli_error_set(err, SPAROA_OUT_OF_MEMORY, "%s: no memory for the picture", path);
+    if (!pixels)
+        return sp_cli_error_set(err, SPAROA_OUT_OF_MEMORY, "%s: no memory for the picture", path);
     *image = (sp_image){(int)width, (int)height, pixels};
     return SPAROA_OK;
 }
@@ -71,7 +74,8 @@ static sparoa_status load_png(const char *path, sp_image *image, sparoa_error *e
 #endif
 
 #ifdef SP_HAVE_JPEG
-/* All that must outlive a jump out of the library lives here, outside the frame that calls setjmp. */
+/* All that must outlive a jump out of the library lives here, outside the frame that calls setjmp.
+ */
 typedef struct jpeg_job {
     struct jpeg_error_mgr manager; /* first: the library hands back a pointer to it */
     struct jpeg_decompress_struct info;
@@ -97,14 +101,16 @@ static void jpeg_quiet(j_common_ptr info, int level)
 
 static sparoa_status jpeg_decode(jpeg_job *job, FILE *file, sparoa_error *err)
 {
-    if (setjmp(job->back)) return sp_cli_error_set(err, SPAROA_MALFORMED, "%s: %s", job->path, job->text);
+    if (setjmp(job->back))
+        return sp_cli_error_set(err, SPAROA_MALFORMED, "%s: %s", job->path, job->text);
     struct jpeg_decompress_struct *info = &job->info;
     jpeg_create_decompress(info);
     jpeg_stdio_src(info, file);
     jpeg_read_header(info, TRUE);
     info->out_color_space = JCS_RGB;
     jpeg_start_decompress(info);
-    sparoa_status status = make(job->path, info->output_width, info->output_height, &job->image, err);
+    sparoa_status status =
+        make(job->path, info->output_width, info->output_height, &job->image, err);
     if (status) return status;
     size_t line = 3 * (size_t)job->image.width;
     job->row = malloc(line);
@@ -127,8 +133,10 @@ static sparoa_status load_jpeg(FILE *file, const char *path, sp_image *image, sp
     sparoa_status status = jpeg_decode(&job, file, err);
     jpeg_destroy_decompress(&job.info);
     free(job.row);
-    if (status) sp_image_free(&job.image);
-    else *image = job.image;
+    if (status)
+        sp_image_free(&job.image);
+    else
+        *image = job.image;
     return status;
 }
 #endif
@@ -142,8 +150,9 @@ sparoa_status sp_image_load(const char *path, sp_image *image, sparoa_error *err
                                 strerror(errno));
     size_t n = fread(first, 1, 4, file);
     rewind(file);
-    sparoa_status status = sp_cli_error_set(
-        err, SPAROA_UNSUPPORTED_TYPE, "%s: expected a PNG or JPEG picture that this build can read", path);
+    sparoa_status status =
+        sp_cli_error_set(err, SPAROA_UNSUPPORTED_TYPE,
+                         "%s: expected a PNG or JPEG picture that this build can read", path);
 #ifdef SP_HAVE_PNG
     if (n == 4 && !memcmp(first, png_magic, 4)) status = load_png(path, image, err);
 #endif

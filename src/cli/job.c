@@ -12,7 +12,8 @@ static void log_line(void *user, sparoa_log_level level, const char *text)
     fprintf(stderr, "%s: %s\n", level == SPAROA_LOG_ERROR ? "error" : "warning", text);
 }
 
-sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime, sparoa_error *err)
+sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime,
+                             sparoa_error *err)
 {
     sparoa_runtime_options options = {.struct_size = sizeof options};
     options.threads = threads > 0 ? threads : (int32_t)cli->threads;
@@ -20,11 +21,13 @@ sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime 
     return sparoa_runtime_create(&options, runtime, err);
 }
 
-sparoa_status sp_job_model(sparoa_runtime *runtime, const char *path, sparoa_model **model, sparoa_error *err)
+sparoa_status sp_job_model(sparoa_runtime *runtime, const char *path, sparoa_model **model,
+                           sparoa_error *err)
 {
     if (path) return sparoa_model_load(runtime, path, NULL, model, err);
     if (sp_cli_digits_model_size > 0)
-        return sparoa_model_load_memory(runtime, sp_cli_digits_model, sp_cli_digits_model_size, NULL, model, err);
+        return sparoa_model_load_memory(runtime, sp_cli_digits_model, sp_cli_digits_model_size,
+                                        NULL, model, err);
     return sp_cli_error_set(err, SPAROA_NOT_FOUND,
                             "no model is given, and this build carries none: name an .onnx file");
 }
@@ -39,10 +42,11 @@ int sp_job_load(const sp_cli *cli, const sp_feed *feed, sp_job *job)
     sparoa_error err = {0};
     const char *path = sp_feed_model(feed);
     *job = (sp_job){.path = path ? path : "(built-in digits)"};
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     if (sp_job_runtime(cli, 0, &job->runtime, &err)) return sp_cli_error(cli, "runtime", &err);
-    if (sp_job_model(job->runtime, path, &job->model, &err)) return sp_cli_error(cli, job->path, &err);
-    job->load_ns = sp_now_ns() - start;
+    if (sp_job_model(job->runtime, path, &job->model, &err))
+        return sp_cli_error(cli, job->path, &err);
+    job->load_ns = sp_cli_now_ns() - start;
     job->output_count = sparoa_model_output_count(job->model);
     job->outputs = calloc(job->output_count + 1, sizeof *job->outputs);
     return job->outputs ? -1 : sp_cli_fail(cli, SP_EXIT_FAIL, "no memory");
@@ -51,10 +55,10 @@ int sp_job_load(const sp_cli *cli, const sp_feed *feed, sp_job *job)
 int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_job *job)
 {
     sparoa_error err = {0};
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     if (sparoa_session_create(job->model, options, &job->session, &err))
         return sp_cli_error(cli, job->path, &err);
-    job->create_ns = sp_now_ns() - start;
+    job->create_ns = sp_cli_now_ns() - start;
     return -1;
 }
 
@@ -66,10 +70,10 @@ int sp_job_inputs(const sp_cli *cli, const sp_feed *feed, sp_job *job)
         sp_cli_error(cli, "inputs", &err);
         return usage ? SP_EXIT_USAGE : SP_EXIT_FAIL;
     }
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     if (sparoa_session_prepare(job->session, job->inputs.items, job->inputs.count, &err))
         return sp_cli_error(cli, job->path, &err);
-    job->prepare_ns = sp_now_ns() - start;
+    job->prepare_ns = sp_cli_now_ns() - start;
     return -1;
 }
 
@@ -77,8 +81,8 @@ int sp_job_run(const sp_cli *cli, sp_job *job)
 {
     sparoa_error err = {0};
     memset(job->outputs, 0, job->output_count * sizeof *job->outputs);
-    if (sparoa_session_run(job->session, job->inputs.items, job->inputs.count, job->outputs, job->output_count,
-                           &err))
+    if (sparoa_session_run(job->session, job->inputs.items, job->inputs.count, job->outputs,
+                           job->output_count, &err))
         return sp_cli_error(cli, "run", &err);
     return -1;
 }

@@ -11,13 +11,13 @@ typedef struct sp_job {
     sparoa_runtime *runtime;
     sparoa_model *model;
     sparoa_session *session;
-    const char *path;    /* of the model, or "(built-in digits)" */
+    const char *path; /* of the model, or "(built-in digits)" */
     sp_inputs inputs;
     sparoa_tensor *outputs;
     size_t output_count;
-    int64_t load_ns;     /* runtime and model */
-    int64_t create_ns;   /* session */
-    int64_t prepare_ns;  /* memory plan for the inputs' shapes */
+    int64_t load_ns;    /* runtime and model */
+    int64_t create_ns;  /* session */
+    int64_t prepare_ns; /* memory plan for the inputs' shapes */
 } sp_job;
 
 /* Opens in three steps, each of which prints its fault and returns an exit code, or -1 to go on. */
@@ -39,9 +39,11 @@ void sp_job_json(sp_json *json, const sp_cli *cli, const sp_job *job);
 const char *sp_feed_model(const sp_feed *feed);
 
 /* A runtime with the context's threads, or `threads` if above 0. */
-sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime, sparoa_error *err);
+sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime,
+                             sparoa_error *err);
 
 /* Loads a model from a file, or the built-in one where path is NULL. */
-sparoa_status sp_job_model(sparoa_runtime *runtime, const char *path, sparoa_model **model, sparoa_error *err);
+sparoa_status sp_job_model(sparoa_runtime *runtime, const char *path, sparoa_model **model,
+                           sparoa_error *err);
 
 #endif

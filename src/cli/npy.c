@@ -61,27 +61,33 @@ static bool parse_shape(const char *at, sparoa_tensor *tensor)
     }
 }
 
-static sparoa_status parse_header(const char *path, const char *header, sparoa_tensor *tensor, sparoa_error *err)
+static sparoa_status parse_header(const char *path, const char *header, sparoa_tensor *tensor,
+                                  sparoa_error *err)
 {
     const char *descr = entry(header, "descr"), *order = entry(header, "fortran_order");
     if (!descr || !order || *descr != '\'' || strlen(descr) < 5)
-        return sp_cli_error_set(err, SPAROA_MALFORMED, "%s: the header lacks descr or fortran_order", path);
+        return sp_cli_error_set(err, SPAROA_MALFORMED,
+                                "%s: the header lacks descr or fortran_order", path);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strncmp(descr + 2, types[i].text, 2) == 0 && descr[4] == '\'') tensor->dtype = types[i].dtype;
+        if (strncmp(descr + 2, types[i].text, 2) == 0 && descr[4] == '\'')
+            tensor->dtype = types[i].dtype;
     if (!strchr("<|=", descr[1]) || !tensor->dtype)
-        return sp_cli_error_set(err, SPAROA_UNSUPPORTED_TYPE,
-                                "%s: type %.6s, expected little-endian f2, f4, f8, b1, i1..i8 or u1..u8", path,
-                                descr);
+        return sp_cli_error_set(
+            err, SPAROA_UNSUPPORTED_TYPE,
+            "%s: type %.6s, expected little-endian f2, f4, f8, b1, i1..i8 or u1..u8", path, descr);
     if (strncmp(order, "False", 5))
         return sp_cli_error_set(err, SPAROA_UNSUPPORTED_TYPE,
-                                "%s: is in Fortran order; save it with numpy.ascontiguousarray", path);
+                                "%s: is in Fortran order; save it with numpy.ascontiguousarray",
+                                path);
     if (!parse_shape(entry(header, "shape"), tensor))
-        return sp_cli_error_set(err, SPAROA_MALFORMED, "%s: the shape is not readable, or has over %d dimensions",
-                                path, SPAROA_MAX_RANK);
+        return sp_cli_error_set(err, SPAROA_MALFORMED,
+                                "%s: the shape is not readable, or has over %d dimensions", path,
+                                SPAROA_MAX_RANK);
     return SPAROA_OK;
 }
 
-static sparoa_status read_header(FILE *file, const char *path, sparoa_tensor *tensor, sparoa_error *err)
+static sparoa_status read_header(FILE *file, const char *path, sparoa_tensor *tensor,
+                                 sparoa_error *err)
 {
     unsigned char magic[12];
     if (fread(magic, 1, 10, file) != 10 || memcmp(magic, "\x93NUMPY", 6))
@@ -93,10 +99,12 @@ static sparoa_status read_header(FILE *file, const char *path, sparoa_tensor *te
         length |= (size_t)magic[10] << 16 | (size_t)magic[11] << 24;
     }
     if (magic[6] < 1 || magic[6] > 3 || length > HEADER_MAX)
-        return sp_cli_error_set(err, SPAROA_UNSUPPORTED_VERSION, "%s: .npy version %d with a header of %zu bytes",
-                                path, magic[6], length);
+        return sp_cli_error_set(err, SPAROA_UNSUPPORTED_VERSION,
+                                "%s: .npy version %d with a header of %zu bytes", path, magic[6],
+                                length);
     char *header = calloc(1, length + 1);
-    if (!header) return sp_cli_error_set(err, SPAROA_OUT_OF_MEMORY, "%s: no memory for the header", path);
+    if (!header)
+        return sp_cli_error_set(err, SPAROA_OUT_OF_MEMORY, "%s: no memory for the header", path);
     sparoa_status status;
     if (fread(header, 1, length, file) != length)
         status = sp_cli_error_set(err, SPAROA_MALFORMED, "%s: ends in its header", path);
@@ -106,7 +114,8 @@ static sparoa_status read_header(FILE *file, const char *path, sparoa_tensor *te
     return status;
 }
 
-sparoa_status sp_npy_load(sparoa_runtime *runtime, const char *path, sparoa_tensor *tensor, sparoa_error *err)
+sparoa_status sp_npy_load(sparoa_runtime *runtime, const char *path, sparoa_tensor *tensor,
+                          sparoa_error *err)
 {
     FILE *file = fopen(path, "rb");
     if (!file)
@@ -118,7 +127,8 @@ sparoa_status sp_npy_load(sparoa_runtime *runtime, const char *path, sparoa_tens
     if (!status && (at < 0 || fseek(file, 0, SEEK_END)))
         status = sp_cli_error_set(err, SPAROA_IO, "%s: %s", path, strerror(errno));
     if (!status && (size_t)(ftell(file) - at) < sparoa_tensor_bytes(&t))
-        status = sp_cli_error_set(err, SPAROA_MALFORMED, "%s: holds %ld bytes of data, the shape needs %zu", path,
+        status = sp_cli_error_set(err, SPAROA_MALFORMED,
+                                  "%s: holds %ld bytes of data, the shape needs %zu", path,
                                   ftell(file) - at, sparoa_tensor_bytes(&t));
     if (!status) status = sparoa_tensor_alloc(runtime, &t, err);
     if (!status && (fseek(file, at, SEEK_SET) ||
@@ -139,7 +149,8 @@ static size_t header_text(char *text, size_t size, const sparoa_tensor *tensor)
     size_t at = (size_t)snprintf(text, size, "{'descr': '%s%s', 'fortran_order': False, 'shape': (",
                                  type[1] == '1' ? "|" : "<", type);
     for (int i = 0; i < tensor->rank; i++)
-        at += (size_t)snprintf(text + at, size - at, i ? ", %lld" : "%lld", (long long)tensor->dims[i]);
+        at += (size_t)snprintf(text + at, size - at, i ? ", %lld" : "%lld",
+                               (long long)tensor->dims[i]);
     at += (size_t)snprintf(text + at, size - at, tensor->rank == 1 ? ",), }" : "), }");
     while ((10 + at + 1) % 64) text[at++] = ' ';
     text[at++] = '\n';
@@ -149,7 +160,8 @@ static size_t header_text(char *text, size_t size, const sparoa_tensor *tensor)
 static bool write_data(FILE *file, const sparoa_tensor *tensor)
 {
     if (tensor->dtype != SPAROA_BFLOAT16)
-        return fwrite(tensor->data, 1, sparoa_tensor_bytes(tensor), file) == sparoa_tensor_bytes(tensor);
+        return fwrite(tensor->data, 1, sparoa_tensor_bytes(tensor), file) ==
+               sparoa_tensor_bytes(tensor);
     for (int64_t i = 0; i < sparoa_tensor_count(tensor); i++) {
         float value = (float)sp_value_get(tensor, i);
         if (fwrite(&value, sizeof value, 1, file) != 1) return false;
@@ -161,11 +173,13 @@ sparoa_status sp_npy_save(const char *path, const sparoa_tensor *tensor, sparoa_
 {
     char text[512];
     size_t length = header_text(text, sizeof text - 64, tensor);
-    unsigned char magic[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, length & 255, (unsigned char)(length >> 8)};
+    unsigned char magic[10] = {0x93, 'N', 'U', 'M',          'P',
+                               'Y',  1,   0,   length & 255, (unsigned char)(length >> 8)};
     FILE *file = fopen(path, "wb");
     if (!file) return sp_cli_error_set(err, SPAROA_IO, "%s: %s", path, strerror(errno));
     bool good = fwrite(magic, 1, 10, file) == 10 && fwrite(text, 1, length, file) == length;
     if (good && sparoa_tensor_bytes(tensor)) good = write_data(file, tensor);
     if (fclose(file)) good = false;
-    return good ? SPAROA_OK : sp_cli_error_set(err, SPAROA_IO, "%s: writing failed: %s", path, strerror(errno));
+    return good ? SPAROA_OK
+                : sp_cli_error_set(err, SPAROA_IO, "%s: writing failed: %s", path, strerror(errno));
 }

@@ -7,7 +7,8 @@
 #include "sparoa.h"
 
 /* Reads a file into memory of the runtime (sparoa_tensor_free). */
-sparoa_status sp_npy_load(sparoa_runtime *runtime, const char *path, sparoa_tensor *tensor, sparoa_error *err);
+sparoa_status sp_npy_load(sparoa_runtime *runtime, const char *path, sparoa_tensor *tensor,
+                          sparoa_error *err);
 
 /* Writes a tensor; bfloat16, which NumPy lacks, becomes float32. */
 sparoa_status sp_npy_save(const char *path, const sparoa_tensor *tensor, sparoa_error *err);

@@ -23,7 +23,8 @@ typedef struct sp_stats {
 bool sp_samples_add(sp_samples *samples, double value);
 void sp_samples_free(sp_samples *samples);
 
-/* Sorts the samples. Percentiles are interpolated between neighbours. All figures of no samples are NaN. */
+/* Sorts the samples. Percentiles are interpolated between neighbours. All figures of no samples are
+ * NaN. */
 sp_stats sp_stats_of(sp_samples *samples);
 
 void sp_stats_json(sp_json *json, const char *key, const sp_stats *stats);

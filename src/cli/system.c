@@ -13,7 +13,8 @@ static int64_t figure(const char *path, const char *key)
     FILE *file = fopen(path, "r");
     if (!file) return 0;
     while (fgets(line, sizeof line, file))
-        if (!strncmp(line, key, length) && line[length] == ':') bytes = strtoll(line + length + 1, NULL, 10) * 1024;
+        if (!strncmp(line, key, length) && line[length] == ':')
+            bytes = strtoll(line + length + 1, NULL, 10) * 1024;
     fclose(file);
     return bytes;
 }

@@ -20,7 +20,8 @@ const char *sp_governor(char *text, size_t size);
 /* Load average of the last minute, -1 if unknown. */
 double sp_load(void);
 
-/* Device files of NVIDIA GPUs: /dev/nvidia0 and on, and /dev/nvidiactl or /dev/nvmap for the driver. */
+/* Device files of NVIDIA GPUs: /dev/nvidia0 and on, and /dev/nvidiactl or /dev/nvmap for the
+ * driver. */
 int sp_gpu_files(void);
 bool sp_gpu_driver(void);
 

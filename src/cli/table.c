@@ -32,8 +32,10 @@ void sp_table_add(sp_table *table, const char *format, ...)
     va_list list;
     va_start(list, format);
     char *cell = NULL;
-    if (vasprintf(&cell, format, list) < 0) table->failed = true;
-    else table->text[table->cells++] = cell;
+    if (vasprintf(&cell, format, list) < 0)
+        table->failed = true;
+    else
+        table->text[table->cells++] = cell;
     va_end(list);
 }
 

@@ -18,7 +18,8 @@ typedef struct sp_table {
     bool failed;                 /* there was no memory for a cell */
 } sp_table;
 
-/* titles: columns separated by '|'; a leading '<' aligns left. The string must outlive the table. */
+/* titles: columns separated by '|'; a leading '<' aligns left. The string must outlive the table.
+ */
 void sp_table_init(sp_table *table, const char *titles);
 
 /* Adds the next cell, row by row, printf-style. */

@@ -1,6 +1,7 @@
 #include "cli/tensor_text.h"
 
-void sp_shape_json(sp_json *j, const char *key, const sparoa_tensor *tensor, const char *const *names)
+void sp_shape_json(sp_json *j, const char *key, const sparoa_tensor *tensor,
+                   const char *const *names)
 {
     if (tensor->rank < 0) {
         sp_json_null(j, key);
@@ -8,8 +9,10 @@ void sp_shape_json(sp_json *j, const char *key, const sparoa_tensor *tensor, con
     }
     sp_json_flat_array(j, key);
     for (int i = 0; i < tensor->rank; i++) {
-        if (tensor->dims[i] >= 0) sp_json_int(j, NULL, tensor->dims[i]);
-        else sp_json_string(j, NULL, names ? names[i] : NULL);
+        if (tensor->dims[i] >= 0)
+            sp_json_int(j, NULL, tensor->dims[i]);
+        else
+            sp_json_string(j, NULL, names ? names[i] : NULL);
     }
     sp_json_end_array(j);
 }
@@ -45,6 +48,7 @@ void sp_values_text(const sparoa_tensor *tensor, int64_t first)
     if (r.nans) printf("  %lld NaN", (long long)r.nans);
     if (r.infs) printf("  %lld infinite", (long long)r.infs);
     printf("\n    [");
-    for (int64_t i = 0; i < first && i < count; i++) printf(i ? " %.6g" : "%.6g", sp_value_get(tensor, i));
+    for (int64_t i = 0; i < first && i < count; i++)
+        printf(i ? " %.6g" : "%.6g", sp_value_get(tensor, i));
     printf(count > first ? " ...]\n" : "]\n");
 }

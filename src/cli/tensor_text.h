@@ -11,7 +11,8 @@
 void sp_tensor_json_begin(sp_json *json, const char *name, const sparoa_tensor *tensor);
 
 /* The array "shape"; unknown dimensions become null, or their name. */
-void sp_shape_json(sp_json *json, const char *key, const sparoa_tensor *tensor, const char *const *names);
+void sp_shape_json(sp_json *json, const char *key, const sparoa_tensor *tensor,
+                   const char *const *names);
 
 /* min, max, mean, nan, inf and zero counts and the first `first` values. */
 void sp_values_json(sp_json *json, const sparoa_tensor *tensor, int64_t first);

@@ -79,7 +79,7 @@ static bool start_child(pool *p, child *c, size_t test)
         _exit(write_all(ends[1], &result, sizeof result) ? 0 : 3);
     }
     close(ends[1]);
-    *c = (child){.pid = pid, .pipe = ends[0], .test = test, .start_ns = sp_now_ns()};
+    *c = (child){.pid = pid, .pipe = ends[0], .test = test, .start_ns = sp_cli_now_ns()};
     return true;
 }
 
@@ -93,7 +93,7 @@ static void reap(pool *p, child *c, bool late)
     close(c->pipe);
     sp_test_result *r = &c->result;
     if (late || c->got != sizeof *r || !WIFEXITED(state) || WEXITSTATUS(state)) {
-        *r = (sp_test_result){.outcome = SP_FAIL, .ns = sp_now_ns() - c->start_ns};
+        *r = (sp_test_result){.outcome = SP_FAIL, .ns = sp_cli_now_ns() - c->start_ns};
         if (late)
             snprintf(r->reason, sizeof r->reason, "ran longer than the limit of %g s",
                      p->options->timeout);
@@ -133,7 +133,7 @@ static void wait_for_some(pool *p)
         if (p->children[i].pid) p->polls[count++] = (struct pollfd){p->children[i].pipe, POLLIN, 0};
     poll(p->polls, count, 100);
     nfds_t at = 0;
-    int64_t limit = (int64_t)(p->options->timeout * 1e9), now = sp_now_ns();
+    int64_t limit = (int64_t)(p->options->timeout * 1e9), now = sp_cli_now_ns();
     for (int64_t i = 0; i < p->options->jobs; i++) {
         child *c = &p->children[i];
         if (!c->pid) continue;
@@ -153,7 +153,7 @@ bool sp_tests_run(const sp_cli *cli, const sp_testset *set, const sp_test_option
               .results = results,
               .report = report,
               .user = user};
-    p.start_ns = sp_now_ns();
+    p.start_ns = sp_cli_now_ns();
     for (size_t i = 0; i < set->count; i++) p.total += set->items[i].selected;
     bool good = true;
     if (options->jobs == 0) {

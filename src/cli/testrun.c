@@ -119,9 +119,9 @@ static bool read_input(trial *b, const char *set, const char *file, bool by_name
 
 static bool read_inputs(trial *b, const char *set)
 {
-    sp_names files;
+    sp_files files;
     char *folder = sp_text("%s/%s", b->test->data, set);
-    bool good = folder && sp_names_list(&files, folder, "input_*.pb");
+    bool good = folder && sp_files_list(&files, folder, "input_*.pb");
     free(folder);
     if (!good) return stop(b, SP_FAIL, set, "cannot be read");
     for (size_t i = 0; i < files.count && good; i++)
@@ -130,7 +130,7 @@ static bool read_inputs(trial *b, const char *set)
     for (size_t i = 0; i < b->input_count; i++) given += b->given[i];
     for (size_t i = 0; i < files.count && good && given < files.count; i++)
         good = read_input(b, set, files.items[i], false);
-    sp_names_free(&files);
+    sp_files_free(&files);
     return good;
 }
 
@@ -160,9 +160,9 @@ static bool check_output(trial *b, const char *path, const char *set, size_t ind
 
 static bool check_outputs(trial *b, const char *set)
 {
-    sp_names files;
+    sp_files files;
     char *folder = sp_text("%s/%s", b->test->data, set);
-    bool good = folder && sp_names_list(&files, folder, "output_*.pb");
+    bool good = folder && sp_files_list(&files, folder, "output_*.pb");
     if (!good) {
         free(folder);
         return stop(b, SP_FAIL, set, "cannot be read");
@@ -181,7 +181,7 @@ static bool check_outputs(trial *b, const char *set)
         good = check_output(b, b->test->output, set, 0);
     else if (good && files.count == 0)
         good = stop(b, SP_FAIL, set, "has no output_*.pb");
-    sp_names_free(&files);
+    sp_files_free(&files);
     free(folder);
     return good;
 }
@@ -204,8 +204,8 @@ static bool run_set(trial *b, const char *set)
 
 static void run_sets(trial *b)
 {
-    sp_names sets;
-    if (!sp_names_list(&sets, b->test->data, "test_data_set_*") || sets.count == 0) {
+    sp_files sets;
+    if (!sp_files_list(&sets, b->test->data, "test_data_set_*") || sets.count == 0) {
         stop(b, SP_FAIL, b->test->data, "there is no test_data_set_* in this folder");
         return;
     }
@@ -215,13 +215,13 @@ static void run_sets(trial *b)
         drop_inputs(b);
         if (good) b->result.sets++;
     }
-    sp_names_free(&sets);
+    sp_files_free(&sets);
 }
 
 sp_test_result sp_test_execute(const sp_test *test, const sp_test_options *options)
 {
     trial b = {.test = test, .options = options};
-    int64_t start = sp_now_ns();
+    int64_t start = sp_cli_now_ns();
     if (prepare(&b)) run_sets(&b);
     sparoa_session_destroy(b.session);
     sparoa_model_destroy(b.model);
@@ -229,7 +229,7 @@ sp_test_result sp_test_execute(const sp_test *test, const sp_test_options *optio
     free(b.inputs);
     free(b.given);
     free(b.outputs);
-    b.result.ns = sp_now_ns() - start;
+    b.result.ns = sp_cli_now_ns() - start;
     b.result.done = true;
     return b.result;
 }

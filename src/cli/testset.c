@@ -37,9 +37,9 @@ static int by_version(const void *a, const void *b)
     return strverscmp(*(char *const *)a, *(char *const *)b);
 }
 
-bool sp_names_list(sp_names *names, const char *folder, const char *pattern)
+bool sp_files_list(sp_files *names, const char *folder, const char *pattern)
 {
-    *names = (sp_names){0};
+    *names = (sp_files){0};
     DIR *dir = opendir(folder);
     if (!dir) return false;
     size_t room = 0;
@@ -60,17 +60,17 @@ bool sp_names_list(sp_names *names, const char *folder, const char *pattern)
     }
     closedir(dir);
     if (!good)
-        sp_names_free(names);
+        sp_files_free(names);
     else if (names->count)
         qsort(names->items, names->count, sizeof *names->items, by_version);
     return good;
 }
 
-void sp_names_free(sp_names *names)
+void sp_files_free(sp_files *names)
 {
     for (size_t i = 0; i < names->count; i++) free(names->items[i]);
     free(names->items);
-    *names = (sp_names){0};
+    *names = (sp_files){0};
 }
 
 static bool is_kind(const char *path, mode_t kind)
@@ -115,7 +115,7 @@ static bool add_light(sp_testset *set, const char *folder, const char *file, con
 }
 
 /* The model of a test folder: model.onnx, or the only .onnx file beside test_data_set_* folders. */
-static const char *model_of(const sp_names *names)
+static const char *model_of(const sp_files *names)
 {
     const char *only = NULL;
     int models = 0, sets = 0;
@@ -133,8 +133,8 @@ static const char *model_of(const sp_names *names)
 
 static bool walk(sp_testset *set, const char *folder, const char *inputs, int depth)
 {
-    sp_names names;
-    if (!sp_names_list(&names, folder, "*")) return depth > 0;
+    sp_files names;
+    if (!sp_files_list(&names, folder, "*")) return depth > 0;
     bool good = true;
     const char *model = model_of(&names);
     if (model) {
@@ -142,13 +142,16 @@ static bool walk(sp_testset *set, const char *folder, const char *inputs, int de
     } else {
         for (size_t i = 0; i < names.count && good; i++) {
             char *path = sp_text("%s/%s", folder, names.items[i]);
-            if (!path) good = false;
-            else if (is_kind(path, S_IFDIR)) good = depth >= MAX_DEPTH || walk(set, path, inputs, depth + 1);
-            else if (!fnmatch("*.onnx", names.items[i], 0)) good = add_light(set, folder, names.items[i], inputs);
+            if (!path)
+                good = false;
+            else if (is_kind(path, S_IFDIR))
+                good = depth >= MAX_DEPTH || walk(set, path, inputs, depth + 1);
+            else if (!fnmatch("*.onnx", names.items[i], 0))
+                good = add_light(set, folder, names.items[i], inputs);
             free(path);
         }
     }
-    sp_names_free(&names);
+    sp_files_free(&names);
     return good;
 }
 
@@ -345,7 +348,7 @@ static int texts_by_value(const void *a, const void *b)
 }
 
 /* The rows marked "yes" as sorted "suite/name". */
-static bool read_index(FILE *file, sp_names *names)
+static bool read_index(FILE *file, sp_files *names)
 {
     char *text = NULL, *fields[64];
     size_t room = 0;
@@ -381,7 +384,7 @@ bool sp_index_apply(const char *path, sp_testset *set, char *error, size_t size)
         snprintf(error, size, "%s: %s", path, strerror(errno));
         return false;
     }
-    sp_names core = {0};
+    sp_files core = {0};
     bool good = read_index(file, &core);
     fclose(file);
     if (!good)
@@ -393,6 +396,6 @@ bool sp_index_apply(const char *path, sp_testset *set, char *error, size_t size)
             !bsearch(&key, core.items, core.count, sizeof *core.items, texts_by_value))
             set->items[i].selected = false;
     }
-    sp_names_free(&core);
+    sp_files_free(&core);
     return good;
 }

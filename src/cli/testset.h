@@ -59,14 +59,14 @@ void sp_manifest_free(sp_manifest *manifest);
 bool sp_index_apply(const char *path, sp_testset *set, char *error, size_t size);
 
 /* Names of the entries of a folder that match a pattern, in the order of their numbers; free with
- * sp_names_free. */
-typedef struct sp_names {
+ * sp_files_free. */
+typedef struct sp_files {
     char **items;
     size_t count;
-} sp_names;
+} sp_files;
 
-bool sp_names_list(sp_names *names, const char *folder, const char *pattern);
-void sp_names_free(sp_names *names);
+bool sp_files_list(sp_files *names, const char *folder, const char *pattern);
+void sp_files_free(sp_files *names);
 
 /* A name made of letters, digits, '.', '-' and '_' only, for use as a file's. */
 void sp_file_name(char *out, size_t size, const char *name);

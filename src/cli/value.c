@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-bool sp_is_float(sparoa_dtype dtype)
+bool sp_value_is_float(sparoa_dtype dtype)
 {
     return dtype == SPAROA_FLOAT32 || dtype == SPAROA_FLOAT64 || dtype == SPAROA_FLOAT16 ||
            dtype == SPAROA_BFLOAT16;

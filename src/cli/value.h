@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-bool sp_is_float(sparoa_dtype dtype);
+bool sp_value_is_float(sparoa_dtype dtype);
 double sp_half_to_double(uint16_t bits);
 double sp_bfloat_to_double(uint16_t bits);
 

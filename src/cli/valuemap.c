@@ -40,7 +40,8 @@ static size_t hash(const char *name)
 static size_t slot_of(const sp_value_map *map, const char *name)
 {
     size_t at = hash(name) & (map->slot_count - 1);
-    while (map->slots[at] && strcmp(map->items[map->slots[at] - 1].name, name)) at = (at + 1) & (map->slot_count - 1);
+    while (map->slots[at] && strcmp(map->items[map->slots[at] - 1].name, name))
+        at = (at + 1) & (map->slot_count - 1);
     return at;
 }
 
@@ -59,11 +60,12 @@ static bool grow(sp_value_map *map)
     return true;
 }
 
-void sp_value_map_put(sp_value_map *map, const char *node, const char *name, const sparoa_tensor *tensor,
-                      const char *layout)
+void sp_value_map_put(sp_value_map *map, const char *node, const char *name,
+                      const sparoa_tensor *tensor, const char *layout)
 {
     sp_kept kept = {0};
-    if (!name || !*name || (map->count == map->room && !grow(map)) || !sp_tensor_copy(tensor, layout, &kept.tensor)) {
+    if (!name || !*name || (map->count == map->room && !grow(map)) ||
+        !sp_tensor_copy(tensor, layout, &kept.tensor)) {
         map->failed = map->failed || (name && *name);
         return;
     }

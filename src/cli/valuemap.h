@@ -22,13 +22,13 @@ typedef struct sp_value_map {
 } sp_value_map;
 
 /* Keeps a copy; a name that comes again (the body of a loop) replaces the value. */
-void sp_value_map_put(sp_value_map *map, const char *node, const char *name, const sparoa_tensor *tensor,
-                      const char *layout);
+void sp_value_map_put(sp_value_map *map, const char *node, const char *name,
+                      const sparoa_tensor *tensor, const char *layout);
 const sp_kept *sp_value_map_get(const sp_value_map *map, const char *name);
 void sp_value_map_free(sp_value_map *map);
 
-/* A copy of the tensor, with the channel moved to the second place if layout is "NHWC". data is from malloc;
- * false if there is no memory. */
+/* A copy of the tensor, with the channel moved to the second place if layout is "NHWC". data is
+ * from malloc; false if there is no memory. */
 bool sp_tensor_copy(const sparoa_tensor *tensor, const char *layout, sparoa_tensor *copy);
 
 #endif

@@ -1,0 +1,151 @@
+#!/bin/sh
+# Exercises every command of sparoa on the bundled model: exit codes, JSON, files written.
+# usage: cli.sh BUILD_DIR
+build=${1:?usage: cli.sh BUILD_DIR}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+sparoa=$build/sparoa
+model=$root/models/digits/digits.onnx
+if [ ! -x "$sparoa" ] || [ ! -f "$model" ]; then
+    echo "nothing to test: no $sparoa or no $model"
+    exit 0
+fi
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+# expect CODE WORDS...: runs the command, output to $work/out, and compares the exit code.
+expect() {
+    want=$1
+    shift
+    "$sparoa" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    if [ $got -ne "$want" ]; then
+        echo "FAIL sparoa $*: exit code $got, expected $want"
+        cat "$work/out" "$work/err"
+        failures=$((failures + 1))
+    fi
+}
+
+# has TEXT: the last command's output or error has it.
+has() {
+    if ! grep -q -e "$1" "$work/out" "$work/err"; then
+        echo "FAIL: no \"$1\" in"
+        cat "$work/out" "$work/err"
+        failures=$((failures + 1))
+    fi
+}
+
+# json FILE: it parses.
+json() {
+    if command -v python3 >/dev/null; then
+        python3 -m json.tool "$1" >/dev/null
+    else
+        "$(find "$build" -name test_cli -type f | head -n 1)" "$1"
+    fi
+    if [ $? -ne 0 ]; then
+        echo "FAIL: not JSON:"
+        cat "$1"
+        failures=$((failures + 1))
+    fi
+}
+
+expect 2
+expect 0 --help
+has "doctor"
+expect 0 --version
+expect 2 prfile
+has "nearest is profile"
+for command in run test profile bench check diff doctor operators; do
+    expect 0 $command --help
+    has "usage: sparoa $command"
+    expect 2 $command --no-such-option
+    has "unknown option"
+done
+expect 2 bench --thread=x
+has "nearest is --threads"
+
+expect 0 run
+has "probabilities\|  *[0-9]  *0\."
+expect 0 run "$model" --batch 3 --seed 7 --output "$work/out.d" --json="$work/run.json"
+json "$work/run.json"
+[ -f "$work/out.d/probabilities.npy" ] || { echo "FAIL: no .npy written"; failures=$((failures + 1)); }
+for picture in "$root"/models/digits/test/digit_*.png; do
+    [ -f "$picture" ] || continue
+    digit=$(basename "$picture" | cut -d_ -f2)
+    expect 0 run -q --top 1 -i "$picture"
+    has "^ *$digit "
+done
+expect 0 run "$model" -i "image=$root/models/digits/test_data_set_0/input_0.pb" --top 2 \
+    --labels "$root/models/digits/labels.txt" --json
+json "$work/out"
+has '"top"'
+expect 1 run "$work/absent.onnx"
+has "NOT_FOUND"
+printf 'not a model' >"$work/bad.onnx"
+expect 1 run "$work/bad.onnx"
+expect 1 run "$model" -i nothing=x.npy
+has "no such input"
+expect 2 run "$model" --dim batch=x
+expect 2 run "$model" "$model"
+expect 1 run "$model" -i "$work/bad.onnx"
+
+expect 0 profile -n 2 --trace "$work/trace.json" --csv="$work/nodes.csv" --json="$work/profile.json" "$model"
+has "add up to"
+json "$work/trace.json"
+json "$work/profile.json"
+grep -q "^node,op,class" "$work/nodes.csv" || { echo "FAIL: CSV"; failures=$((failures + 1)); }
+expect 0 profile -n 2 --sort time --limit 2 --no-peak
+expect 2 profile --sort colour
+expect 0 bench --runs 20 --warmup 1
+has "p99"
+expect 0 bench --runs 20 --json --batch 2
+json "$work/out"
+expect 0 bench --scenario offline --runs 20 --sessions 2 --json
+json "$work/out"
+expect 0 check "$model"
+has "^ok"
+expect 0 check "$model" --json
+json "$work/out"
+expect 1 check "$work/bad.onnx" --json
+json "$work/out"
+has '"ok": false'
+expect 0 diff "$model" --all
+has "0 differ"
+expect 0 diff --json --dump "$work/dump" -b 2
+json "$work/out"
+expect 0 doctor --no-peak
+expect 0 doctor --json
+json "$work/out"
+expect 0 operators
+has "Conv"
+expect 0 operators --markdown
+has "| Conv |"
+expect 0 operators --json
+json "$work/out"
+
+expect 0 test "$root/models/digits" -v
+has "^1 passed, 0 failed, 0 skipped$"
+expect 0 test "$root/models/digits" --compare scaled --jobs 0 --repeat 2 --json
+json "$work/out"
+expect 0 test "$root/models/digits" --write-manifest "$work/manifest"
+grep -q "^digits$" "$work/manifest" || { echo "FAIL: manifest"; failures=$((failures + 1)); }
+expect 0 test "$root/models/digits" --manifest "$work/manifest"
+echo "not/there" >>"$work/manifest"
+expect 1 test "$root/models/digits" --manifest "$work/manifest"
+has "no such test"
+echo "skip digits: not today" >"$work/manifest"
+expect 0 test "$root/models/digits" --manifest "$work/manifest" -s
+has "SKIP digits: not today"
+has "^0 passed, 0 failed, 1 skipped$"
+mkdir -p "$work/tests/broken/test_data_set_0"
+cp "$work/bad.onnx" "$work/tests/broken/model.onnx"
+expect 1 test "$work/tests"
+has "FAIL broken"
+mkdir "$work/empty"
+expect 1 test "$work/empty"
+expect 2 test "$work/absent"
+expect 2 test
+expect 2 test "$work" --only core
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all passed"
