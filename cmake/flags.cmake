@@ -1,7 +1,8 @@
 # Flags that every target of the project uses.
 add_library(sparoa_flags INTERFACE)
 target_compile_options(sparoa_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes
-    -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter -fno-math-errno -ffp-contract=off)
+    -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter -fno-math-errno
+    -fno-trapping-math -ffp-contract=off)
 target_compile_definitions(sparoa_flags INTERFACE _GNU_SOURCE)
 target_include_directories(sparoa_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src
     ${CMAKE_SOURCE_DIR})

@@ -1,5 +1,6 @@
 /* Cast, CastLike: numbers from any type to any other. BitCast: the same bits under another type. */
 #include "ops/eltwise.h"
+#include "ops/half.h"
 
 #define CHUNK 256 /* elements that pass through a buffer on their way to or from a half type */
 
@@ -101,17 +102,17 @@ typedef struct cast_job {
 static void widen_chunk(const uint16_t *x, sparoa_dtype from, int64_t n, float *y)
 {
     if (from == SPAROA_FLOAT16)
-        for (int64_t i = 0; i < n; i++) y[i] = sp_half_to_float(x[i]);
+        for (int64_t i = 0; i < n; i++) y[i] = sp_f32_of_f16(x[i]);
     else
-        for (int64_t i = 0; i < n; i++) y[i] = sp_bfloat_to_float(x[i]);
+        for (int64_t i = 0; i < n; i++) y[i] = sp_f32_of_bf16(x[i]);
 }
 
 static void narrow_chunk(const float *x, sparoa_dtype to, int64_t n, uint16_t *y)
 {
     if (to == SPAROA_FLOAT16)
-        for (int64_t i = 0; i < n; i++) y[i] = sp_float_to_half(x[i]);
+        for (int64_t i = 0; i < n; i++) y[i] = sp_f16_of_f32(x[i]);
     else
-        for (int64_t i = 0; i < n; i++) y[i] = sp_float_to_bfloat(x[i]);
+        for (int64_t i = 0; i < n; i++) y[i] = sp_bf16_of_f32(x[i]);
 }
 
 /* At most CHUNK elements of any type as floats that still round correctly to a half type. */

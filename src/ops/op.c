@@ -1,5 +1,7 @@
 #include "ops/op.h"
 
+#include "ops/half.h"
+
 const sparoa_op *sp_op_find(const char *domain, const char *name, int32_t version,
                             const sparoa_op *const *extra, size_t extra_count)
 {
@@ -65,54 +67,24 @@ bool sp_is_signed(sparoa_dtype t)
            t == SPAROA_INT64;
 }
 
-static float float_of_bits(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-static uint32_t bits_of_float(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
 float sp_half_to_float(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1fu,
-             mantissa = h & 0x3ffu;
-    if (exponent == 31) return float_of_bits(sign | 0x7f800000u | mantissa << 13);
-    if (exponent != 0) return float_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-    float f = (float)mantissa * 0x1p-24f; /* subnormal: exact */
-    return sign ? -f : f;
+    return sp_f32_of_f16(h);
 }
 
 uint16_t sp_float_to_half(float f)
 {
-    uint32_t u = bits_of_float(f), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
-    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
-    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds past 65504 */
-    if (a < 0x38800000u) { /* below 2^-14: subnormal, in units of 2^-24 */
-        float r = float_of_bits(a) * 0x1p24f;
-        return (uint16_t)(sign | (uint32_t)nearbyintf(r));
-    }
-    a += 0xfffu + (a >> 13 & 1u);
-    return (uint16_t)(sign | (a - 0x38000000u) >> 13);
+    return sp_f16_of_f32(f);
 }
 
 float sp_bfloat_to_float(uint16_t h)
 {
-    return float_of_bits((uint32_t)h << 16);
+    return sp_f32_of_bf16(h);
 }
 
 uint16_t sp_float_to_bfloat(float f)
 {
-    uint32_t u = bits_of_float(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40u);
-    u += 0x7fffu + (u >> 16 & 1u);
-    return (uint16_t)(u >> 16);
+    return sp_bf16_of_f32(f);
 }
 
 double sp_get_f64(const sparoa_tensor *t, int64_t i)

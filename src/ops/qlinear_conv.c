@@ -117,12 +117,30 @@ static void conv_planes(void *arg, int64_t begin, int64_t end)
     }
 }
 
+/* A last dimension with a kernel of 1 and no padding or stride is only more columns for the one
+ * before it, if that has no stride either: longer rows for the inner loop. */
+static void merge_last(sp_window *w)
+{
+    while (w->spatial > 1) {
+        const int32_t d = w->spatial - 1, e = d - 1;
+        const int64_t n = w->in[d];
+        if (w->kernel[d] != 1 || w->stride[d] != 1 || w->stride[e] != 1 || w->out[d] != n ||
+            w->pad_begin[d] != 0)
+            return;
+        if (w->kernel[e] != 1 || w->pad_begin[e] != 0 || w->out[e] != w->in[e]) return;
+        w->in[e] *= n;
+        w->out[e] *= n;
+        w->spatial--;
+    }
+}
+
 static sparoa_status conv_run(const sparoa_node *node, const sparoa_exec *exec, const places *at,
                               void *acc)
 {
     conv_job job = {.node = node, .at = at, .acc = acc};
     if (sp_count(node->out[0]) <= 0) return SPAROA_OK;
     SP_TRY(sp_conv_shape(node, node->in[0], node->in[at->w], false, &job.conv, exec->err));
+    merge_last(&job.conv.w);
     const sp_window *w = &job.conv.w;
     job.in_plane = product(w->in, w->spatial);
     job.out_plane = product(w->out, w->spatial);

@@ -15,8 +15,7 @@ static inline int32_t sp_quantize(float v, int32_t zp, int32_t lo, int32_t hi)
 {
     const float magic = 12582912.0f;
     const float least = (float)(lo - zp), most = (float)(hi - zp);
-    v = v > least ? v : least;
-    v = v < most ? v : most;
+    v = v > least ? v < most ? v : most : least;
     return (int32_t)((v + magic) - magic) + zp;
 }
 

@@ -26,16 +26,14 @@ static inline double softplus_d(double x)
 
 static inline float hardswish_f(float x)
 {
-    float g = x / 6 + 0.5f;
-    g = g > 1 ? 1 : g;
-    return x * (g < 0 ? 0 : g);
+    const float g = x * (1.0f / 6) + 0.5f;
+    return x * (g < 0 ? 0 : g > 1 ? 1 : g);
 }
 
 static inline double hardswish_d(double x)
 {
-    double g = x / 6 + 0.5;
-    g = g > 1 ? 1 : g;
-    return x * (g < 0 ? 0 : g);
+    const double g = x * (1.0 / 6) + 0.5;
+    return x * (g < 0 ? 0 : g > 1 ? 1 : g);
 }
 
 FLOAT_UNARY(acos, SP_GRAIN_EXP, acosf(x), acos(x))
