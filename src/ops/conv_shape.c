@@ -124,7 +124,7 @@ sparoa_status sp_window_shape(const sparoa_node *node, int32_t spatial, const in
         if (mode == PAD_SAME_UPPER || mode == PAD_SAME_LOWER)
             pad_same(w, i, mode == PAD_SAME_LOWER);
         else
-            SP_TRY(size_out(node, w, i, ceil_mode && mode == PAD_EXPLICIT, err));
+            SP_TRY(size_out(node, w, i, ceil_mode, err));
     }
     return SPAROA_OK;
 }
