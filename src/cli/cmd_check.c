@@ -19,6 +19,7 @@ typedef struct check_command {
     sparoa_model_info model;
     sparoa_session_info session;
     bool loaded, prepared;
+    bool guessed; /* not prepared, because sizes that the model leaves open were not given */
     sparoa_error errors[3];
     size_t error_count;
     op_count *ops;
@@ -77,11 +78,13 @@ static void examine(check_command *c)
         return;
     }
     job->create_ns = sp_cli_now_ns() - start;
-    if (sp_feed_build(&c->feed, job->runtime, job->model, &job->inputs, &err) ||
-        sparoa_session_prepare(job->session, job->inputs.items, job->inputs.count, &err))
-        note_error(c, &err);
-    else
-        c->prepared = true;
+    bool fed = !sp_feed_build(&c->feed, job->runtime, job->model, &job->inputs, &err);
+    c->prepared =
+        fed && !sparoa_session_prepare(job->session, job->inputs.items, job->inputs.count, &err);
+    /* Sizes that were only guessed say nothing against the model. */
+    c->guessed =
+        !c->prepared && err.status == SPAROA_SHAPE_MISMATCH && (!fed || job->inputs.guessed[0]);
+    if (!c->prepared && !c->guessed) note_error(c, &err);
     sparoa_session_get_info(job->session, &c->session);
     count_ops(c);
 }
@@ -127,6 +130,9 @@ static void print_text(const check_command *c)
                mib(c->session.unshared_bytes));
         printf("work        %.3f GFLOP a run\n", c->session.flops * 1e-9);
     }
+    if (c->guessed)
+        printf("memory      depends on sizes the model leaves open; give %s\n",
+               job->inputs.guessed[0] ? job->inputs.guessed : "--shape NAME=...");
     if (c->op_kinds) {
         sp_table t;
         sp_table_init(&t, "<operator|<class|nodes|MFLOP");
@@ -196,6 +202,7 @@ static bool print_json(const check_command *c)
         json_values(c, &j, "outputs", sparoa_model_output_count(c->job.model), sparoa_model_output);
     }
     if (c->job.session) {
+        sp_json_bool(&j, "prepared", c->prepared);
         sp_json_int(&j, "optimised_nodes", (int64_t)c->session.node_count);
         sp_json_int(&j, "prepared_bytes", (int64_t)c->session.prepared_bytes);
         sp_json_int(&j, "activation_bytes", (int64_t)c->session.activation_bytes);

@@ -134,7 +134,7 @@ static int run_both(diff_command *d)
     if (sparoa_session_create(d->job.model, &plain, &reference, &err) ||
         sparoa_session_run(reference, d->job.inputs.items, d->job.inputs.count, want,
                            d->job.output_count, &err))
-        code = sp_cli_error(d->cli, "reference", &err);
+        code = sp_job_fault(d->cli, &d->job, "reference", &err);
     sp_cli_progress(d->cli, start - 2000000000, NULL);
     if (code < 0) code = sp_job_run(d->cli, &d->job);
     if (code < 0) compare_outputs(d, want);

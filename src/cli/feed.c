@@ -321,6 +321,23 @@ static sparoa_status make_random(const sp_feed *feed, sparoa_runtime *runtime,
     return SPAROA_OK;
 }
 
+/* Notes the dimensions that are taken as 1 because neither file nor option gives them. A batch of 1
+ * is no guess worth a word. */
+static void note_guesses(sp_inputs *inputs, const sparoa_value_info *info)
+{
+    for (int i = 1; i < info->rank; i++) {
+        size_t at = strlen(inputs->guessed), room = sizeof inputs->guessed - at;
+        char text[96];
+        if (info->dims[i] >= 0) continue;
+        if (info->dim_names[i])
+            snprintf(text, sizeof text, "--dim %.60s=N", info->dim_names[i]);
+        else
+            snprintf(text, sizeof text, "--dim %.60s.%d=N", info->name, i);
+        if (strlen(text) + 2 > room || strstr(inputs->guessed, text)) continue;
+        snprintf(inputs->guessed + at, room, "%s%s", at ? " " : "", text);
+    }
+}
+
 /* ---- All inputs ---- */
 
 static bool is_input(const sp_inputs *inputs, const char *text)
@@ -381,7 +398,9 @@ sparoa_status sp_feed_build(const sp_feed *feed, sparoa_runtime *runtime, const 
             status = from_file(feed, runtime, inputs->source[i], &info, &inputs->items[i], err);
         else
             status = make_random(feed, runtime, &info, &state, &inputs->items[i], err);
-        if (!inputs->source[i]) inputs->source[i] = "random";
+        if (inputs->source[i]) continue;
+        inputs->source[i] = "random";
+        note_guesses(inputs, &info);
     }
     if (status) sp_inputs_free(inputs);
     return status;

@@ -32,6 +32,8 @@ typedef struct sp_inputs {
     const char **names;  /* the model's */
     const char **source; /* the file of each, or "random" */
     size_t count;
+    char guessed[160]; /* "--dim batch=N --dim x.2=N": dynamic dimensions that nothing gave, taken
+                          as 1 */
 } sp_inputs;
 
 /* Makes one tensor for each input of the model. */

@@ -62,6 +62,15 @@ int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_
     return -1;
 }
 
+int sp_job_fault(const sp_cli *cli, const sp_job *job, const char *what, const sparoa_error *err)
+{
+    int code = sp_cli_error(cli, what, err);
+    if (err->status == SPAROA_SHAPE_MISMATCH && job->inputs.guessed[0])
+        fprintf(stderr, "hint: dimensions that the model leaves open were taken as 1; give %s\n",
+                job->inputs.guessed);
+    return code;
+}
+
 int sp_job_inputs(const sp_cli *cli, const sp_feed *feed, sp_job *job)
 {
     sparoa_error err = {0};
@@ -72,7 +81,7 @@ int sp_job_inputs(const sp_cli *cli, const sp_feed *feed, sp_job *job)
     }
     int64_t start = sp_cli_now_ns();
     if (sparoa_session_prepare(job->session, job->inputs.items, job->inputs.count, &err))
-        return sp_cli_error(cli, job->path, &err);
+        return sp_job_fault(cli, job, job->path, &err);
     job->prepare_ns = sp_cli_now_ns() - start;
     return -1;
 }
@@ -83,7 +92,7 @@ int sp_job_run(const sp_cli *cli, sp_job *job)
     memset(job->outputs, 0, job->output_count * sizeof *job->outputs);
     if (sparoa_session_run(job->session, job->inputs.items, job->inputs.count, job->outputs,
                            job->output_count, &err))
-        return sp_cli_error(cli, "run", &err);
+        return sp_job_fault(cli, job, "run", &err);
     return -1;
 }
 

@@ -25,6 +25,10 @@ int sp_job_load(const sp_cli *cli, const sp_feed *feed, sp_job *job);
 int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_job *job);
 int sp_job_inputs(const sp_cli *cli, const sp_feed *feed, sp_job *job);
 
+/* Prints an error of preparing or running, with a hint where guessed dimensions may be the cause.
+ */
+int sp_job_fault(const sp_cli *cli, const sp_job *job, const char *what, const sparoa_error *err);
+
 /* Runs once; outputs are the session's memory. */
 int sp_job_run(const sp_cli *cli, sp_job *job);
 void sp_job_close(sp_job *job);
