@@ -8,15 +8,21 @@
 #define SP_TYPES_Q8 (1u << SPAROA_INT8 | 1u << SPAROA_UINT8)
 #define SP_TYPES_Q16 (1u << SPAROA_INT16 | 1u << SPAROA_UINT16)
 
-/* v (already divided by the scale) to an integer lo..hi around zero point zp, ties to even. NaN
- * gives lo. Adding 1.5 * 2^23 makes the float's unit 1, which rounds in a way that vectorises; it
- * holds up to 2^22, beyond what the clamp lets through for 16-bit types. */
-static inline int32_t sp_quantize(float v, int32_t zp, int32_t lo, int32_t hi)
+/* To the nearest integer, ties to even, for |v| up to 2^22. Adding 1.5 * 2^23 makes the float's
+ * unit 1, which rounds in a way that vectorises. */
+static inline int32_t sp_round_small(float v)
 {
     const float magic = 12582912.0f;
+    return (int32_t)((v + magic) - magic);
+}
+
+/* v (already divided by the scale) to an integer lo..hi, of at most 16 bits, around zero point zp.
+ * NaN gives lo. */
+static inline int32_t sp_quantize(float v, int32_t zp, int32_t lo, int32_t hi)
+{
     const float least = (float)(lo - zp), most = (float)(hi - zp);
     v = v > least ? v < most ? v : most : least;
-    return (int32_t)((v + magic) - magic) + zp;
+    return sp_round_small(v) + zp;
 }
 
 /* The range of an 8- or 16-bit integer type. */

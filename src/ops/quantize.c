@@ -3,8 +3,22 @@
 #include "ops/eltwise.h"
 #include "ops/quant.h"
 
-/* y = x / scale + zero_point, for inputs x, scale, zero_point. */
+#define CHUNK 256
+
+/* y = x / scale + zero_point, for inputs x, scale, zero_point. One pass for each limit: compilers
+ * turn a single choice into a minimum or maximum, but two in a row into branches. */
 #define QUANTIZE(T, S, lo, hi)                                                                     \
+    static void quantize_row_##T##_##S(const S *x, float scale, int32_t zero, int64_t n, T *y)     \
+    {                                                                                              \
+        const float least = (float)(lo - zero), most = (float)(hi - zero);                         \
+        float v[CHUNK];                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const float q = (float)x[i] / scale;                                                   \
+            v[i] = q > least ? q : least;                                                          \
+        }                                                                                          \
+        for (int64_t i = 0; i < n; i++) v[i] = v[i] < most ? v[i] : most;                          \
+        for (int64_t i = 0; i < n; i++) y[i] = (T)(sp_round_small(v[i]) + zero);                   \
+    }                                                                                              \
     static void quantize_##T##_##S(const sp_run *run)                                              \
     {                                                                                              \
         for (int64_t r = 0; r < run->rows; r++) {                                                  \
@@ -12,16 +26,14 @@
             const float *scale = (const float *)run->in[1] + r * run->row[1];                      \
             const T *zero = (const T *)run->in[2] + r * run->row[2];                               \
             T *y = (T *)run->out + r * run->n;                                                     \
-            if (run->step[1] || run->step[2]) {                                                    \
+            if (run->step[1] || run->step[2])                                                      \
                 for (int64_t i = 0; i < run->n; i++)                                               \
                     y[i] = (T)sp_quantize((float)x[i] / scale[i * run->step[1]],                   \
                                           zero[i * run->step[2]], lo, hi);                         \
-            } else {                                                                               \
-                const float s = *scale;                                                            \
-                const int32_t z = *zero;                                                           \
-                SP_IVDEP for (int64_t i = 0; i < run->n; i++) y[i] =                               \
-                    (T)sp_quantize((float)x[i] / s, z, lo, hi);                                    \
-            }                                                                                      \
+            else                                                                                   \
+                for (int64_t i = 0; i < run->n; i += CHUNK)                                        \
+                    quantize_row_##T##_##S(x + i, *scale, *zero,                                   \
+                                           run->n - i < CHUNK ? run->n - i : CHUNK, y + i);        \
         }                                                                                          \
     }
 #define X(S)                                                                                       \
