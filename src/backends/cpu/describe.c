@@ -90,9 +90,9 @@ static void peak_task(void *arg, int32_t i)
     peak_job *job = arg;
     float sink = 1.0f;
     if (job->floats)
-        sink = 1.0f;
+        sink = job->kernels->peak_read_f32(job->floats, job->data + (size_t)i * job->floats);
     else
-        job->flops[i & 255] = 1.0;
+        job->flops[i & 255] = job->kernels->peak_fma_f32(FMA_ROUNDS, &sink);
     volatile float keep = sink;
     (void)keep;
 }
