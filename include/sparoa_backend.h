@@ -2,12 +2,14 @@
  * sparoa_backend.h - for authors of operators and devices.
  *
  *   1. nodes and attributes   what an operator or a device sees of one node of a graph
- *   2. operators              struct sparoa_op: shapes, cost and a plain implementation of one operator
- *   3. devices                struct sparoa_backend: the table through which the engine drives a device
+ *   2. operators              struct sparoa_op: shapes, cost and a plain implementation of one
+ * operator
+ *   3. devices                struct sparoa_backend: the table through which the engine drives a
+ * device
  *
- * Everything here is plain data and inline functions: an operator or plug-in links to nothing of libsparoa.
- * Structs that begin with struct_size only ever grow at the end; a reader uses a field only if struct_size
- * covers it. Structs without it are frozen.
+ * Everything here is plain data and inline functions: an operator or plug-in links to nothing of
+ * libsparoa. Structs that begin with struct_size only ever grow at the end; a reader uses a field
+ * only if struct_size covers it. Structs without it are frozen.
  */
 #ifndef SPAROA_BACKEND_H
 #define SPAROA_BACKEND_H
@@ -23,7 +25,8 @@
 extern "C" {
 #endif
 
-/* ---- 1. Nodes and attributes ------------------------------------------------------------------------- */
+/* ---- 1. Nodes and attributes
+ * ------------------------------------------------------------------------- */
 
 /* Values are those of ONNX AttributeProto.AttributeType. */
 typedef enum sparoa_attr_type {
@@ -31,7 +34,8 @@ typedef enum sparoa_attr_type {
     SPAROA_ATTR_INT = 2,
     SPAROA_ATTR_STRING = 3,
     SPAROA_ATTR_TENSOR = 4,
-    SPAROA_ATTR_GRAPH = 5, /* the value stays with the graph: a subgraph is no operator's business */
+    SPAROA_ATTR_GRAPH =
+        5, /* the value stays with the graph: a subgraph is no operator's business */
     SPAROA_ATTR_FLOATS = 6,
     SPAROA_ATTR_INTS = 7,
     SPAROA_ATTR_STRINGS = 8
@@ -56,8 +60,8 @@ typedef struct sparoa_attr {
 
 /* One node as an operator or device sees it. Frozen.
  * in[i] is NULL where an optional input is left out, out[i] where an output is not wanted.
- * While shapes are inferred, in[i]->data is NULL unless the value is already known (a constant, or worked out
- * from shapes), and dims may hold -1. While a node runs, all shapes and data are set. */
+ * While shapes are inferred, in[i]->data is NULL unless the value is already known (a constant, or
+ * worked out from shapes), and dims may hold -1. While a node runs, all shapes and data are set. */
 typedef struct sparoa_node {
     const char *name;   /* never NULL */
     const char *op;     /* operator type */
@@ -67,7 +71,8 @@ typedef struct sparoa_node {
     sparoa_tensor *const *in;
     sparoa_tensor *const *out;
     const sparoa_attr *attrs;
-    const bool *constant; /* constant[i]: input i is the same in every run, its data set from the start */
+    const bool
+        *constant; /* constant[i]: input i is the same in every run, its data set from the start */
 } sparoa_node;
 
 /* The i-th input or output, or NULL if it is not there. */
@@ -102,14 +107,16 @@ static inline float sparoa_attr_float(const sparoa_node *node, const char *name,
     return a && a->type == SPAROA_ATTR_FLOAT ? a->v.f : fallback;
 }
 
-static inline const char *sparoa_attr_string(const sparoa_node *node, const char *name, const char *fallback)
+static inline const char *sparoa_attr_string(const sparoa_node *node, const char *name,
+                                             const char *fallback)
 {
     const sparoa_attr *a = sparoa_attr_find(node, name);
     return a && a->type == SPAROA_ATTR_STRING ? a->v.s : fallback;
 }
 
 /* The array and, in *count, its length; NULL and 0 where it is missing or of another type. */
-static inline const int64_t *sparoa_attr_ints(const sparoa_node *node, const char *name, size_t *count)
+static inline const int64_t *sparoa_attr_ints(const sparoa_node *node, const char *name,
+                                              size_t *count)
 {
     const sparoa_attr *a = sparoa_attr_find(node, name);
     bool ok = a && a->type == SPAROA_ATTR_INTS;
@@ -117,7 +124,8 @@ static inline const int64_t *sparoa_attr_ints(const sparoa_node *node, const cha
     return ok ? a->v.ints : NULL;
 }
 
-static inline const float *sparoa_attr_floats(const sparoa_node *node, const char *name, size_t *count)
+static inline const float *sparoa_attr_floats(const sparoa_node *node, const char *name,
+                                              size_t *count)
 {
     const sparoa_attr *a = sparoa_attr_find(node, name);
     bool ok = a && a->type == SPAROA_ATTR_FLOATS;
@@ -138,7 +146,8 @@ static inline const sparoa_tensor *sparoa_attr_tensor(const sparoa_node *node, c
 __attribute__((format(printf, 4, 5)))
 #endif
 static inline sparoa_status
-sparoa_fail(sparoa_error *err, sparoa_status status, const sparoa_node *node, const char *format, ...)
+sparoa_fail(sparoa_error *err, sparoa_status status, const sparoa_node *node, const char *format,
+            ...)
 {
     if (!err) return status;
     int n = 0;
@@ -156,9 +165,11 @@ sparoa_fail(sparoa_error *err, sparoa_status status, const sparoa_node *node, co
     return status;
 }
 
-/* ---- 2. Operators ------------------------------------------------------------------------------------ */
+/* ---- 2. Operators
+ * ------------------------------------------------------------------------------------ */
 
-/* What kind of work an operator is: cost models, reports and the scheduler go by this, never by a name. */
+/* What kind of work an operator is: cost models, reports and the scheduler go by this, never by a
+ * name. */
 typedef enum sparoa_op_class {
     SPAROA_CLASS_ELTWISE,   /* each output element from the matching input elements */
     SPAROA_CLASS_REDUCE,    /* along axes: sums, arg-max, softmax */
@@ -168,37 +179,42 @@ typedef enum sparoa_op_class {
     SPAROA_CLASS_NORM,      /* normalisation */
     SPAROA_CLASS_ATTENTION, /* attention */
     SPAROA_CLASS_RNN,       /* recurrent networks */
-    SPAROA_CLASS_MOVE,      /* data is moved, not computed: transpose, gather, concat, resize by copying */
-    SPAROA_CLASS_SHAPE,     /* shapes and small integers; no tensor data worth counting */
-    SPAROA_CLASS_CONTROL,   /* If, Loop, Scan: run by the engine */
+    SPAROA_CLASS_MOVE,  /* data is moved, not computed: transpose, gather, concat, resize by copying
+                         */
+    SPAROA_CLASS_SHAPE, /* shapes and small integers; no tensor data worth counting */
+    SPAROA_CLASS_CONTROL, /* If, Loop, Scan: run by the engine */
     SPAROA_CLASS_OTHER,
     SPAROA_CLASS_COUNT
 } sparoa_op_class;
 
 enum {
-    SPAROA_OP_INPLACE = 1 << 0,    /* output 0 may be the memory of an input of the same size and type */
-    SPAROA_OP_VIEW = 1 << 1,       /* output 0 is input 0's data under another shape: run is a plain copy, which
-                                      the engine leaves out where it can alias */
+    SPAROA_OP_INPLACE =
+        1 << 0,              /* output 0 may be the memory of an input of the same size and type */
+    SPAROA_OP_VIEW = 1 << 1, /* output 0 is input 0's data under another shape: run is a plain copy,
+                                which the engine leaves out where it can alias */
     SPAROA_OP_SHAPE_ONLY = 1 << 2, /* run reads the shapes of its inputs, never their data */
-    SPAROA_OP_TRIMS = 1 << 3,      /* infer gives an upper bound per dimension; run sets the true out->dims */
-    SPAROA_OP_RANDOM = 1 << 4,     /* results differ from run to run: never folded or shared */
-    SPAROA_OP_HALF = 1 << 5,       /* run handles float16 and bfloat16 itself; without the flag the engine widens
-                                      such inputs to float32, runs the node, and narrows float outputs back */
-    SPAROA_OP_COMMUTES = 1 << 6,   /* inputs 0 and 1 may be swapped */
+    SPAROA_OP_TRIMS =
+        1 << 3, /* infer gives an upper bound per dimension; run sets the true out->dims */
+    SPAROA_OP_RANDOM = 1 << 4, /* results differ from run to run: never folded or shared */
+    SPAROA_OP_HALF =
+        1 << 5, /* run handles float16 and bfloat16 itself; without the flag the engine widens
+                   such inputs to float32, runs the node, and narrows float outputs back */
+    SPAROA_OP_COMMUTES = 1 << 6,        /* inputs 0 and 1 may be swapped */
     SPAROA_OP_UNARY_POINTWISE = 1 << 7, /* out[i] = f(in[i]): layout does not matter */
-    SPAROA_OP_BROADCASTS = 1 << 8  /* multidirectional broadcasting of all inputs, element by element */
+    SPAROA_OP_BROADCASTS =
+        1 << 8 /* multidirectional broadcasting of all inputs, element by element */
 };
 
 /* How far an implementation may depart from the reference. */
 typedef enum sparoa_tolerance {
     SPAROA_TOL_EXACT,    /* not at all */
     SPAROA_TOL_ROUNDING, /* a few units in the last place: one rounding per element */
-    SPAROA_TOL_SUM       /* sums in another order: relative to the largest magnitude of the output */
+    SPAROA_TOL_SUM /* sums in another order: relative to the largest magnitude of the output */
 } sparoa_tolerance;
 
 /* Work of one run of a node. Frozen. */
 typedef struct sparoa_cost {
-    double flops;     /* floating-point (or integer multiply-add) operations; a multiply-add is two */
+    double flops; /* floating-point (or integer multiply-add) operations; a multiply-add is two */
     double bytes_in;  /* bytes of non-constant inputs read */
     double bytes_w;   /* bytes of constant inputs read */
     double bytes_out; /* bytes written */
@@ -206,52 +222,61 @@ typedef struct sparoa_cost {
 
 /* What `run` gets from the engine. Frozen. */
 typedef struct sparoa_exec {
-    void *state;      /* what create made, or NULL */
-    void *workspace;  /* as many bytes as `workspace` asked for, 64-byte aligned; contents undefined */
-    int32_t threads;  /* threads that parallel can use; 1: none to spare */
-    /* Runs task(arg, i) for all i in 0..count-1 on the runtime's threads, returns when all are done. */
-    void (*parallel)(const struct sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i), void *arg);
-    void *pool;       /* the engine's own */
+    void *state; /* what create made, or NULL */
+    void *
+        workspace; /* as many bytes as `workspace` asked for, 64-byte aligned; contents undefined */
+    int32_t threads; /* threads that parallel can use; 1: none to spare */
+    /* Runs task(arg, i) for all i in 0..count-1 on the runtime's threads, returns when all are
+     * done. */
+    void (*parallel)(const struct sparoa_exec *exec, int32_t count,
+                     void (*task)(void *arg, int32_t i), void *arg);
+    void *pool;        /* the engine's own */
     sparoa_error *err; /* for sparoa_fail; may be NULL */
 } sparoa_exec;
 
-/* One operator: what it is, and a plain implementation. A row is constant and outlives what uses it.
- * Applications add their own through sparoa_runtime_options.operators; they come before the library's. */
+/* One operator: what it is, and a plain implementation. A row is constant and outlives what uses
+ * it. Applications add their own through sparoa_runtime_options.operators; they come before the
+ * library's. */
 typedef struct sparoa_op {
-    size_t struct_size;   /* sizeof(sparoa_op) */
-    const char *name;     /* ONNX operator type */
-    const char *domain;   /* "" for ai.onnx */
-    int32_t since, until; /* handles models with since <= opset version <= until; until 0: every later one */
+    size_t struct_size; /* sizeof(sparoa_op) */
+    const char *name;   /* ONNX operator type */
+    const char *domain; /* "" for ai.onnx */
+    int32_t since,
+        until; /* handles models with since <= opset version <= until; until 0: every later one */
     int32_t min_in, max_in;   /* inputs; max -1: any number */
     int32_t min_out, max_out; /* outputs; max -1: any number */
     sparoa_op_class op_class;
     sparoa_tolerance tolerance;
-    uint32_t flags;       /* SPAROA_OP_* */
+    uint32_t flags; /* SPAROA_OP_* */
 
-    /* Sets dtype, rank and dims of every wanted output from the inputs' types, shapes and known values. May be
-     * called with unknown ranks and dimensions: then it says what it can and leaves rank or dims at -1; output
-     * facts start as unknown. Fails on types, shapes or attributes that can never work. No allocation. */
+    /* Sets dtype, rank and dims of every wanted output from the inputs' types, shapes and known
+     * values. May be called with unknown ranks and dimensions: then it says what it can and leaves
+     * rank or dims at -1; output facts start as unknown. Fails on types, shapes or attributes that
+     * can never work. No allocation. */
     sparoa_status (*infer)(const sparoa_node *node, sparoa_error *err);
 
     /* Work at the present shapes. NULL: one operation per output element, all bytes once. */
     void (*cost)(const sparoa_node *node, sparoa_cost *cost);
 
-    /* Bytes of workspace that run needs at the present shapes with up to `threads` threads. NULL: none. */
+    /* Bytes of workspace that run needs at the present shapes with up to `threads` threads. NULL:
+     * none. */
     size_t (*workspace)(const sparoa_node *node, int32_t threads);
 
     /* Computes the outputs. No allocation, no state outside exec. */
     sparoa_status (*run)(const sparoa_node *node, const sparoa_exec *exec);
 
-    /* Optional: prepares something once per session (tables, packed constants), given back to run as
-     * exec->state. alloc is the runtime's allocator. */
-    sparoa_status (*create)(const sparoa_node *node, const sparoa_allocator *alloc, void **state, sparoa_error *err);
+    /* Optional: prepares something once per session (tables, packed constants), given back to run
+     * as exec->state. alloc is the runtime's allocator. */
+    sparoa_status (*create)(const sparoa_node *node, const sparoa_allocator *alloc, void **state,
+                            sparoa_error *err);
     void (*destroy)(void *state, const sparoa_allocator *alloc);
 } sparoa_op;
 
-/* ---- 3. Devices -------------------------------------------------------------------------------------- */
+/* ---- 3. Devices
+ * -------------------------------------------------------------------------------------- */
 
-/* A plug-in is a shared library that exports one symbol of this type, named sparoa_backend_query. It returns
- * its table, or NULL if it can't serve `host->abi`. */
+/* A plug-in is a shared library that exports one symbol of this type, named sparoa_backend_query.
+ * It returns its table, or NULL if it can't serve `host->abi`. */
 #define SPAROA_BACKEND_ABI 1
 
 typedef struct sparoa_host {
@@ -265,7 +290,8 @@ typedef struct sparoa_host {
     void (*parallel)(void *pool, int32_t count, void (*task)(void *arg, int32_t i), void *arg);
     const sparoa_op *const *operators; /* the application's own operators */
     size_t operator_count;
-    /* The plain implementation of a node's operator: devices that share the host's memory may run it. */
+    /* The plain implementation of a node's operator: devices that share the host's memory may run
+     * it. */
     const sparoa_op *(*operator_of)(const struct sparoa_host *host, const sparoa_node *node);
 } sparoa_host;
 
@@ -278,20 +304,20 @@ typedef enum sparoa_device_kind {
 
 enum {
     SPAROA_CAP_HOST_MEMORY = 1 << 0, /* kernels read and write host memory: no copies needed */
-    SPAROA_CAP_ASYNC = 1 << 1,       /* run and copy return before the work is done; events order it */
+    SPAROA_CAP_ASYNC = 1 << 1, /* run and copy return before the work is done; events order it */
     SPAROA_CAP_TIMED_EVENTS = 1 << 2,
-    SPAROA_CAP_CAPTURE = 1 << 3      /* capture_* slots work */
+    SPAROA_CAP_CAPTURE = 1 << 3 /* capture_* slots work */
 };
 
 typedef struct sparoa_device_info {
     size_t struct_size;
-    char name[32];          /* "cpu", "cuda0" */
+    char name[32]; /* "cpu", "cuda0" */
     char description[96];
     sparoa_device_kind kind;
-    uint32_t caps;          /* SPAROA_CAP_* */
-    size_t memory_bytes;    /* total; 0: unknown */
-    size_t alignment;       /* of buffers */
-    double peak_flops;      /* float32 operations per second; 0: unknown */
+    uint32_t caps;           /* SPAROA_CAP_* */
+    size_t memory_bytes;     /* total; 0: unknown */
+    size_t alignment;        /* of buffers */
+    double peak_flops;       /* float32 operations per second; 0: unknown */
     double memory_bandwidth; /* bytes per second; 0: unknown */
 } sparoa_device_info;
 
@@ -305,68 +331,79 @@ typedef struct sparoa_device_status {
 } sparoa_device_status;
 
 typedef enum sparoa_memory_kind {
-    SPAROA_MEMORY_DEVICE,  /* what kernels use */
-    SPAROA_MEMORY_PINNED,  /* host memory that copies fast and asynchronously */
-    SPAROA_MEMORY_UNIFIED  /* one address for host and device */
+    SPAROA_MEMORY_DEVICE, /* what kernels use */
+    SPAROA_MEMORY_PINNED, /* host memory that copies fast and asynchronously */
+    SPAROA_MEMORY_UNIFIED /* one address for host and device */
 } sparoa_memory_kind;
 
-typedef struct sparoa_dev sparoa_dev;           /* an open device */
-typedef struct sparoa_queue sparoa_queue;       /* work in order: a CUDA stream */
-typedef struct sparoa_event sparoa_event;       /* a point in a queue */
-typedef struct sparoa_kernel sparoa_kernel;     /* a node prepared for a device: attributes parsed, weights packed */
+typedef struct sparoa_dev sparoa_dev;     /* an open device */
+typedef struct sparoa_queue sparoa_queue; /* work in order: a CUDA stream */
+typedef struct sparoa_event sparoa_event; /* a point in a queue */
+typedef struct sparoa_kernel
+    sparoa_kernel; /* a node prepared for a device: attributes parsed, weights packed */
 typedef struct sparoa_prepared sparoa_prepared; /* a kernel prepared for one set of shapes */
 typedef struct sparoa_capture sparoa_capture;   /* a recorded piece of a queue: a CUDA graph */
 
-/* The table. Slots marked O may be NULL; the rest are required. Tensors' data pointers are addresses of the
- * device's memory; adding an offset to one is allowed. */
+/* The table. Slots marked O may be NULL; the rest are required. Tensors' data pointers are
+ * addresses of the device's memory; adding an offset to one is allowed. */
 typedef struct sparoa_backend {
     size_t struct_size;
-    uint32_t abi;        /* SPAROA_BACKEND_ABI it was built for */
-    const char *name;    /* "cpu", "cuda" */
+    uint32_t abi;     /* SPAROA_BACKEND_ABI it was built for */
+    const char *name; /* "cpu", "cuda" */
     const char *version;
 
     /* library */
-    sparoa_status (*probe)(const sparoa_host *host, sparoa_error *why); /* OK: this machine has such a device */
+    sparoa_status (*probe)(const sparoa_host *host,
+                           sparoa_error *why); /* OK: this machine has such a device */
     int32_t (*device_count)(const sparoa_host *host);
-    sparoa_status (*device_open)(const sparoa_host *host, int32_t index, const char *options, sparoa_dev **dev,
+    sparoa_status (*device_open)(const sparoa_host *host, int32_t index, const char *options,
+                                 sparoa_dev **dev,
                                  sparoa_error *err); /* options: "key=value,..." or NULL */
     void (*device_close)(sparoa_dev *dev);
     void (*device_info)(const sparoa_dev *dev, sparoa_device_info *info);
     sparoa_status (*device_status)(sparoa_dev *dev, sparoa_device_status *status); /* O */
 
     /* memory */
-    sparoa_status (*buffer_alloc)(sparoa_dev *dev, size_t bytes, sparoa_memory_kind kind, void **ptr);
+    sparoa_status (*buffer_alloc)(sparoa_dev *dev, size_t bytes, sparoa_memory_kind kind,
+                                  void **ptr);
     void (*buffer_free)(sparoa_dev *dev, void *ptr, size_t bytes, sparoa_memory_kind kind);
 
-    /* queues and copies; src or dst may be host memory. Devices without SPAROA_CAP_ASYNC work at once. */
+    /* queues and copies; src or dst may be host memory. Devices without SPAROA_CAP_ASYNC work at
+     * once. */
     sparoa_status (*queue_create)(sparoa_dev *dev, int32_t priority, sparoa_queue **queue);
     void (*queue_destroy)(sparoa_queue *queue);
     sparoa_status (*queue_sync)(sparoa_queue *queue); /* waits; reports what failed in between */
     sparoa_status (*copy)(sparoa_queue *queue, void *dst, const void *src, size_t bytes);
-    sparoa_status (*host_call)(sparoa_queue *queue, void (*fn)(void *arg), void *arg); /* O: fn runs on some thread
-                                                                                      when the queue gets there */
+    sparoa_status (*host_call)(sparoa_queue *queue, void (*fn)(void *arg),
+                               void *arg); /* O: fn runs on some thread
+                                          when the queue gets there */
     /* events: O, but required with SPAROA_CAP_ASYNC */
     sparoa_status (*event_create)(sparoa_dev *dev, sparoa_event **event);
     void (*event_destroy)(sparoa_event *event);
     sparoa_status (*event_record)(sparoa_event *event, sparoa_queue *queue);
-    sparoa_status (*event_wait)(sparoa_event *event, sparoa_queue *queue); /* queue waits, the caller does not */
-    sparoa_status (*event_sync)(sparoa_event *event);                      /* the caller waits */
+    sparoa_status (*event_wait)(sparoa_event *event,
+                                sparoa_queue *queue); /* queue waits, the caller does not */
+    sparoa_status (*event_sync)(sparoa_event *event); /* the caller waits */
     bool (*event_done)(sparoa_event *event);
-    double (*event_elapsed_ns)(sparoa_event *start, sparoa_event *end); /* O: with SPAROA_CAP_TIMED_EVENTS */
+    double (*event_elapsed_ns)(sparoa_event *start,
+                               sparoa_event *end); /* O: with SPAROA_CAP_TIMED_EVENTS */
 
     /* kernels */
-    bool (*node_supports)(sparoa_dev *dev, const sparoa_node *node, char *why, size_t why_size); /* capability
-                                                         only; speed is never a reason */
+    bool (*node_supports)(sparoa_dev *dev, const sparoa_node *node, char *why,
+                          size_t why_size); /* capability
+    only; speed is never a reason */
     sparoa_status (*node_create)(sparoa_dev *dev, const sparoa_node *node, sparoa_kernel **kernel,
                                  sparoa_error *err); /* constant inputs have host data */
-    const char *(*node_variant)(const sparoa_kernel *kernel); /* name of what was chosen, for logs and profiles */
-    size_t (*node_bytes)(const sparoa_kernel *kernel);        /* memory it keeps for weights */
-    bool (*node_keeps_input)(const sparoa_kernel *kernel, int32_t input); /* false: it made its own copy of this
-                                                         constant, which the engine may release */
-    /* All shapes are set. *prepared (may be NULL before: make it; else: reuse or replace it) holds what depends on
-     * them; *workspace gets the bytes that node_run wants. */
-    sparoa_status (*node_prepare)(sparoa_kernel *kernel, const sparoa_node *node, sparoa_prepared **prepared,
-                                  size_t *workspace, sparoa_error *err);
+    const char *(*node_variant)(
+        const sparoa_kernel *kernel); /* name of what was chosen, for logs and profiles */
+    size_t (*node_bytes)(const sparoa_kernel *kernel); /* memory it keeps for weights */
+    bool (*node_keeps_input)(const sparoa_kernel *kernel,
+                             int32_t input); /* false: it made its own copy of this
+                            constant, which the engine may release */
+    /* All shapes are set. *prepared (may be NULL before: make it; else: reuse or replace it) holds
+     * what depends on them; *workspace gets the bytes that node_run wants. */
+    sparoa_status (*node_prepare)(sparoa_kernel *kernel, const sparoa_node *node,
+                                  sparoa_prepared **prepared, size_t *workspace, sparoa_error *err);
     /* Enqueues the node: no allocation, no waiting. */
     sparoa_status (*node_run)(sparoa_kernel *kernel, sparoa_prepared *prepared, sparoa_queue *queue,
                               const sparoa_node *node, void *workspace, sparoa_error *err);
@@ -380,7 +417,8 @@ typedef struct sparoa_backend {
     void (*capture_destroy)(sparoa_capture *capture);
 
     /* measuring: O */
-    sparoa_status (*measure)(sparoa_dev *dev, int32_t milliseconds, sparoa_device_peak *peak, sparoa_error *err);
+    sparoa_status (*measure)(sparoa_dev *dev, int32_t milliseconds, sparoa_device_peak *peak,
+                             sparoa_error *err);
     void (*describe)(const sparoa_dev *dev, sparoa_device_desc *desc);
 } sparoa_backend;
 

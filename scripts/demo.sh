@@ -17,7 +17,7 @@ scripts/deps.sh
 log=build/demo.log
 mkdir -p build
 echo "Building the sparoa command in build/release (log: $log)"
-if ! { cmake --preset release && cmake --build --preset release --target sparoa; } >"$log" 2>&1; then
+if ! { cmake --preset release && cmake --build --preset release --target sparoa_command; } >"$log" 2>&1; then
     tail -n 40 "$log" >&2
     exit 1
 fi

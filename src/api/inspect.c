@@ -4,10 +4,12 @@
 #include "ops/op.h"
 
 static const char *const class_names[SPAROA_CLASS_COUNT] = {
-    [SPAROA_CLASS_ELTWISE] = "eltwise",     [SPAROA_CLASS_REDUCE] = "reduce",   [SPAROA_CLASS_GEMM] = "gemm",
-    [SPAROA_CLASS_CONV] = "conv",           [SPAROA_CLASS_POOL] = "pool",       [SPAROA_CLASS_NORM] = "norm",
-    [SPAROA_CLASS_ATTENTION] = "attention", [SPAROA_CLASS_RNN] = "rnn",         [SPAROA_CLASS_MOVE] = "move",
-    [SPAROA_CLASS_SHAPE] = "shape",         [SPAROA_CLASS_CONTROL] = "control", [SPAROA_CLASS_OTHER] = "other"};
+    [SPAROA_CLASS_ELTWISE] = "eltwise",     [SPAROA_CLASS_REDUCE] = "reduce",
+    [SPAROA_CLASS_GEMM] = "gemm",           [SPAROA_CLASS_CONV] = "conv",
+    [SPAROA_CLASS_POOL] = "pool",           [SPAROA_CLASS_NORM] = "norm",
+    [SPAROA_CLASS_ATTENTION] = "attention", [SPAROA_CLASS_RNN] = "rnn",
+    [SPAROA_CLASS_MOVE] = "move",           [SPAROA_CLASS_SHAPE] = "shape",
+    [SPAROA_CLASS_CONTROL] = "control",     [SPAROA_CLASS_OTHER] = "other"};
 
 size_t sparoa_session_node_count(const sparoa_session *session)
 {
@@ -35,12 +37,14 @@ static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *
 {
     const sp_gnode *n = &s->graph->nodes[index];
     const sparoa_node *view = s->frame ? &s->frame->nodes[index].view : NULL;
-    const sparoa_tensor *in = view ? sparoa_in(view, 0) : NULL, *out = view ? sparoa_out(view, 0) : NULL;
+    const sparoa_tensor *in = view ? sparoa_in(view, 0) : NULL,
+                        *out = view ? sparoa_out(view, 0) : NULL;
     if (n->n_out && n->out[0] != SP_NO_ID) {
         info->output = s->graph->values[n->out[0]].name;
         info->output_shape = out ? *out : s->graph->values[n->out[0]].fact;
     }
-    if (n->n_in && n->in[0] != SP_NO_ID) info->input_shape = in ? *in : s->graph->values[n->in[0]].fact;
+    if (n->n_in && n->in[0] != SP_NO_ID)
+        info->input_shape = in ? *in : s->graph->values[n->in[0]].fact;
     info->input_shape.data = info->output_shape.data = NULL;
     bool known = view != NULL;
     for (int32_t k = 0; known && k < n->n_in; k++) known = !view->in[k] || sp_known(view->in[k]);
@@ -52,28 +56,31 @@ static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *
     info->bytes = cost.bytes_in + cost.bytes_w + cost.bytes_out;
 }
 
-sparoa_status sparoa_session_node(const sparoa_session *session, size_t index, sparoa_node_info *info)
+sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
+                                  sparoa_node_info *info)
 {
     if (!session || !info || index >= session->graph->node_count) return SPAROA_INVALID_ARGUMENT;
     const sp_gnode *n = &session->graph->nodes[index];
     const sp_slot *slot = &session->program->slots[index];
     const sp_node_stats *t = &slot->stats;
-    *info = (sparoa_node_info){.name = n->name,
-                               .op = n->op_type,
-                               .domain = n->domain,
-                               .op_class = class_names[n->op->op_class],
-                               .kernel = slot->kernel ? session->device.table->node_variant(slot->kernel) : "engine",
-                               .device = session->device.table->name,
-                               .output = "",
-                               .runs = t->runs,
-                               .total_ns = t->total_ns,
-                               .min_ns = t->min_ns,
-                               .last_start_ns = t->last_start_ns,
-                               .last_ns = t->last_ns};
+    *info = (sparoa_node_info){
+        .name = n->name,
+        .op = n->op_type,
+        .domain = n->domain,
+        .op_class = class_names[n->op->op_class],
+        .kernel = slot->kernel ? session->device.table->node_variant(slot->kernel) : "engine",
+        .device = session->device.table->name,
+        .output = "",
+        .runs = t->runs,
+        .total_ns = t->total_ns,
+        .min_ns = t->min_ns,
+        .last_start_ns = t->last_start_ns,
+        .last_ns = t->last_ns};
     info->weight_zeros = weight_zeros(session->graph, n, &info->weight_bytes);
     info->input_zeros = t->input_counted ? t->input_zeros / (double)t->input_counted : -1;
     info->output_zeros = t->output_counted ? t->output_zeros / (double)t->output_counted : -1;
-    if (session->frame && session->frame->nodes[index].skip) info->kernel = "none"; /* known or a view */
+    if (session->frame && session->frame->nodes[index].skip)
+        info->kernel = "none"; /* known or a view */
     node_facts(session, index, info);
     return SPAROA_OK;
 }
@@ -92,7 +99,8 @@ void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info 
                                   .last_run_ns = session->last_run_ns};
     for (size_t i = 0; i < session->graph->node_count; i++)
         if (session->program->slots[i].kernel)
-            info->prepared_bytes += session->device.table->node_bytes(session->program->slots[i].kernel);
+            info->prepared_bytes +=
+                session->device.table->node_bytes(session->program->slots[i].kernel);
     if (!session->frame) return;
     info->activation_bytes = session->frame->memory_bytes + session->frame->workspace.capacity;
     info->unshared_bytes = session->frame->unshared_bytes;

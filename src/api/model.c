@@ -5,13 +5,15 @@
 #include "onnx/load.h"
 #include "ops/op.h"
 
-static sparoa_status load(sparoa_runtime *rt, const sparoa_model_options *options, sp_onnx_source *source,
-                          sparoa_model **model, sparoa_error *err)
+static sparoa_status load(sparoa_runtime *rt, const sparoa_model_options *options,
+                          sp_onnx_source *source, sparoa_model **model, sparoa_error *err)
 {
     sparoa_model_options o;
-    if (!rt || !model) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "runtime or model is NULL");
+    if (!rt || !model)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "runtime or model is NULL");
     if (!sp_read_options(&o, sizeof o, options))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "set options.struct_size = sizeof(options)");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "set options.struct_size = sizeof(options)");
     source->external_dir = o.external_data_dir;
     source->max_bytes = o.max_bytes;
     source->extra_ops = rt->host.operators;
@@ -24,30 +26,36 @@ static sparoa_status load(sparoa_runtime *rt, const sparoa_model_options *option
     sparoa_status status = sp_onnx_load(source, &rt->alloc, &m->graph, &m->meta, err);
     if (status == SPAROA_OK) status = sp_graph_verify(m->graph, err);
     if (status == SPAROA_OK) status = sp_graph_infer(m->graph, err);
-    if (status != SPAROA_OK) sp_model_unref(m);
-    else *model = m;
+    if (status != SPAROA_OK)
+        sp_model_unref(m);
+    else
+        *model = m;
     return status;
 }
 
-sparoa_status sparoa_model_load(sparoa_runtime *runtime, const char *path, const sparoa_model_options *options,
-                                sparoa_model **model, sparoa_error *err)
+sparoa_status sparoa_model_load(sparoa_runtime *runtime, const char *path,
+                                const sparoa_model_options *options, sparoa_model **model,
+                                sparoa_error *err)
 {
     if (!path) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "path is NULL");
     return load(runtime, options, &(sp_onnx_source){.path = path}, model, err);
 }
 
 sparoa_status sparoa_model_load_memory(sparoa_runtime *runtime, const void *data, size_t size,
-                                       const sparoa_model_options *options, sparoa_model **model, sparoa_error *err)
+                                       const sparoa_model_options *options, sparoa_model **model,
+                                       sparoa_error *err)
 {
     if (!data || !size) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "there is no data");
     return load(runtime, options, &(sp_onnx_source){.data = data, .size = size}, model, err);
 }
 
 sparoa_status sparoa_model_load_reader(sparoa_runtime *runtime, const sparoa_reader *reader,
-                                       const sparoa_model_options *options, sparoa_model **model, sparoa_error *err)
+                                       const sparoa_model_options *options, sparoa_model **model,
+                                       sparoa_error *err)
 {
     if (!reader || !reader->size || !reader->read)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "the reader needs both size and read");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "the reader needs both size and read");
     return load(runtime, options, &(sp_onnx_source){.reader = reader}, model, err);
 }
 
@@ -113,7 +121,8 @@ static void count_graph(const sp_graph *g, sparoa_model_info *info)
         if (weight) info->parameter_count += (size_t)sparoa_tensor_count(&v->fact);
     }
     for (size_t i = 0; i < g->node_count; i++)
-        for (int32_t k = 0; k < g->nodes[i].n_subgraphs; k++) count_graph(g->nodes[i].subgraphs[k], info);
+        for (int32_t k = 0; k < g->nodes[i].n_subgraphs; k++)
+            count_graph(g->nodes[i].subgraphs[k], info);
 }
 
 void sparoa_model_get_info(const sparoa_model *model, sparoa_model_info *info)

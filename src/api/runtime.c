@@ -46,16 +46,21 @@ static void host_parallel(void *pool, int32_t count, void (*task)(void *arg, int
 static sparoa_status check_options(const sparoa_runtime_options *o, sparoa_error *err)
 {
     if (o->threads < 0 || o->threads > MAX_THREADS)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "threads=%d; expected 0 to %d", o->threads, MAX_THREADS);
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "threads=%d; expected 0 to %d",
+                           o->threads, MAX_THREADS);
     if (o->spin_us < 0)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "spin_us=%d; expected 0 or more", o->spin_us);
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "spin_us=%d; expected 0 or more",
+                           o->spin_us);
     if ((o->allocator.alloc == NULL) != (o->allocator.free == NULL))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "the allocator needs both alloc and free");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "the allocator needs both alloc and free");
     if ((o->operator_count && !o->operators) || (o->affinity_count && !o->affinity))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "a list is NULL but its count is not 0");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "a list is NULL but its count is not 0");
     for (size_t i = 0; i < o->operator_count; i++) {
         const sparoa_op *op = o->operators[i];
-        if (!op || op->struct_size < sizeof *op || !op->name || !op->domain || !op->infer || !op->run)
+        if (!op || op->struct_size < sizeof *op || !op->name || !op->domain || !op->infer ||
+            !op->run)
             return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                                "operator %zu lacks struct_size, name, domain, infer or run", i);
     }
@@ -77,11 +82,12 @@ static void fill_host(sparoa_runtime *rt, const sparoa_runtime_options *o, int32
                              .operator_of = operator_of};
 }
 
-static sparoa_status open_cpu(sparoa_runtime *rt, bool reference, sp_device *device, sparoa_error *err)
+static sparoa_status open_cpu(sparoa_runtime *rt, bool reference, sp_device *device,
+                              sparoa_error *err)
 {
     char options[64] = "";
-    snprintf(options, sizeof options, "%s,%s%.15s", reference ? "reference" : "", rt->knobs.isa ? "isa=" : "",
-             rt->knobs.isa ? rt->knobs.isa : "");
+    snprintf(options, sizeof options, "%s,%s%.15s", reference ? "reference" : "",
+             rt->knobs.isa ? "isa=" : "", rt->knobs.isa ? rt->knobs.isa : "");
     device->table = sp_cpu_backend();
     return device->table->device_open(&rt->host, 0, options, &device->dev, err);
 }
@@ -96,7 +102,8 @@ sparoa_status sp_runtime_reference(sparoa_runtime *runtime, sp_device *device, s
     return status;
 }
 
-static sparoa_status start_runtime(sparoa_runtime *rt, const sparoa_runtime_options *o, sparoa_error *err)
+static sparoa_status start_runtime(sparoa_runtime *rt, const sparoa_runtime_options *o,
+                                   sparoa_error *err)
 {
     int32_t threads = o->threads ? o->threads : usable_cores();
     sp_pool_options pool = {.threads = threads,
@@ -117,7 +124,8 @@ sparoa_status sparoa_runtime_create(const sparoa_runtime_options *options, sparo
     sparoa_runtime_options o;
     if (!runtime) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "runtime is NULL");
     if (!sp_read_options(&o, sizeof o, options))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "set options.struct_size = sizeof(options)");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "set options.struct_size = sizeof(options)");
     SP_TRY(check_options(&o, err));
     sp_mem first;
     sparoa_allocator base = sp_mem_init(&first, &o.allocator, 0);
@@ -132,8 +140,10 @@ sparoa_status sparoa_runtime_create(const sparoa_runtime_options *options, sparo
         rt->log.level = (sparoa_log_level)(rt->knobs.log[0] - '0');
     pthread_mutex_init(&rt->mutex, NULL);
     sparoa_status status = start_runtime(rt, &o, err);
-    if (status != SPAROA_OK) sp_runtime_unref(rt);
-    else *runtime = rt;
+    if (status != SPAROA_OK)
+        sp_runtime_unref(rt);
+    else
+        *runtime = rt;
     return status;
 }
 
@@ -191,8 +201,9 @@ sparoa_status sparoa_device_measure(sparoa_runtime *runtime, size_t index, int32
                                     sparoa_device_peak *peak, sparoa_error *err)
 {
     if (!runtime || !peak || index != 0 || milliseconds < 30)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
-                           "needs a runtime, a place for the result, device 0 and at least 30 milliseconds");
+        return sparoa_fail(
+            err, SPAROA_INVALID_ARGUMENT, NULL,
+            "needs a runtime, a place for the result, device 0 and at least 30 milliseconds");
     return runtime->cpu.table->measure(runtime->cpu.dev, milliseconds, peak, err);
 }
 
@@ -202,7 +213,8 @@ sparoa_status sparoa_tensor_alloc(sparoa_runtime *runtime, sparoa_tensor *tensor
 {
     if (!runtime || !tensor || tensor->rank > SPAROA_MAX_RANK || sparoa_tensor_count(tensor) < 0 ||
         !sparoa_dtype_size(tensor->dtype))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "the tensor needs an element type and known dimensions");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "the tensor needs an element type and known dimensions");
     size_t bytes = sparoa_tensor_bytes(tensor);
     void *data = sp_calloc(&runtime->alloc, bytes, 1);
     if (!data) return sp_no_memory(&runtime->alloc, bytes, err);
@@ -217,8 +229,9 @@ void sparoa_tensor_free(sparoa_runtime *runtime, sparoa_tensor *tensor)
     *tensor = (sparoa_tensor){0};
 }
 
-sparoa_status sparoa_tensor_load_pb(sparoa_runtime *runtime, const char *path, sparoa_tensor *tensor, char *name,
-                                    size_t name_size, sparoa_error *err)
+sparoa_status sparoa_tensor_load_pb(sparoa_runtime *runtime, const char *path,
+                                    sparoa_tensor *tensor, char *name, size_t name_size,
+                                    sparoa_error *err)
 {
     if (!runtime || !path || !tensor)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "runtime, path or tensor is NULL");

@@ -38,17 +38,21 @@ sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_op
                                     sparoa_session **session, sparoa_error *err)
 {
     sparoa_session_options o;
-    if (!model || !session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "model or session is NULL");
+    if (!model || !session)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "model or session is NULL");
     if (!sp_read_options(&o, sizeof o, options))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "set options.struct_size = sizeof(options)");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "set options.struct_size = sizeof(options)");
     sparoa_session *s = sp_calloc(&model->runtime->alloc, 1, sizeof *s);
     if (!s) return sp_no_memory(&model->runtime->alloc, sizeof *s, err);
     s->model = model;
     sp_model_ref(model);
     pthread_mutex_init(&s->mutex, NULL);
     sparoa_status status = build(s, &o, err);
-    if (status != SPAROA_OK) sparoa_session_destroy(s);
-    else *session = s;
+    if (status != SPAROA_OK)
+        sparoa_session_destroy(s);
+    else
+        *session = s;
     return status;
 }
 
@@ -84,30 +88,35 @@ static sparoa_status shape_error(const sp_value *v, const sparoa_tensor *given, 
     char want[128], got[128];
     print_shape(want, sizeof want, &v->fact);
     print_shape(got, sizeof got, given);
-    return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL, "input '%.80s' has shape %s, the model expects %s", v->name,
-                       got, want);
+    return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL,
+                       "input '%.80s' has shape %s, the model expects %s", v->name, got, want);
 }
 
-static sparoa_status check_input(const sp_value *v, const sparoa_tensor *t, bool need_data, sparoa_error *err)
+static sparoa_status check_input(const sp_value *v, const sparoa_tensor *t, bool need_data,
+                                 sparoa_error *err)
 {
     if (t->dtype != v->fact.dtype)
-        return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL, "input '%.80s' is %s, the model expects %s", v->name,
+        return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL,
+                           "input '%.80s' is %s, the model expects %s", v->name,
                            sparoa_dtype_name(t->dtype), sparoa_dtype_name(v->fact.dtype));
     if (t->rank < 0 || t->rank > SPAROA_MAX_RANK || (v->fact.rank >= 0 && t->rank != v->fact.rank))
         return shape_error(v, t, err);
     for (int32_t i = 0; i < t->rank; i++)
-        if (t->dims[i] < 0 || (v->fact.rank >= 0 && v->fact.dims[i] >= 0 && t->dims[i] != v->fact.dims[i]))
+        if (t->dims[i] < 0 ||
+            (v->fact.rank >= 0 && v->fact.dims[i] >= 0 && t->dims[i] != v->fact.dims[i]))
             return shape_error(v, t, err);
     int64_t count = sparoa_tensor_count(t);
     if (count < 0 || count > PTRDIFF_MAX / 8)
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL, "input '%.80s' is too large", v->name);
     if (need_data && !t->data && count > 0)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "input '%.80s' has no data", v->name);
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "input '%.80s' has no data",
+                           v->name);
     return SPAROA_OK;
 }
 
 /* Inputs that share the name of a dynamic dimension must agree on it. */
-static sparoa_status check_dim_names(const sp_graph *g, const sparoa_tensor *inputs, sparoa_error *err)
+static sparoa_status check_dim_names(const sp_graph *g, const sparoa_tensor *inputs,
+                                     sparoa_error *err)
 {
     for (uint32_t i = 0; i < g->input_count; i++) {
         const sp_value *a = &g->values[g->inputs[i]];
@@ -117,43 +126,49 @@ static sparoa_status check_dim_names(const sp_graph *g, const sparoa_tensor *inp
                 for (int32_t e = 0; b->dim_names && e < inputs[j].rank; e++)
                     if (b->dim_names[e] && strcmp(a->dim_names[d], b->dim_names[e]) == 0 &&
                         inputs[i].dims[d] != inputs[j].dims[e])
-                        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL,
-                                           "dimension '%.60s' is %lld in input '%.60s' but %lld in input '%.60s'",
-                                           a->dim_names[d], (long long)inputs[i].dims[d], a->name,
-                                           (long long)inputs[j].dims[e], b->name);
+                        return sparoa_fail(
+                            err, SPAROA_SHAPE_MISMATCH, NULL,
+                            "dimension '%.60s' is %lld in input '%.60s' but %lld in input '%.60s'",
+                            a->dim_names[d], (long long)inputs[i].dims[d], a->name,
+                            (long long)inputs[j].dims[e], b->name);
             }
         }
     }
     return SPAROA_OK;
 }
 
-static sparoa_status check_inputs(const sparoa_session *s, const sparoa_tensor *inputs, size_t count, bool need_data,
-                                  sparoa_error *err)
+static sparoa_status check_inputs(const sparoa_session *s, const sparoa_tensor *inputs,
+                                  size_t count, bool need_data, sparoa_error *err)
 {
     const sp_graph *g = s->graph;
     if (count != g->input_count)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%zu inputs given, the model has %u", count,
-                           g->input_count);
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%zu inputs given, the model has %u",
+                           count, g->input_count);
     if (count && !inputs) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "inputs is NULL");
-    for (size_t i = 0; i < count; i++) SP_TRY(check_input(&g->values[g->inputs[i]], &inputs[i], need_data, err));
+    for (size_t i = 0; i < count; i++)
+        SP_TRY(check_input(&g->values[g->inputs[i]], &inputs[i], need_data, err));
     return check_dim_names(g, inputs, err);
 }
 
-static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outputs, size_t count, sparoa_error *err)
+static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outputs, size_t count,
+                                   sparoa_error *err)
 {
     const sp_graph *g = s->graph;
     if (count != g->output_count)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%zu outputs given, the model has %u", count,
-                           g->output_count);
-    if (count && !outputs) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "outputs is NULL");
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "%zu outputs given, the model has %u", count, g->output_count);
+    if (count && !outputs)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "outputs is NULL");
     for (size_t i = 0; i < count; i++) {
         const sp_value *v = &g->values[g->outputs[i]];
         s->bytes[i] = 0;
         if (!outputs[i].data) continue;
         if (outputs[i].dtype != v->fact.dtype && v->fact.dtype != SPAROA_UNDEFINED)
-            return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL, "output buffer '%.80s' is %s, the model gives %s",
-                               v->name, sparoa_dtype_name(outputs[i].dtype), sparoa_dtype_name(v->fact.dtype));
-        if (outputs[i].rank < 0 || outputs[i].rank > SPAROA_MAX_RANK || sparoa_tensor_count(&outputs[i]) < 0)
+            return sparoa_fail(
+                err, SPAROA_TYPE_MISMATCH, NULL, "output buffer '%.80s' is %s, the model gives %s",
+                v->name, sparoa_dtype_name(outputs[i].dtype), sparoa_dtype_name(v->fact.dtype));
+        if (outputs[i].rank < 0 || outputs[i].rank > SPAROA_MAX_RANK ||
+            sparoa_tensor_count(&outputs[i]) < 0)
             return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                                "output buffer '%.80s' has data but no valid dimensions", v->name);
         s->bytes[i] = sparoa_tensor_bytes(&outputs[i]);
@@ -180,8 +195,9 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     return SPAROA_OK;
 }
 
-sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs, size_t input_count,
-                                 sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs,
+                                 size_t input_count, sparoa_tensor *outputs, size_t output_count,
+                                 sparoa_error *err)
 {
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
@@ -191,13 +207,14 @@ sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *i
     return status;
 }
 
-sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs, size_t input_count,
-                                     sparoa_error *err)
+sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs,
+                                     size_t input_count, sparoa_error *err)
 {
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
     sparoa_status status = check_inputs(session, inputs, input_count, false, err);
-    if (status == SPAROA_OK) status = sp_program_frame(session->program, inputs, &session->frame, err);
+    if (status == SPAROA_OK)
+        status = sp_program_frame(session->program, inputs, &session->frame, err);
     pthread_mutex_unlock(&session->mutex);
     return status;
 }

@@ -1,11 +1,12 @@
-/* knobs.h - the environment variables that the library reads, all of them, once, when a runtime is created. */
+/* knobs.h - the environment variables that the library reads, all of them, once, when a runtime is
+ * created. */
 #ifndef SP_BASE_KNOBS_H
 #define SP_BASE_KNOBS_H
 
 /* X(field, variable, meaning) */
-#define SP_KNOB_MAP(X)                                                                                    \
-    X(isa, "SPAROA_ISA", "instruction set of the CPU kernels: avx512, avx2, neon or generic")             \
-    X(log, "SPAROA_LOG", "log level 0 to 4, where the application leaves it at the default")              \
+#define SP_KNOB_MAP(X)                                                                             \
+    X(isa, "SPAROA_ISA", "instruction set of the CPU kernels: avx512, avx2, neon or generic")      \
+    X(log, "SPAROA_LOG", "log level 0 to 4, where the application leaves it at the default")       \
     X(dump, "SPAROA_DUMP", "folder that gets each session's graph after every pass")
 
 typedef struct sp_knobs {

@@ -9,7 +9,8 @@ static void *libc_alloc(void *user, size_t size, size_t align)
 {
     (void)user;
     void *p = NULL;
-    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? p : NULL;
+    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? p
+                                                                                          : NULL;
 }
 
 static void libc_free(void *user, void *ptr, size_t size)
@@ -86,17 +87,19 @@ sparoa_status sp_no_memory(const sparoa_allocator *a, size_t bytes, sparoa_error
     if (!err) return status;
     *err = (sparoa_error){.status = status};
     if (capped)
-        snprintf(err->message, sizeof err->message,
-                 "%zu more bytes would pass the memory limit of %zu (%zu in use); raise memory_limit or "
-                 "use smaller shapes",
-                 bytes, mem->limit, atomic_load(&mem->used));
+        snprintf(
+            err->message, sizeof err->message,
+            "%zu more bytes would pass the memory limit of %zu (%zu in use); raise memory_limit or "
+            "use smaller shapes",
+            bytes, mem->limit, atomic_load(&mem->used));
     else
-        snprintf(err->message, sizeof err->message, "no memory for %zu bytes; free some or use smaller shapes",
-                 bytes);
+        snprintf(err->message, sizeof err->message,
+                 "no memory for %zu bytes; free some or use smaller shapes", bytes);
     return status;
 }
 
-bool sp_grow(const sparoa_allocator *a, void *items, size_t *capacity, size_t need, size_t item_size)
+bool sp_grow(const sparoa_allocator *a, void *items, size_t *capacity, size_t need,
+             size_t item_size)
 {
     if (need <= *capacity) return true;
     size_t n = *capacity ? *capacity * 2 : 16, bytes;

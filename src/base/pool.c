@@ -30,8 +30,9 @@ struct sp_pool {
     pthread_mutex_t busy;  /* held by the caller whose work is being spread */
     pthread_mutex_t mutex; /* guards sleeping; with the two conditions */
     pthread_cond_t work, done;
-    atomic_uint_fast64_t ticket; /* counts pieces of work; a worker that sees it change looks for tasks */
-    atomic_int active;           /* sp_pool_enter minus sp_pool_leave */
+    atomic_uint_fast64_t
+        ticket;        /* counts pieces of work; a worker that sees it change looks for tasks */
+    atomic_int active; /* sp_pool_enter minus sp_pool_leave */
     atomic_int sleepers;
     atomic_bool stop;
 
@@ -72,7 +73,8 @@ static bool wait_for_work(sp_pool *p, uint_fast64_t seen)
     }
     pthread_mutex_lock(&p->mutex);
     atomic_fetch_add(&p->sleepers, 1);
-    while (atomic_load(&p->ticket) == seen && !atomic_load(&p->stop)) pthread_cond_wait(&p->work, &p->mutex);
+    while (atomic_load(&p->ticket) == seen && !atomic_load(&p->stop))
+        pthread_cond_wait(&p->work, &p->mutex);
     atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->mutex);
     return !atomic_load(&p->stop);
@@ -114,7 +116,8 @@ static sparoa_status start_workers(sp_pool *p, const sp_pool_options *o, sparoa_
             if (err) {
                 *err = (sparoa_error){.status = SPAROA_OUT_OF_MEMORY};
                 snprintf(err->message, sizeof err->message,
-                         "worker thread %d could not be started: %s; ask for fewer threads", i + 1, strerror(code));
+                         "worker thread %d could not be started: %s; ask for fewer threads", i + 1,
+                         strerror(code));
             }
             return SPAROA_OUT_OF_MEMORY;
         }
@@ -123,8 +126,8 @@ static sparoa_status start_workers(sp_pool *p, const sp_pool_options *o, sparoa_
     return SPAROA_OK;
 }
 
-sparoa_status sp_pool_create(const sp_pool_options *options, const sparoa_allocator *alloc, sp_pool **pool,
-                             sparoa_error *err)
+sparoa_status sp_pool_create(const sp_pool_options *options, const sparoa_allocator *alloc,
+                             sp_pool **pool, sparoa_error *err)
 {
     sp_pool *p = sp_calloc(alloc, 1, sizeof *p);
     if (!p) return sp_no_memory(alloc, sizeof *p, err);
@@ -142,8 +145,10 @@ sparoa_status sp_pool_create(const sp_pool_options *options, const sparoa_alloca
         p->workers = sp_calloc(alloc, (size_t)p->threads - 1, sizeof *p->workers);
         status = p->workers ? start_workers(p, options, err) : sp_no_memory(alloc, sizeof *p, err);
     }
-    if (status != SPAROA_OK) sp_pool_destroy(p);
-    else *pool = p;
+    if (status != SPAROA_OK)
+        sp_pool_destroy(p);
+    else
+        *pool = p;
     return status;
 }
 
@@ -156,7 +161,8 @@ void sp_pool_destroy(sp_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
     for (int32_t i = 0; i < pool->started; i++) pthread_join(pool->workers[i], NULL);
     sparoa_allocator alloc = pool->alloc;
-    if (pool->workers) sp_free(&alloc, pool->workers, ((size_t)pool->threads - 1) * sizeof *pool->workers);
+    if (pool->workers)
+        sp_free(&alloc, pool->workers, ((size_t)pool->threads - 1) * sizeof *pool->workers);
     pthread_mutex_destroy(&pool->busy);
     pthread_mutex_destroy(&pool->mutex);
     pthread_cond_destroy(&pool->work);

@@ -10,7 +10,7 @@ const char *sparoa_version(void)
 const char *sparoa_status_name(sparoa_status status)
 {
     switch (status) {
-#define X(name, value, text) \
+#define X(name, value, text)                                                                       \
     case SPAROA_##name: return #name;
         SPAROA_STATUS_MAP(X)
 #undef X
@@ -21,7 +21,7 @@ const char *sparoa_status_name(sparoa_status status)
 const char *sparoa_status_text(sparoa_status status)
 {
     switch (status) {
-#define X(name, value, text) \
+#define X(name, value, text)                                                                       \
     case SPAROA_##name: return text;
         SPAROA_STATUS_MAP(X)
 #undef X

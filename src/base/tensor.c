@@ -73,6 +73,7 @@ size_t sparoa_tensor_bytes(const sparoa_tensor *tensor)
 {
     int64_t n = sparoa_tensor_count(tensor);
     size_t bytes;
-    if (n < 0 || __builtin_mul_overflow((size_t)n, sparoa_dtype_size(tensor->dtype), &bytes)) return 0;
+    if (n < 0 || __builtin_mul_overflow((size_t)n, sparoa_dtype_size(tensor->dtype), &bytes))
+        return 0;
     return bytes;
 }

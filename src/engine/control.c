@@ -5,19 +5,21 @@
 
 #include "ops/op.h"
 
-sparoa_status sp_growable_extend(sp_growable *g, const sparoa_allocator *alloc, size_t bytes, size_t keep,
-                                 sparoa_error *err)
+sparoa_status sp_growable_extend(sp_growable *g, const sparoa_allocator *alloc, size_t bytes,
+                                 size_t keep, sparoa_error *err)
 {
     if (bytes <= g->capacity && g->data) return SPAROA_OK;
     sp_growable old = *g;
     *g = (sp_growable){0};
-    sparoa_status status = sp_growable_reserve(g, alloc, bytes > 2 * old.capacity ? bytes : 2 * old.capacity, err);
+    sparoa_status status =
+        sp_growable_reserve(g, alloc, bytes > 2 * old.capacity ? bytes : 2 * old.capacity, err);
     if (status == SPAROA_OK && keep) memcpy(g->data, old.data, keep);
     sp_free(alloc, old.data, old.capacity);
     return status;
 }
 
-sparoa_status sp_body_io_make(sp_frame *frame, size_t node, int32_t program, sp_body_io *io, sparoa_error *err)
+sparoa_status sp_body_io_make(sp_frame *frame, size_t node, int32_t program, sp_body_io *io,
+                              sparoa_error *err)
 {
     sp_slot *slot = &frame->program->slots[node];
     const sp_gnode *n = &frame->program->graph->nodes[node];
@@ -32,11 +34,13 @@ sparoa_status sp_body_io_make(sp_frame *frame, size_t node, int32_t program, sp_
     io->out = io->in + n_in;
     io->captures = (sparoa_tensor **)(io->out + n_out);
     io->bytes = (size_t *)(io->captures + n_captures);
-    for (size_t k = 0; k < n_captures; k++) io->captures[k] = frame->nodes[node].view.in[body->capture_inputs[k]];
+    for (size_t k = 0; k < n_captures; k++)
+        io->captures[k] = frame->nodes[node].view.in[body->capture_inputs[k]];
     return SPAROA_OK;
 }
 
-sparoa_status sp_body_run(sp_frame *frame, size_t node, int32_t program, sp_body_io *io, sparoa_error *err)
+sparoa_status sp_body_run(sp_frame *frame, size_t node, int32_t program, sp_body_io *io,
+                          sparoa_error *err)
 {
     sp_frame *body = NULL;
     sp_program *p = frame->program->slots[node].programs[program];
@@ -45,8 +49,8 @@ sparoa_status sp_body_run(sp_frame *frame, size_t node, int32_t program, sp_body
     return sp_frame_run(body, io->in, io->captures, io->out, io->bytes, err);
 }
 
-sparoa_status sp_control_set_output(sp_frame *frame, size_t node, int32_t k, const sparoa_tensor *value,
-                                    sparoa_error *err)
+sparoa_status sp_control_set_output(sp_frame *frame, size_t node, int32_t k,
+                                    const sparoa_tensor *value, sparoa_error *err)
 {
     const sp_gnode *n = &frame->program->graph->nodes[node];
     if (n->out[k] == SP_NO_ID) return SPAROA_OK;
@@ -60,7 +64,8 @@ sparoa_status sp_control_set_output(sp_frame *frame, size_t node, int32_t k, con
     return SPAROA_OK;
 }
 
-static sparoa_status read_bool(const sparoa_node *view, const sparoa_tensor *t, bool *value, sparoa_error *err)
+static sparoa_status read_bool(const sparoa_node *view, const sparoa_tensor *t, bool *value,
+                               sparoa_error *err)
 {
     if (t->dtype != SPAROA_BOOL || sparoa_tensor_count(t) != 1)
         return sparoa_fail(err, SPAROA_TYPE_MISMATCH, view, "the condition must be one bool");
@@ -81,7 +86,8 @@ static sparoa_status run_if(sp_frame *frame, size_t node, sparoa_error *err)
     SP_TRY(sp_body_io_make(frame, node, (int32_t)branch->v.graph, &io, err));
     SP_TRY(sp_body_run(frame, node, (int32_t)branch->v.graph, &io, err));
     for (int32_t k = 0; k < n->n_out; k++)
-        if (n->out[k] != SP_NO_ID) frame->tensors[n->out[k]] = io.out[k]; /* lives until this node runs again */
+        if (n->out[k] != SP_NO_ID)
+            frame->tensors[n->out[k]] = io.out[k]; /* lives until this node runs again */
     return SPAROA_OK;
 }
 
@@ -131,7 +137,8 @@ static sparoa_status keep_outputs(loop_state *s, sparoa_error *err)
     return read_bool(&s->frame->nodes[s->node].view, &s->io.out[0], &s->condition, err);
 }
 
-/* The shape of a scan output of no iterations: what the body's graph says, unknown dimensions as 0. */
+/* The shape of a scan output of no iterations: what the body's graph says, unknown dimensions as 0.
+ */
 static sparoa_status empty_scan_output(loop_state *s, int32_t k, sparoa_error *err)
 {
     const sp_gnode *n = &s->frame->program->graph->nodes[s->node];
@@ -160,7 +167,8 @@ static sparoa_status start_loop(loop_state *s, sparoa_error *err)
     SP_TRY(sp_body_io_make(s->frame, s->node, 0, &s->io, err));
     for (int32_t k = 0; k < s->carried; k++) {
         if (!view->in[k + 2])
-            return sparoa_fail(err, SPAROA_INVALID_GRAPH, view, "carried value %d has no initial value", k);
+            return sparoa_fail(err, SPAROA_INVALID_GRAPH, view,
+                               "carried value %d has no initial value", k);
         s->io.in[k + 2] = *view->in[k + 2];
     }
     return SPAROA_OK;
@@ -179,8 +187,10 @@ static sparoa_status run_loop(sp_frame *frame, size_t node, sparoa_error *err)
     }
     const sp_gnode *n = &frame->program->graph->nodes[node];
     for (int32_t k = 0; k < n->n_out; k++) {
-        if (k < s.carried) SP_TRY(sp_control_set_output(frame, node, k, &s.io.in[k + 2], err));
-        else if (s.turn == 0 && n->out[k] != SP_NO_ID) SP_TRY(empty_scan_output(&s, k, err));
+        if (k < s.carried)
+            SP_TRY(sp_control_set_output(frame, node, k, &s.io.in[k + 2], err));
+        else if (s.turn == 0 && n->out[k] != SP_NO_ID)
+            SP_TRY(empty_scan_output(&s, k, err));
     }
     return SPAROA_OK;
 }

@@ -38,14 +38,18 @@ static sparoa_status make_arrays(sp_frame *f, const sparoa_tensor *inputs, sparo
     f->nodes = sp_arena_alloc(&f->arena, g->node_count * sizeof *f->nodes);
     f->own_outputs = sp_arena_alloc(&f->arena, g->output_count * sizeof *f->own_outputs);
     f->key = sp_arena_alloc(&f->arena, g->input_count * sizeof *f->key);
-    if (!f->tensors || !f->locations || !f->dynamic || !f->late_aliases || !f->nodes || !f->own_outputs || !f->key)
+    if (!f->tensors || !f->locations || !f->dynamic || !f->late_aliases || !f->nodes ||
+        !f->own_outputs || !f->key)
         return no_memory(f, err);
     for (size_t i = 0; i < g->value_count; i++) {
         const sp_value *v = &g->values[i];
         f->tensors[i] = v->fact;
-        if (v->kind == SP_VALUE_CONST) f->locations[i].place = SP_PLACE_CONST;
-        else f->tensors[i].data = NULL;
-        if (v->kind == SP_VALUE_INPUT || v->kind == SP_VALUE_CAPTURE) f->locations[i].place = SP_PLACE_INPUT;
+        if (v->kind == SP_VALUE_CONST)
+            f->locations[i].place = SP_PLACE_CONST;
+        else
+            f->tensors[i].data = NULL;
+        if (v->kind == SP_VALUE_INPUT || v->kind == SP_VALUE_CAPTURE)
+            f->locations[i].place = SP_PLACE_INPUT;
     }
     for (uint32_t i = 0; i < g->input_count && inputs; i++) {
         sparoa_tensor *t = &f->tensors[g->inputs[i]];
@@ -102,10 +106,13 @@ static sparoa_status infer_frame_node(sp_frame *f, size_t i, sparoa_error *err)
     SP_TRY(sp_infer_node(n->op, view, err));
     bool known = !(n->op->flags & SPAROA_OP_TRIMS);
     for (int32_t k = 0; k < n->n_out; k++)
-        if (view->out[k] && (!sp_known(view->out[k]) || !sparoa_dtype_size(view->out[k]->dtype))) known = false;
+        if (view->out[k] && (!sp_known(view->out[k]) || !sparoa_dtype_size(view->out[k]->dtype)))
+            known = false;
     bool evaluable = sp_can_evaluate(n->op, view, n->n_subgraphs, MAX_KNOWN_BYTES);
-    if (!known && !(evaluable && n->op->flags & SPAROA_OP_TRIMS)) mark_dynamic(f, i);
-    else if (evaluable) return evaluate_known(f, i, err);
+    if (!known && !(evaluable && n->op->flags & SPAROA_OP_TRIMS))
+        mark_dynamic(f, i);
+    else if (evaluable)
+        return evaluate_known(f, i, err);
     return SPAROA_OK;
 }
 
@@ -151,7 +158,8 @@ static sparoa_status place_values(sp_frame *f, sparoa_error *err)
     if (!offsets) return no_memory(f, err);
     SP_TRY(sp_frame_plan_memory(f, offsets, err));
     if (f->memory_bytes) {
-        sparoa_status status = d->table->buffer_alloc(d->dev, f->memory_bytes, SPAROA_MEMORY_DEVICE, &f->memory);
+        sparoa_status status =
+            d->table->buffer_alloc(d->dev, f->memory_bytes, SPAROA_MEMORY_DEVICE, &f->memory);
         if (status != SPAROA_OK) return sp_no_memory(&p->engine->alloc, f->memory_bytes, err);
     }
     for (size_t i = 0; i < p->graph->value_count; i++) {
@@ -162,8 +170,10 @@ static sparoa_status place_values(sp_frame *f, sparoa_error *err)
         const sp_location *at = &f->locations[i];
         if (at->place != SP_PLACE_ALIAS) continue;
         sp_place root = f->locations[at->root].place;
-        if (root == SP_PLACE_INPUT || root == SP_PLACE_OUTPUT) f->late_aliases[f->late_alias_count++] = (sp_id)i;
-        else f->tensors[i].data = f->tensors[at->root].data;
+        if (root == SP_PLACE_INPUT || root == SP_PLACE_OUTPUT)
+            f->late_aliases[f->late_alias_count++] = (sp_id)i;
+        else
+            f->tensors[i].data = f->tensors[at->root].data;
     }
     for (size_t i = 0; i < p->graph->node_count; i++)
         if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic)
@@ -171,7 +181,8 @@ static sparoa_status place_values(sp_frame *f, sparoa_error *err)
     return SPAROA_OK;
 }
 
-static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp_frame **frame, sparoa_error *err)
+static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp_frame **frame,
+                                  sparoa_error *err)
 {
     const sparoa_allocator *a = &p->engine->alloc;
     sp_frame *f = sp_calloc(a, 1, sizeof *f);
@@ -179,12 +190,15 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
     f->program = p;
     sp_arena_init(&f->arena, a);
     sparoa_status status = make_arrays(f, inputs, err);
-    for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) status = infer_frame_node(f, i, err);
+    for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++)
+        status = infer_frame_node(f, i, err);
     if (status == SPAROA_OK) status = skip_unneeded(f, err);
     if (status == SPAROA_OK) status = prepare_static(f, err);
     if (status == SPAROA_OK) status = place_values(f, err);
-    if (status != SPAROA_OK) sp_frame_destroy(f);
-    else *frame = f;
+    if (status != SPAROA_OK)
+        sp_frame_destroy(f);
+    else
+        *frame = f;
     return status;
 }
 

@@ -1,6 +1,6 @@
-/* Memory by lifetime: which values share memory, and where each lies. Nodes run in order, so a value lives from
- * the node that writes it to the last that reads it, and a workspace for one node. Blocks are placed largest
- * first at the lowest offset that is free over their whole life. */
+/* Memory by lifetime: which values share memory, and where each lies. Nodes run in order, so a
+ * value lives from the node that writes it to the last that reads it, and a workspace for one node.
+ * Blocks are placed largest first at the lowest offset that is free over their whole life. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,7 @@ typedef struct block {
 typedef struct planner {
     sp_frame *f;
     const sp_graph *g;
-    uint32_t *last;  /* by value: last node that reads it or an alias of it */
+    uint32_t *last;   /* by value: last node that reads it or an alias of it */
     uint32_t *output; /* by value: graph output index + 1, or 0 */
     block *blocks;
     size_t count;
@@ -37,12 +37,15 @@ static sp_id root_of(const planner *p, sp_id value)
 static bool alias_view(planner *p, size_t i)
 {
     const sp_gnode *n = &p->g->nodes[i];
-    if (!(n->op->flags & SPAROA_OP_VIEW) || n->in[0] == SP_NO_ID || n->out[0] == SP_NO_ID) return false;
+    if (!(n->op->flags & SPAROA_OP_VIEW) || n->in[0] == SP_NO_ID || n->out[0] == SP_NO_ID)
+        return false;
     for (int32_t k = 1; k < n->n_out; k++)
         if (n->out[k] != SP_NO_ID) return false;
     if (p->output[n->out[0]]) return false;
     sp_id root = root_of(p, n->in[0]);
-    if (sparoa_tensor_bytes(&p->f->tensors[n->out[0]]) != sparoa_tensor_bytes(&p->f->tensors[n->in[0]])) return false;
+    if (sparoa_tensor_bytes(&p->f->tensors[n->out[0]]) !=
+        sparoa_tensor_bytes(&p->f->tensors[n->in[0]]))
+        return false;
     p->f->locations[n->out[0]] = (sp_location){.place = SP_PLACE_ALIAS, .root = root};
     if (p->last[n->out[0]] > p->last[root]) p->last[root] = p->last[n->out[0]];
     p->f->nodes[i].skip = true;
@@ -53,7 +56,8 @@ static bool alias_view(planner *p, size_t i)
 static sp_id inplace_root(const planner *p, size_t i)
 {
     const sp_gnode *n = &p->g->nodes[i];
-    if (!(n->op->flags & SPAROA_OP_INPLACE) || n->out[0] == SP_NO_ID || p->output[n->out[0]]) return SP_NO_ID;
+    if (!(n->op->flags & SPAROA_OP_INPLACE) || n->out[0] == SP_NO_ID || p->output[n->out[0]])
+        return SP_NO_ID;
     size_t bytes = sparoa_tensor_bytes(&p->f->tensors[n->out[0]]);
     for (int32_t k = 0; k < n->n_in; k++) {
         if (n->in[k] == SP_NO_ID) continue;
@@ -65,7 +69,9 @@ static sp_id inplace_root(const planner *p, size_t i)
             continue;
         bool shared = false;
         for (int32_t j = 0; j < n->n_in; j++)
-            if (j != k && n->in[j] != SP_NO_ID && n->in[j] != n->in[k] && root_of(p, n->in[j]) == root) shared = true;
+            if (j != k && n->in[j] != SP_NO_ID && n->in[j] != n->in[k] &&
+                root_of(p, n->in[j]) == root)
+                shared = true;
         if (!shared) return root;
     }
     return SP_NO_ID;
@@ -172,9 +178,12 @@ sparoa_status sp_frame_plan_memory(sp_frame *frame, size_t *workspace_offsets, s
         for (size_t i = 0; i < p.count; i++) {
             place_block(p.blocks, placed, i, i);
             const block *b = &p.blocks[i];
-            if (b->offset + b->bytes > frame->memory_bytes) frame->memory_bytes = b->offset + b->bytes;
-            if (b->value == SP_NO_ID) workspace_offsets[b->first] = b->offset;
-            else frame->locations[b->value].offset = b->offset;
+            if (b->offset + b->bytes > frame->memory_bytes)
+                frame->memory_bytes = b->offset + b->bytes;
+            if (b->value == SP_NO_ID)
+                workspace_offsets[b->first] = b->offset;
+            else
+                frame->locations[b->value].offset = b->offset;
         }
     }
     sp_free(a, p.last, g->value_count * sizeof *p.last);

@@ -5,7 +5,8 @@
 #include "graph/infer.h"
 #include "ops/op.h"
 
-sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes, sparoa_error *err)
+sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes,
+                                  sparoa_error *err)
 {
     if (bytes <= g->capacity && g->data) return SPAROA_OK;
     size_t capacity = bytes + bytes / 4 + SP_ALIGN;
@@ -38,12 +39,14 @@ static sparoa_status create_control(sp_program *p, size_t i, sparoa_error *err)
     return SPAROA_OK;
 }
 
-static sparoa_status create_kernel(sp_program *p, size_t i, const sparoa_node *view, sparoa_error *err)
+static sparoa_status create_kernel(sp_program *p, size_t i, const sparoa_node *view,
+                                   sparoa_error *err)
 {
     const sp_device *d = p->engine->device;
     char why[160] = "";
     if (!d->table->node_supports(d->dev, view, why, sizeof why))
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, view, "device '%s' cannot run it: %s", d->table->name, why);
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, view, "device '%s' cannot run it: %s",
+                           d->table->name, why);
     SP_TRY(d->table->node_create(d->dev, view, &p->slots[i].kernel, err));
     sp_log_line(p->engine->log, SPAROA_LOG_INFO, "%s '%s' -> %s", view->op, view->name,
                 d->table->node_variant(p->slots[i].kernel));
@@ -54,7 +57,8 @@ static sparoa_status create_slots(sp_program *p, sparoa_error *err)
 {
     const sparoa_allocator *a = &p->engine->alloc;
     sparoa_status status = SPAROA_OK;
-    sparoa_tensor **in = sp_calloc(a, p->widest_in, sizeof *in), **out = sp_calloc(a, p->widest_out, sizeof *out);
+    sparoa_tensor **in = sp_calloc(a, p->widest_in, sizeof *in),
+                  **out = sp_calloc(a, p->widest_out, sizeof *out);
     bool *constant = sp_calloc(a, p->widest_in, sizeof *constant);
     if (!in || !out || !constant) status = sp_no_memory(a, p->widest_in * sizeof *in, err);
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) {
@@ -70,8 +74,8 @@ static sparoa_status create_slots(sp_program *p, sparoa_error *err)
     return status;
 }
 
-sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic, sp_program **program,
-                                sparoa_error *err)
+sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
+                                sp_program **program, sparoa_error *err)
 {
     const sparoa_allocator *a = &engine->alloc;
     sp_program *p = sp_calloc(a, 1, sizeof *p);
@@ -81,13 +85,17 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
     p->all_dynamic = all_dynamic;
     p->widest_in = p->widest_out = 1;
     for (size_t i = 0; i < graph->node_count; i++) {
-        if ((size_t)graph->nodes[i].n_in > p->widest_in) p->widest_in = (size_t)graph->nodes[i].n_in;
-        if ((size_t)graph->nodes[i].n_out > p->widest_out) p->widest_out = (size_t)graph->nodes[i].n_out;
+        if ((size_t)graph->nodes[i].n_in > p->widest_in)
+            p->widest_in = (size_t)graph->nodes[i].n_in;
+        if ((size_t)graph->nodes[i].n_out > p->widest_out)
+            p->widest_out = (size_t)graph->nodes[i].n_out;
     }
     p->slots = sp_calloc(a, graph->node_count, sizeof *p->slots);
     sparoa_status status = p->slots ? create_slots(p, err) : sp_no_memory(a, sizeof *p->slots, err);
-    if (status != SPAROA_OK) sp_program_destroy(p);
-    else *program = p;
+    if (status != SPAROA_OK)
+        sp_program_destroy(p);
+    else
+        *program = p;
     return status;
 }
 
@@ -118,11 +126,13 @@ void sp_frame_destroy(sp_frame *frame)
     const sp_device *d = p->engine->device;
     sparoa_allocator a = p->engine->alloc;
     for (size_t i = 0; frame->nodes && i < p->graph->node_count; i++)
-        if (frame->nodes[i].prepared) d->table->prepared_destroy(p->slots[i].kernel, frame->nodes[i].prepared);
+        if (frame->nodes[i].prepared)
+            d->table->prepared_destroy(p->slots[i].kernel, frame->nodes[i].prepared);
     free_growables(&a, frame->dynamic, p->graph->value_count);
     free_growables(&a, frame->own_outputs, p->graph->output_count);
     sp_free(&a, frame->workspace.data, frame->workspace.capacity);
-    if (frame->memory) d->table->buffer_free(d->dev, frame->memory, frame->memory_bytes, SPAROA_MEMORY_DEVICE);
+    if (frame->memory)
+        d->table->buffer_free(d->dev, frame->memory, frame->memory_bytes, SPAROA_MEMORY_DEVICE);
     sp_arena_destroy(&frame->arena);
     sp_free(&a, frame, sizeof *frame);
 }

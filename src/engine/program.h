@@ -1,12 +1,12 @@
 /*
  * program.h - a graph made ready to run on a device.
  *
- * A program holds one kernel per node and, for each set of input shapes it has met, a frame: shapes of all
- * values, their places in memory, and what the kernels prepared for those shapes. Most nodes of a frame are
- * static: shapes are known when the frame is made, memory is planned by lifetime, running is a plain loop. A node
- * whose output shapes depend on data (NonZero, Loop, a Reshape to a computed shape) is dynamic: its shapes are
- * inferred when it runs and its outputs live in buffers that only grow. Bodies of If, Loop and Scan are programs
- * of their own with one all-dynamic frame.
+ * A program holds one kernel per node and, for each set of input shapes it has met, a frame: shapes
+ * of all values, their places in memory, and what the kernels prepared for those shapes. Most nodes
+ * of a frame are static: shapes are known when the frame is made, memory is planned by lifetime,
+ * running is a plain loop. A node whose output shapes depend on data (NonZero, Loop, a Reshape to a
+ * computed shape) is dynamic: its shapes are inferred when it runs and its outputs live in buffers
+ * that only grow. Bodies of If, Loop and Scan are programs of their own with one all-dynamic frame.
  *
  * A program runs on one thread at a time.
  */
@@ -52,71 +52,71 @@ typedef struct sp_growable {
 } sp_growable;
 
 typedef struct sp_slot {
-    sparoa_kernel *kernel;    /* NULL: control flow */
-    sp_program **programs;    /* of the subgraphs */
-    sp_growable *buffers;     /* control flow: one per output, then one per input and one for lists */
+    sparoa_kernel *kernel; /* NULL: control flow */
+    sp_program **programs; /* of the subgraphs */
+    sp_growable *buffers;  /* control flow: one per output, then one per input and one for lists */
     int32_t n_programs, n_buffers;
     sp_node_stats stats;
 } sp_slot;
 
 struct sp_program {
     sp_engine *engine;
-    sp_graph *graph; /* borrowed */
-    sp_slot *slots;  /* by node */
+    sp_graph *graph;  /* borrowed */
+    sp_slot *slots;   /* by node */
     sp_frame *frames; /* latest first */
     int32_t frame_count;
-    bool all_dynamic; /* the body of a control-flow node */
+    bool all_dynamic;             /* the body of a control-flow node */
     size_t widest_in, widest_out; /* most inputs and outputs of a node */
 };
 
 typedef enum sp_place {
-    SP_PLACE_NONE,    /* not used at run time */
-    SP_PLACE_CONST,   /* in the graph's blob */
-    SP_PLACE_KNOWN,   /* worked out when the frame was made */
-    SP_PLACE_INPUT,   /* the caller's memory */
-    SP_PLACE_OUTPUT,  /* the caller's memory, or the frame's own if the caller brings none */
-    SP_PLACE_ARENA,   /* at an offset of the frame's memory */
-    SP_PLACE_ALIAS,   /* the memory of another value */
-    SP_PLACE_DYNAMIC  /* in a growing buffer of its own */
+    SP_PLACE_NONE,   /* not used at run time */
+    SP_PLACE_CONST,  /* in the graph's blob */
+    SP_PLACE_KNOWN,  /* worked out when the frame was made */
+    SP_PLACE_INPUT,  /* the caller's memory */
+    SP_PLACE_OUTPUT, /* the caller's memory, or the frame's own if the caller brings none */
+    SP_PLACE_ARENA,  /* at an offset of the frame's memory */
+    SP_PLACE_ALIAS,  /* the memory of another value */
+    SP_PLACE_DYNAMIC /* in a growing buffer of its own */
 } sp_place;
 
 typedef struct sp_location {
     sp_place place;
-    sp_id root;     /* ALIAS: the value whose memory it is (never an alias itself) */
-    size_t offset;  /* ARENA */
+    sp_id root;      /* ALIAS: the value whose memory it is (never an alias itself) */
+    size_t offset;   /* ARENA */
     uint32_t output; /* OUTPUT: index of the graph output */
 } sp_location;
 
 typedef struct sp_frame_node {
     sparoa_node view;
     sparoa_prepared *prepared;
-    void *workspace;       /* static nodes: inside the arena */
+    void *workspace; /* static nodes: inside the arena */
     size_t workspace_bytes;
-    uint64_t shape_hash;   /* dynamic nodes: of the shapes that `prepared` is for */
-    bool dynamic, skip;    /* skip: outputs are known or an alias */
+    uint64_t shape_hash; /* dynamic nodes: of the shapes that `prepared` is for */
+    bool dynamic, skip;  /* skip: outputs are known or an alias */
 } sp_frame_node;
 
 struct sp_frame {
     sp_program *program;
     sp_frame *next;
-    sp_arena arena;          /* the arrays below */
-    sparoa_tensor *tensors;  /* by value */
-    sp_location *locations;  /* by value */
-    sp_growable *dynamic;    /* by value */
+    sp_arena arena;         /* the arrays below */
+    sparoa_tensor *tensors; /* by value */
+    sp_location *locations; /* by value */
+    sp_growable *dynamic;   /* by value */
     sp_frame_node *nodes;
     sp_growable *own_outputs; /* by output: memory for callers that bring none */
     sp_growable workspace;    /* of dynamic nodes */
     sp_id *late_aliases;      /* aliases of INPUT and OUTPUT values: set at each run */
     size_t late_alias_count;
-    void *memory;             /* static values and workspaces */
+    void *memory; /* static values and workspaces */
     size_t memory_bytes, unshared_bytes;
     int64_t (*key)[SPAROA_MAX_RANK]; /* dims of each graph input */
     double flops;
 };
 
 /* Picks and creates the kernels. The graph must outlive the program. */
-sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic, sp_program **program,
-                                sparoa_error *err);
+sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
+                                sp_program **program, sparoa_error *err);
 void sp_program_destroy(sp_program *program);
 
 /* The frame for these input shapes: an existing one (moved to the front) or a new one. */
@@ -124,19 +124,22 @@ sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs,
                                sparoa_error *err);
 void sp_frame_destroy(sp_frame *frame);
 
-/* Runs a frame. outputs[i].data NULL: set to the frame's memory, valid until the next run; else the caller's
- * buffer of bytes[i] bytes. Sets dtype and dims of the outputs. captures: by capture index, NULL for main graphs. */
-sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs, sparoa_tensor *const *captures,
-                           sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err);
+/* Runs a frame. outputs[i].data NULL: set to the frame's memory, valid until the next run; else the
+ * caller's buffer of bytes[i] bytes. Sets dtype and dims of the outputs. captures: by capture
+ * index, NULL for main graphs. */
+sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
+                           sparoa_tensor *const *captures, sparoa_tensor *outputs,
+                           const size_t *bytes, sparoa_error *err);
 
 /* Runs an If, Loop or Scan: its dynamic outputs are put into frame->dynamic. */
 sparoa_status sp_control_run(sp_frame *frame, size_t node, sparoa_error *err);
 
-/* Plans the memory of a frame's static values and workspaces (memplan.c): fills locations, memory_bytes and
- * unshared_bytes, and workspace offsets by node. */
+/* Plans the memory of a frame's static values and workspaces (memplan.c): fills locations,
+ * memory_bytes and unshared_bytes, and workspace offsets by node. */
 sparoa_status sp_frame_plan_memory(sp_frame *frame, size_t *workspace_offsets, sparoa_error *err);
 
 /* Makes a buffer hold `bytes`; the contents are lost when it grows. */
-sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes, sparoa_error *err);
+sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes,
+                                  sparoa_error *err);
 
 #endif

@@ -30,10 +30,11 @@ static bool is_output(const sp_graph *g, sp_id value)
 static bool alias_dynamic_view(sp_frame *f, size_t i)
 {
     const sp_gnode *n = &f->program->graph->nodes[i];
-    if (!(n->op->flags & SPAROA_OP_VIEW) || f->nodes[i].view.n_out != 1 || n->in[0] == SP_NO_ID) return false;
+    if (!(n->op->flags & SPAROA_OP_VIEW) || f->nodes[i].view.n_out != 1 || n->in[0] == SP_NO_ID)
+        return false;
     sp_place place = f->locations[n->in[0]].place;
-    bool lasting = place == SP_PLACE_DYNAMIC || place == SP_PLACE_CONST || place == SP_PLACE_KNOWN ||
-                   (place == SP_PLACE_INPUT && f->program->all_dynamic);
+    bool lasting = place == SP_PLACE_DYNAMIC || place == SP_PLACE_CONST ||
+                   place == SP_PLACE_KNOWN || (place == SP_PLACE_INPUT && f->program->all_dynamic);
     if (!lasting || is_output(f->program->graph, n->out[0])) return false;
     f->tensors[n->out[0]].data = f->tensors[n->in[0]].data;
     return true;
@@ -50,7 +51,8 @@ static sparoa_status ready_dynamic(sp_frame *f, size_t i, sparoa_error *err)
         sparoa_tensor *t = fn->view.out[k];
         if (!t) continue;
         if (!sp_known(t) || !sparoa_dtype_size(t->dtype))
-            return sparoa_fail(err, SPAROA_INTERNAL, &fn->view, "the shape of output %d is not known at run time", k);
+            return sparoa_fail(err, SPAROA_INTERNAL, &fn->view,
+                               "the shape of output %d is not known at run time", k);
     }
     uint64_t hash = hash_shapes(&fn->view);
     if (hash != fn->shape_hash) {
@@ -79,9 +81,9 @@ static double zero_share(const sparoa_tensor *t)
     int64_t n = sparoa_tensor_count(t), zeros = 0;
     if (n <= 0 || !t->data) return -1;
     switch (t->dtype) {
-#define X(ctype, dt)                                                        \
-    case dt:                                                                \
-        for (int64_t i = 0; i < n; i++) zeros += ((const ctype *)t->data)[i] == 0; \
+#define X(ctype, dt)                                                                               \
+    case dt:                                                                                       \
+        for (int64_t i = 0; i < n; i++) zeros += ((const ctype *)t->data)[i] == 0;                 \
         break;
         SP_FOR_NUMBERS(X)
 #undef X
@@ -119,7 +121,8 @@ static void observe(sp_frame *f, size_t i)
         if (n->out[k] == SP_NO_ID) continue;
         const sp_value *v = &f->program->graph->values[n->out[k]];
         const char *name = v->model_name ? v->model_name : v->name;
-        e->observer(e->observer_user, n->name, name, &f->tensors[n->out[k]], v->nhwc ? "NHWC" : NULL);
+        e->observer(e->observer_user, n->name, name, &f->tensors[n->out[k]],
+                    v->nhwc ? "NHWC" : NULL);
     }
 }
 
@@ -132,7 +135,8 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
     const sp_device *d = p->engine->device;
     if (!p->slots[i].kernel) return sp_control_run(f, i, err);
     if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
-    return d->table->node_run(p->slots[i].kernel, fn->prepared, d->queue, &fn->view, fn->workspace, err);
+    return d->table->node_run(p->slots[i].kernel, fn->prepared, d->queue, &fn->view, fn->workspace,
+                              err);
 }
 
 static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
@@ -168,7 +172,8 @@ static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
 
 /* ---- inputs and outputs ---- */
 
-static sparoa_status bind_outputs(sp_frame *f, const sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+static sparoa_status bind_outputs(sp_frame *f, const sparoa_tensor *outputs, const size_t *bytes,
+                                  sparoa_error *err)
 {
     const sp_graph *g = f->program->graph;
     for (uint32_t i = 0; i < g->output_count; i++) {
@@ -177,7 +182,8 @@ static sparoa_status bind_outputs(sp_frame *f, const sparoa_tensor *outputs, con
         if (at->place == SP_PLACE_DYNAMIC) continue;
         size_t need = sparoa_tensor_bytes(&f->tensors[v]);
         if (outputs[i].data && need > bytes[i])
-            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL, "output '%.80s' needs %zu bytes, the buffer has %zu",
+            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL,
+                               "output '%.80s' needs %zu bytes, the buffer has %zu",
                                g->values[v].name, need, bytes[i]);
         void *to = outputs[i].data;
         if (!to) {
@@ -193,8 +199,10 @@ static sparoa_status bind_outputs(sp_frame *f, const sparoa_tensor *outputs, con
     return SPAROA_OK;
 }
 
-/* Values that are not already where they should be: constants, inputs, dynamic values, duplicates. */
-static sparoa_status hand_over(sp_frame *f, sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+/* Values that are not already where they should be: constants, inputs, dynamic values, duplicates.
+ */
+static sparoa_status hand_over(sp_frame *f, sparoa_tensor *outputs, const size_t *bytes,
+                               sparoa_error *err)
 {
     const sp_graph *g = f->program->graph;
     for (uint32_t i = 0; i < g->output_count; i++) {
@@ -202,7 +210,8 @@ static sparoa_status hand_over(sp_frame *f, sparoa_tensor *outputs, const size_t
         const sparoa_tensor *t = &f->tensors[v];
         size_t need = sparoa_tensor_bytes(t);
         if (outputs[i].data && need > bytes[i])
-            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL, "output '%.80s' needs %zu bytes, the buffer has %zu",
+            return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL,
+                               "output '%.80s' needs %zu bytes, the buffer has %zu",
                                g->values[v].name, need, bytes[i]);
         if (f->locations[v].place == SP_PLACE_DYNAMIC && !outputs[i].data) continue;
         void *to = outputs[i].data ? outputs[i].data : f->own_outputs[i].data;
@@ -211,22 +220,28 @@ static sparoa_status hand_over(sp_frame *f, sparoa_tensor *outputs, const size_t
     for (uint32_t i = 0; i < g->output_count; i++) {
         const sparoa_tensor *t = &f->tensors[g->outputs[i]];
         void *data = outputs[i].data;
-        if (!data) data = f->locations[g->outputs[i]].place == SP_PLACE_DYNAMIC ? t->data : f->own_outputs[i].data;
+        if (!data)
+            data = f->locations[g->outputs[i]].place == SP_PLACE_DYNAMIC ? t->data
+                                                                         : f->own_outputs[i].data;
         outputs[i] = *t;
         outputs[i].data = data;
     }
     return SPAROA_OK;
 }
 
-sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs, sparoa_tensor *const *captures,
-                           sparoa_tensor *outputs, const size_t *bytes, sparoa_error *err)
+sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
+                           sparoa_tensor *const *captures, sparoa_tensor *outputs,
+                           const size_t *bytes, sparoa_error *err)
 {
     const sp_graph *g = frame->program->graph;
     for (uint32_t i = 0; i < g->input_count; i++) {
-        if (frame->program->all_dynamic) frame->tensors[g->inputs[i]] = inputs[i];
-        else frame->tensors[g->inputs[i]].data = inputs[i].data;
+        if (frame->program->all_dynamic)
+            frame->tensors[g->inputs[i]] = inputs[i];
+        else
+            frame->tensors[g->inputs[i]].data = inputs[i].data;
     }
-    for (uint32_t i = 0; i < g->capture_count; i++) frame->tensors[g->capture_values[i]] = *captures[i];
+    for (uint32_t i = 0; i < g->capture_count; i++)
+        frame->tensors[g->capture_values[i]] = *captures[i];
     SP_TRY(bind_outputs(frame, outputs, bytes, err));
     SP_TRY(run_nodes(frame, err));
     return hand_over(frame, outputs, bytes, err);

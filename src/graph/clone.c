@@ -58,7 +58,8 @@ static bool copy_value(sp_graph *g, sp_value *v)
     v->name = sp_arena_strdup(&g->arena, v->name);
     if (v->model_name && !(v->model_name = sp_arena_strdup(&g->arena, v->model_name))) return false;
     if (v->dim_names) {
-        const char **names = sp_arena_copy(&g->arena, v->dim_names, SPAROA_MAX_RANK * sizeof *names);
+        const char **names =
+            sp_arena_copy(&g->arena, v->dim_names, SPAROA_MAX_RANK * sizeof *names);
         for (int32_t i = 0; names && i < SPAROA_MAX_RANK; i++)
             if (names[i] && !(names[i] = sp_arena_strdup(&g->arena, names[i]))) return false;
         v->dim_names = names;
@@ -71,8 +72,9 @@ sp_graph *sp_graph_clone(const sp_graph *graph, const sparoa_allocator *alloc)
 {
     sp_graph *g = sp_graph_create(alloc, graph->name);
     if (!g) return NULL;
-    bool ok = sp_grow(alloc, &g->values, &g->value_capacity, graph->value_count, sizeof *g->values) &&
-              sp_grow(alloc, &g->nodes, &g->node_capacity, graph->node_count, sizeof *g->nodes);
+    bool ok =
+        sp_grow(alloc, &g->values, &g->value_capacity, graph->value_count, sizeof *g->values) &&
+        sp_grow(alloc, &g->nodes, &g->node_capacity, graph->node_count, sizeof *g->nodes);
     for (size_t i = 0; ok && i < graph->value_count; i++) {
         g->values[i] = graph->values[i];
         if (g->values[i].blob) sp_blob_ref(g->values[i].blob);
@@ -87,10 +89,10 @@ sp_graph *sp_graph_clone(const sp_graph *graph, const sparoa_allocator *alloc)
     sp_arena *arena = &g->arena;
     g->inputs = sp_arena_copy(arena, graph->inputs, graph->input_count * sizeof *g->inputs);
     g->outputs = sp_arena_copy(arena, graph->outputs, graph->output_count * sizeof *g->outputs);
-    g->capture_values =
-        sp_arena_copy(arena, graph->capture_values, graph->capture_count * sizeof *g->capture_values);
-    g->capture_inputs =
-        sp_arena_copy(arena, graph->capture_inputs, graph->capture_count * sizeof *g->capture_inputs);
+    g->capture_values = sp_arena_copy(arena, graph->capture_values,
+                                      graph->capture_count * sizeof *g->capture_values);
+    g->capture_inputs = sp_arena_copy(arena, graph->capture_inputs,
+                                      graph->capture_count * sizeof *g->capture_inputs);
     g->input_count = graph->input_count;
     g->output_count = graph->output_count;
     g->capture_count = graph->capture_count;

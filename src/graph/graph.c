@@ -56,9 +56,12 @@ void sp_blob_unref(sp_blob *blob)
 {
     if (!blob || atomic_fetch_sub(&blob->refs, 1) != 1) return;
     sparoa_allocator alloc = blob->alloc;
-    if (blob->owner) sp_blob_unref(blob->owner);
-    else if (blob->mapped) munmap(blob->data, blob->bytes);
-    else sp_free(&alloc, blob->data, blob->bytes);
+    if (blob->owner)
+        sp_blob_unref(blob->owner);
+    else if (blob->mapped)
+        munmap(blob->data, blob->bytes);
+    else
+        sp_free(&alloc, blob->data, blob->bytes);
     sp_free(&alloc, blob, sizeof *blob);
 }
 
@@ -100,7 +103,8 @@ sp_id sp_graph_add_value(sp_graph *graph, const char *name, sp_value_kind kind)
     return (sp_id)graph->value_count++;
 }
 
-sp_id sp_graph_add_const(sp_graph *graph, const char *name, const sparoa_tensor *fact, sp_blob *blob)
+sp_id sp_graph_add_const(sp_graph *graph, const char *name, const sparoa_tensor *fact,
+                         sp_blob *blob)
 {
     sp_id id = sp_graph_add_value(graph, name, SP_VALUE_CONST);
     if (id == SP_NO_ID) {
@@ -114,13 +118,19 @@ sp_id sp_graph_add_const(sp_graph *graph, const char *name, const sparoa_tensor 
     return id;
 }
 
-sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, int32_t version, const sp_id *in,
-                        int32_t n_in, const sp_id *out, int32_t n_out, const sparoa_attr *attrs, int32_t n_attrs)
+sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, int32_t version,
+                        const sp_id *in, int32_t n_in, const sp_id *out, int32_t n_out,
+                        const sparoa_attr *attrs, int32_t n_attrs)
 {
     if (!sp_grow(&graph->arena.alloc, &graph->nodes, &graph->node_capacity, graph->node_count + 1,
                  sizeof *graph->nodes))
         return SP_NO_ID;
-    sp_gnode n = {.op = op, .version = version, .n_in = n_in, .n_explicit = n_in, .n_out = n_out, .n_attrs = n_attrs};
+    sp_gnode n = {.op = op,
+                  .version = version,
+                  .n_in = n_in,
+                  .n_explicit = n_in,
+                  .n_out = n_out,
+                  .n_attrs = n_attrs};
     n.op_type = op->name;
     n.domain = op->domain;
     n.name = name && *name ? sp_arena_strdup(&graph->arena, name)
@@ -187,7 +197,8 @@ bool sp_node_set_float(sp_graph *graph, sp_id node, const char *name, float valu
     return true;
 }
 
-bool sp_node_set_ints(sp_graph *graph, sp_id node, const char *name, const int64_t *values, size_t count)
+bool sp_node_set_ints(sp_graph *graph, sp_id node, const char *name, const int64_t *values,
+                      size_t count)
 {
     int64_t *copy = sp_arena_copy(&graph->arena, values, count * sizeof *values);
     sparoa_attr *a = copy ? attr_slot(graph, node, name) : NULL;
@@ -268,8 +279,8 @@ void sp_graph_replace_uses(sp_graph *graph, sp_id from, sp_id to)
         if (graph->outputs[i] == from) graph->outputs[i] = to;
 }
 
-void sp_graph_node_view(const sp_graph *graph, const sp_gnode *node, sparoa_tensor **in, sparoa_tensor **out,
-                        bool *constant, sparoa_node *view)
+void sp_graph_node_view(const sp_graph *graph, const sp_gnode *node, sparoa_tensor **in,
+                        sparoa_tensor **out, bool *constant, sparoa_node *view)
 {
     for (int32_t i = 0; i < node->n_in; i++) {
         sp_value *v = node->in[i] == SP_NO_ID ? NULL : &graph->values[node->in[i]];

@@ -1,9 +1,10 @@
 /*
  * graph.h - the intermediate representation: nodes and values in arrays, named by ids.
  *
- * A graph owns its arena; names, attributes and id lists live there and are freed together. Constant data lives
- * in blobs, which graphs (a model's and its sessions' copies) share by reference count. Nodes stand in
- * topological order; sp_graph_verify checks that and the rest after loading and after every pass.
+ * A graph owns its arena; names, attributes and id lists live there and are freed together.
+ * Constant data lives in blobs, which graphs (a model's and its sessions' copies) share by
+ * reference count. Nodes stand in topological order; sp_graph_verify checks that and the rest after
+ * loading and after every pass.
  */
 #ifndef SP_GRAPH_GRAPH_H
 #define SP_GRAPH_GRAPH_H
@@ -19,49 +20,53 @@ typedef struct sp_blob {
     atomic_int refs;
     void *data;
     size_t bytes;
-    sparoa_allocator alloc;  /* frees this struct, and data unless another owner or unmap does */
-    struct sp_blob *owner;   /* data lies inside this blob (a mapped file), which it keeps alive; or NULL */
-    bool mapped;             /* data is a mapping: munmap */
+    sparoa_allocator alloc; /* frees this struct, and data unless another owner or unmap does */
+    struct sp_blob
+        *owner;  /* data lies inside this blob (a mapped file), which it keeps alive; or NULL */
+    bool mapped; /* data is a mapping: munmap */
 } sp_blob;
 
 /* New blobs have one reference, which the caller owns. All return NULL without memory. */
-sp_blob *sp_blob_create(const sparoa_allocator *alloc, size_t bytes);            /* data allocated, uninitialised */
-sp_blob *sp_blob_map(const sparoa_allocator *alloc, void *mapping, size_t bytes); /* takes over a mapping */
+sp_blob *sp_blob_create(const sparoa_allocator *alloc,
+                        size_t bytes); /* data allocated, uninitialised */
+sp_blob *sp_blob_map(const sparoa_allocator *alloc, void *mapping,
+                     size_t bytes); /* takes over a mapping */
 sp_blob *sp_blob_slice(const sparoa_allocator *alloc, sp_blob *owner, size_t offset, size_t bytes);
 sp_blob *sp_blob_ref(sp_blob *blob);
 void sp_blob_unref(sp_blob *blob); /* NULL is fine */
 
 typedef enum sp_value_kind {
-    SP_VALUE_NODE,    /* output of a node */
-    SP_VALUE_INPUT,   /* input of the graph */
-    SP_VALUE_CONST,   /* data known: initialiser or folded */
-    SP_VALUE_CAPTURE  /* subgraphs only: a value of the enclosing graph */
+    SP_VALUE_NODE,   /* output of a node */
+    SP_VALUE_INPUT,  /* input of the graph */
+    SP_VALUE_CONST,  /* data known: initialiser or folded */
+    SP_VALUE_CAPTURE /* subgraphs only: a value of the enclosing graph */
 } sp_value_kind;
 
 typedef struct sp_value {
-    const char *name;    /* unique within the graph; never NULL */
+    const char *name;       /* unique within the graph; never NULL */
     const char *model_name; /* the value of the model that this one is another form of, or NULL */
-    sparoa_tensor fact;  /* what is known of type and shape; data: constants only, inside blob */
-    sp_blob *blob;       /* constants only */
-    const char **dim_names; /* rank entries for graph inputs and outputs with symbolic dimensions, else NULL */
-    sp_id producer;      /* node that writes it, or SP_NO_ID */
+    sparoa_tensor fact;     /* what is known of type and shape; data: constants only, inside blob */
+    sp_blob *blob;          /* constants only */
+    const char **dim_names; /* rank entries for graph inputs and outputs with symbolic dimensions,
+                               else NULL */
+    sp_id producer;         /* node that writes it, or SP_NO_ID */
     sp_value_kind kind;
-    bool nhwc;           /* stored with the channel last although the model has it second */
+    bool nhwc; /* stored with the channel last although the model has it second */
 } sp_value;
 
 typedef struct sp_graph sp_graph;
 
 typedef struct sp_gnode {
-    const char *name;   /* of the file, or made up: never NULL, never "" */
+    const char *name;             /* of the file, or made up: never NULL, never "" */
     const char *op_type, *domain; /* domain "" for ai.onnx */
     const sparoa_op *op;
     sparoa_attr *attrs;
-    sp_id *in, *out;      /* SP_NO_ID: left out. in: the node's own inputs, then the values that its subgraphs
-                             capture */
+    sp_id *in, *out;      /* SP_NO_ID: left out. in: the node's own inputs, then the values that its
+                             subgraphs      capture */
     sp_graph **subgraphs; /* owned; attributes of type GRAPH hold their index */
     int32_t version;      /* opset version of the domain */
     int32_t n_in, n_explicit, n_out, n_attrs, n_subgraphs;
-    bool dead;            /* removed by a pass; sp_graph_compact drops it */
+    bool dead; /* removed by a pass; sp_graph_compact drops it */
 } sp_gnode;
 
 struct sp_graph {
@@ -92,21 +97,25 @@ void sp_graph_destroy(sp_graph *graph);
 /* A copy that shares the blobs. */
 sp_graph *sp_graph_clone(const sp_graph *graph, const sparoa_allocator *alloc);
 
-/* Adding; the id or SP_NO_ID without memory. Strings are copied into the arena. Pointers into values and nodes
- * are valid until the next addition. */
+/* Adding; the id or SP_NO_ID without memory. Strings are copied into the arena. Pointers into
+ * values and nodes are valid until the next addition. */
 sp_id sp_graph_add_value(sp_graph *graph, const char *name, sp_value_kind kind);
-sp_id sp_graph_add_const(sp_graph *graph, const char *name, const sparoa_tensor *fact, sp_blob *blob); /* takes over
-                                                     the reference, on failure too; data = blob's */
-/* attrs are copied shallowly: names and arrays must live in the arena or be static. Sets the producers of out. */
-sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, int32_t version, const sp_id *in,
-                        int32_t n_in, const sp_id *out, int32_t n_out, const sparoa_attr *attrs, int32_t n_attrs);
+sp_id sp_graph_add_const(sp_graph *graph, const char *name, const sparoa_tensor *fact,
+                         sp_blob *blob); /* takes over
+the reference, on failure too; data = blob's */
+/* attrs are copied shallowly: names and arrays must live in the arena or be static. Sets the
+ * producers of out. */
+sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, int32_t version,
+                        const sp_id *in, int32_t n_in, const sp_id *out, int32_t n_out,
+                        const sparoa_attr *attrs, int32_t n_attrs);
 /* A name based on `base` that no value of the graph has. */
 const char *sp_graph_unique_name(sp_graph *graph, const char *base);
 
 /* Attributes of a node: replaces or adds. False: no memory. */
 bool sp_node_set_int(sp_graph *graph, sp_id node, const char *name, int64_t value);
 bool sp_node_set_float(sp_graph *graph, sp_id node, const char *name, float value);
-bool sp_node_set_ints(sp_graph *graph, sp_id node, const char *name, const int64_t *values, size_t count);
+bool sp_node_set_ints(sp_graph *graph, sp_id node, const char *name, const int64_t *values,
+                      size_t count);
 bool sp_node_set_string(sp_graph *graph, sp_id node, const char *name, const char *value);
 bool sp_node_append_input(sp_graph *graph, sp_id node, sp_id value);
 
@@ -117,20 +126,22 @@ typedef struct sp_uses {
     size_t values;
     sparoa_allocator alloc;
 } sp_uses;
-bool sp_uses_build(sp_uses *uses, const sp_graph *graph, const sparoa_allocator *alloc); /* false: no memory */
+bool sp_uses_build(sp_uses *uses, const sp_graph *graph,
+                   const sparoa_allocator *alloc); /* false: no memory */
 void sp_uses_free(sp_uses *uses);
 
 /* Replaces every use of `from` (graph outputs included) by `to`. */
 void sp_graph_replace_uses(sp_graph *graph, sp_id from, sp_id to);
-/* Drops dead nodes and puts the rest in topological order, keeping the present order where it can. Fails with
- * INVALID_GRAPH naming a node on a cycle. */
+/* Drops dead nodes and puts the rest in topological order, keeping the present order where it can.
+ * Fails with INVALID_GRAPH naming a node on a cycle. */
 sparoa_status sp_graph_compact(sp_graph *graph, sparoa_error *err);
 /* Checks every rule that passes and engine rely on. */
 sparoa_status sp_graph_verify(const sp_graph *graph, sparoa_error *err);
 
-/* Fills `view` for a node: pointers to the facts of its values (in and out must hold n_in and n_out entries;
- * constant may be NULL or hold n_in). Used to call an operator's infer, cost and supports. */
-void sp_graph_node_view(const sp_graph *graph, const sp_gnode *node, sparoa_tensor **in, sparoa_tensor **out,
-                        bool *constant, sparoa_node *view);
+/* Fills `view` for a node: pointers to the facts of its values (in and out must hold n_in and n_out
+ * entries; constant may be NULL or hold n_in). Used to call an operator's infer, cost and supports.
+ */
+void sp_graph_node_view(const sp_graph *graph, const sp_gnode *node, sparoa_tensor **in,
+                        sparoa_tensor **out, bool *constant, sparoa_node *view);
 
 #endif

@@ -18,25 +18,29 @@ static axes_kind kind_of(const sp_gnode *n)
         const char *op;
         axes_kind kind;
         int32_t since; /* older versions mean something else by their axis */
-    } table[] = {{"Concat", AXES_ONE, 4},      {"Split", AXES_ONE, 2},       {"Softmax", AXES_ONE, 13},
-                 {"LogSoftmax", AXES_ONE, 13}, {"LpNormalization", AXES_ONE, 1}, {"Pad", AXES_PAD, 2},
+    } table[] = {{"Concat", AXES_ONE, 4},          {"Split", AXES_ONE, 2},
+                 {"Softmax", AXES_ONE, 13},        {"LogSoftmax", AXES_ONE, 13},
+                 {"LpNormalization", AXES_ONE, 1}, {"Pad", AXES_PAD, 2},
                  {"Slice", AXES_SLICE, 1}};
     if (n->domain[0]) return AXES_NONE;
     if (strncmp(n->op_type, "Reduce", 6) == 0) return AXES_REDUCE;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (strcmp(n->op_type, table[i].op) == 0) return n->version >= table[i].since ? table[i].kind : AXES_NONE;
+        if (strcmp(n->op_type, table[i].op) == 0)
+            return n->version >= table[i].since ? table[i].kind : AXES_NONE;
     return AXES_NONE;
 }
 
 /* A list of int64 that is an attribute, or a constant as input `input`. */
-static bool read_list(const sp_graph *g, const sp_gnode *n, const char *attribute, int32_t input, int64_t *list,
-                      size_t *count)
+static bool read_list(const sp_graph *g, const sp_gnode *n, const char *attribute, int32_t input,
+                      int64_t *list, size_t *count)
 {
     sparoa_node attrs = sp_node_attrs(n);
     const int64_t *values = attribute ? sparoa_attr_ints(&attrs, attribute, count) : NULL;
     if (!values) {
         const sp_value *v = sp_const_in(g, n, input);
-        if (!v || (v->fact.dtype != SPAROA_INT64 && v->fact.dtype != SPAROA_INT32) || v->fact.rank > 1) return false;
+        if (!v || (v->fact.dtype != SPAROA_INT64 && v->fact.dtype != SPAROA_INT32) ||
+            v->fact.rank > 1)
+            return false;
         *count = (size_t)sparoa_tensor_count(&v->fact);
         if (*count > 2 * SPAROA_MAX_RANK) return false;
         for (size_t i = 0; i < *count; i++) list[i] = sp_get_i64(&v->fact, (int64_t)i);
@@ -47,7 +51,8 @@ static bool read_list(const sp_graph *g, const sp_gnode *n, const char *attribut
     return true;
 }
 
-static bool axes_given(const sp_graph *g, const sp_gnode *n, int64_t *axes, size_t *count, int32_t rank)
+static bool axes_given(const sp_graph *g, const sp_gnode *n, int64_t *axes, size_t *count,
+                       int32_t rank)
 {
     if (!read_list(g, n, "axes", 1, axes, count) || *count == 0) return false;
     for (size_t i = 0; i < *count; i++) {
@@ -57,7 +62,8 @@ static bool axes_given(const sp_graph *g, const sp_gnode *n, int64_t *axes, size
     return true;
 }
 
-/* Reductions keep their rank, or take all spatial dimensions away so that [N, C] is left either way. */
+/* Reductions keep their rank, or take all spatial dimensions away so that [N, C] is left either
+ * way. */
 static bool reduce_can_move(const sp_graph *g, const sp_gnode *n, int32_t rank)
 {
     int64_t axes[2 * SPAROA_MAX_RANK];
@@ -78,7 +84,8 @@ static bool slice_can_move(const sp_graph *g, const sp_gnode *n, int32_t rank)
     if (read_list(g, n, inputs ? NULL : "axes", 3, list, &count)) return true;
     /* no axes: the first so many dimensions, as many as there are starts */
     bool absent = inputs ? n->n_in <= 3 || n->in[3] == SP_NO_ID : true;
-    return absent && read_list(g, n, inputs ? NULL : "starts", 1, list, &count) && count <= (size_t)rank;
+    return absent && read_list(g, n, inputs ? NULL : "starts", 1, list, &count) &&
+           count <= (size_t)rank;
 }
 
 bool sp_can_move_axes(const sp_graph *g, const sp_gnode *n)
@@ -101,12 +108,14 @@ bool sp_can_move_axes(const sp_graph *g, const sp_gnode *n)
     }
 }
 
-/* Puts a list back where it was read from: the attribute if there is one, else a new constant at `input`. */
-static bool write_list(sp_graph *g, sp_id node, const char *attribute, int32_t input, const int64_t *list,
-                       size_t count)
+/* Puts a list back where it was read from: the attribute if there is one, else a new constant at
+ * `input`. */
+static bool write_list(sp_graph *g, sp_id node, const char *attribute, int32_t input,
+                       const int64_t *list, size_t count)
 {
     sparoa_node attrs = sp_node_attrs(&g->nodes[node]);
-    if (attribute && sparoa_attr_find(&attrs, attribute)) return sp_node_set_ints(g, node, attribute, list, count);
+    if (attribute && sparoa_attr_find(&attrs, attribute))
+        return sp_node_set_ints(g, node, attribute, list, count);
     sp_id c = sp_add_const_i64(g, "axes", list, (int64_t)count);
     if (c == SP_NO_ID) return false;
     while (g->nodes[node].n_in <= input)
@@ -135,7 +144,8 @@ static bool move_slice(sp_graph *g, sp_id node, int32_t rank)
     }
     move_each(axes, count, rank);
     if (!inputs) return sp_node_set_ints(g, node, "axes", axes, count);
-    /* starts, ends and axes must have one type: int32 ones are rare, and their axes are rewritten alike */
+    /* starts, ends and axes must have one type: int32 ones are rare, and their axes are rewritten
+     * alike */
     const sparoa_tensor *t = sp_node_in(g, n, 1);
     if (t->dtype == SPAROA_INT64) return write_list(g, node, NULL, 3, axes, count);
     int32_t narrow[2 * SPAROA_MAX_RANK];
@@ -157,7 +167,8 @@ bool sp_move_axes(sp_graph *g, sp_id node, int32_t rank)
     sparoa_node attrs = sp_node_attrs(n);
     switch (kind_of(n)) {
     case AXES_ONE: {
-        bool from_end = strcmp(n->op_type, "Softmax") == 0 || strcmp(n->op_type, "LogSoftmax") == 0 ||
+        bool from_end = strcmp(n->op_type, "Softmax") == 0 ||
+                        strcmp(n->op_type, "LogSoftmax") == 0 ||
                         strcmp(n->op_type, "LpNormalization") == 0;
         list[0] = sparoa_attr_int(&attrs, "axis", from_end ? -1 : 0);
         move_each(list, 1, rank);

@@ -7,7 +7,8 @@
 
 const sp_pass sp_pass_table[] = {
     {"fold", sp_pass_fold, "works out nodes whose inputs are constant"},
-    {"simplify", sp_pass_simplify, "drops nodes that do nothing, shares equal ones, folds padding into Conv"},
+    {"simplify", sp_pass_simplify,
+     "drops nodes that do nothing, shares equal ones, folds padding into Conv"},
     {"scale", sp_pass_scale, "folds batch normalisation and scaling by channel into weights"},
     {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul"},
     {"layout", sp_pass_layout, "stores images with the channel last"},
@@ -18,7 +19,8 @@ const sp_pass sp_pass_table[] = {
 
 const char *sparoa_pass_name(size_t index)
 {
-    return index < sizeof sp_pass_table / sizeof *sp_pass_table - 1 ? sp_pass_table[index].name : NULL;
+    return index < sizeof sp_pass_table / sizeof *sp_pass_table - 1 ? sp_pass_table[index].name
+                                                                    : NULL;
 }
 
 static bool in_list(const char *list, const char *name)
@@ -26,7 +28,9 @@ static bool in_list(const char *list, const char *name)
     size_t n = strlen(name);
     for (const char *at = list; at && *at;) {
         size_t length = strcspn(at, ",");
-        if ((length == n && strncmp(at, name, n) == 0) || (length == 3 && strncmp(at, "all", 3) == 0)) return true;
+        if ((length == n && strncmp(at, name, n) == 0) ||
+            (length == 3 && strncmp(at, "all", 3) == 0))
+            return true;
         at += length + (at[length] == ',');
     }
     return false;
@@ -40,20 +44,22 @@ static sparoa_status check_names(const char *list, sparoa_error *err)
         for (const sp_pass *p = sp_pass_table; p->name; p++)
             if (strlen(p->name) == length && strncmp(p->name, at, length) == 0) known = true;
         if (!known)
-            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
-                               "disable_passes names '%.*s', which is no pass; sparoa_pass_name lists them",
-                               (int)(length > 80 ? 80 : length), at);
+            return sparoa_fail(
+                err, SPAROA_INVALID_ARGUMENT, NULL,
+                "disable_passes names '%.*s', which is no pass; sparoa_pass_name lists them",
+                (int)(length > 80 ? 80 : length), at);
         at += length + (at[length] == ',');
     }
     return SPAROA_OK;
 }
 
-static sparoa_status dump(const sp_graph *graph, const sp_pass_options *o, int step, const char *pass,
-                          sparoa_error *err)
+static sparoa_status dump(const sp_graph *graph, const sp_pass_options *o, int step,
+                          const char *pass, sparoa_error *err)
 {
     char path[1024];
     if (!o->dump_dir) return SPAROA_OK;
-    snprintf(path, sizeof path, "%s/%s%02d-%s.txt", o->dump_dir, o->dump_name ? o->dump_name : "", step, pass);
+    snprintf(path, sizeof path, "%s/%s%02d-%s.txt", o->dump_dir, o->dump_name ? o->dump_name : "",
+             step, pass);
     return sp_graph_dump(graph, path, err);
 }
 
@@ -70,7 +76,8 @@ sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, spa
         SP_TRY(sp_graph_compact(graph, err));
         SP_TRY(sp_graph_verify(graph, err));
         SP_TRY(sp_graph_infer(graph, err));
-        sp_log_line(options->log, SPAROA_LOG_DEBUG, "pass %s: %zu -> %zu nodes", p->name, before, graph->node_count);
+        sp_log_line(options->log, SPAROA_LOG_DEBUG, "pass %s: %zu -> %zu nodes", p->name, before,
+                    graph->node_count);
         SP_TRY(dump(graph, options, step, p->name, err));
     }
     return SPAROA_OK;
@@ -83,7 +90,8 @@ static void print_fact(FILE *f, const sp_value *v)
     fprintf(f, "%s:%s", v->name, sparoa_dtype_name(v->fact.dtype));
     if (v->fact.rank < 0) fputs("[...]", f);
     for (int32_t i = 0; i < v->fact.rank; i++)
-        fprintf(f, "%s%lld%s", i ? "," : "[", (long long)v->fact.dims[i], i + 1 == v->fact.rank ? "]" : "");
+        fprintf(f, "%s%lld%s", i ? "," : "[", (long long)v->fact.dims[i],
+                i + 1 == v->fact.rank ? "]" : "");
     if (v->nhwc) fputs(" nhwc", f);
     if (v->kind == SP_VALUE_CONST) fputs(" const", f);
 }
@@ -96,10 +104,12 @@ static void print_attr(FILE *f, const sparoa_attr *a)
     case SPAROA_ATTR_FLOAT: fprintf(f, "%g", (double)a->v.f); break;
     case SPAROA_ATTR_STRING: fprintf(f, "\"%s\"", a->v.s); break;
     case SPAROA_ATTR_INTS:
-        for (size_t i = 0; i < a->count; i++) fprintf(f, "%s%lld", i ? "," : "", (long long)a->v.ints[i]);
+        for (size_t i = 0; i < a->count; i++)
+            fprintf(f, "%s%lld", i ? "," : "", (long long)a->v.ints[i]);
         break;
     case SPAROA_ATTR_FLOATS:
-        for (size_t i = 0; i < a->count && i < 16; i++) fprintf(f, "%s%g", i ? "," : "", (double)a->v.floats[i]);
+        for (size_t i = 0; i < a->count && i < 16; i++)
+            fprintf(f, "%s%g", i ? "," : "", (double)a->v.floats[i]);
         break;
     default: fprintf(f, "<%zu>", a->count);
     }
@@ -129,8 +139,12 @@ static void print_graph(FILE *f, const sp_graph *g, int indent)
 sparoa_status sp_graph_dump(const sp_graph *graph, const char *path, sparoa_error *err)
 {
     FILE *f = fopen(path, "w");
-    if (!f) return sparoa_fail(err, SPAROA_IO, NULL, "'%.200s' cannot be written; does its folder exist?", path);
+    if (!f)
+        return sparoa_fail(err, SPAROA_IO, NULL,
+                           "'%.200s' cannot be written; does its folder exist?", path);
     print_graph(f, graph, 0);
     bool ok = !ferror(f);
-    return fclose(f) == 0 && ok ? SPAROA_OK : sparoa_fail(err, SPAROA_IO, NULL, "writing '%.200s' failed", path);
+    return fclose(f) == 0 && ok
+               ? SPAROA_OK
+               : sparoa_fail(err, SPAROA_IO, NULL, "writing '%.200s' failed", path);
 }

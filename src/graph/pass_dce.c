@@ -1,4 +1,5 @@
-/* Dead code: nodes whose outputs nobody uses are dropped, and outputs nobody uses are no longer computed. */
+/* Dead code: nodes whose outputs nobody uses are dropped, and outputs nobody uses are no longer
+ * computed. */
 #include "graph/passes.h"
 
 sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err)
@@ -16,7 +17,8 @@ sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err)
         for (int32_t k = 0; k < n->n_in && n->dead; k++)
             if (n->in[k] != SP_NO_ID) uses.count[n->in[k]]--;
         /* an operator may need its first output; the later ones are optional */
-        for (int32_t k = n->op->min_out > 1 ? n->op->min_out : 1; k < n->n_out && !n->dead && !n->n_subgraphs; k++)
+        for (int32_t k = n->op->min_out > 1 ? n->op->min_out : 1;
+             k < n->n_out && !n->dead && !n->n_subgraphs; k++)
             if (n->out[k] != SP_NO_ID && !uses.count[n->out[k]]) {
                 graph->values[n->out[k]].producer = SP_NO_ID;
                 n->out[k] = SP_NO_ID;

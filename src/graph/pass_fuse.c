@@ -1,5 +1,5 @@
-/* Epilogues: bias, residual and activation behind Conv, ConvTranspose, Gemm and MatMul become part of the node
- * (ops/epilogue.h). */
+/* Epilogues: bias, residual and activation behind Conv, ConvTranspose, Gemm and MatMul become part
+ * of the node (ops/epilogue.h). */
 #include <string.h>
 
 #include "graph/passes.h"
@@ -14,7 +14,8 @@ typedef struct activation {
 static bool clip_bounds(const sp_graph *g, const sp_gnode *n, activation *out)
 {
     sparoa_node attrs = sp_node_attrs(n);
-    double lo = sparoa_attr_float(&attrs, "min", -3.4028235e38f), hi = sparoa_attr_float(&attrs, "max", 3.4028235e38f);
+    double lo = sparoa_attr_float(&attrs, "min", -3.4028235e38f),
+           hi = sparoa_attr_float(&attrs, "max", 3.4028235e38f);
     if (n->n_in > 1 && n->in[1] != SP_NO_ID && !sp_const_scalar(g, n, 1, &lo)) return false;
     if (n->n_in > 2 && n->in[2] != SP_NO_ID && !sp_const_scalar(g, n, 2, &hi)) return false;
     *out = (activation){SP_ACT_CLIP, (float)lo, (float)hi};
@@ -26,22 +27,28 @@ static bool read_activation(const sp_graph *g, const sp_gnode *n, activation *ou
 {
     sparoa_node attrs = sp_node_attrs(n);
     if (sp_node_is(n, "Clip")) return clip_bounds(g, n, out);
-    if (sp_node_is(n, "Relu")) *out = (activation){SP_ACT_RELU, 0, 0};
+    if (sp_node_is(n, "Relu"))
+        *out = (activation){SP_ACT_RELU, 0, 0};
     else if (sp_node_is(n, "LeakyRelu"))
         *out = (activation){SP_ACT_LEAKYRELU, sparoa_attr_float(&attrs, "alpha", 0.01f), 0};
-    else if (sp_node_is(n, "Sigmoid")) *out = (activation){SP_ACT_SIGMOID, 0, 0};
-    else if (sp_node_is(n, "Tanh")) *out = (activation){SP_ACT_TANH, 0, 0};
+    else if (sp_node_is(n, "Sigmoid"))
+        *out = (activation){SP_ACT_SIGMOID, 0, 0};
+    else if (sp_node_is(n, "Tanh"))
+        *out = (activation){SP_ACT_TANH, 0, 0};
     else if (sp_node_is(n, "HardSigmoid"))
         *out = (activation){SP_ACT_HARDSIGMOID, sparoa_attr_float(&attrs, "alpha", 0.2f),
                             sparoa_attr_float(&attrs, "beta", 0.5f)};
-    else if (sp_node_is(n, "HardSwish")) *out = (activation){SP_ACT_HARDSWISH, 0, 0};
+    else if (sp_node_is(n, "HardSwish"))
+        *out = (activation){SP_ACT_HARDSWISH, 0, 0};
     else if (sp_node_is(n, "Swish") && sparoa_attr_float(&attrs, "alpha", 1) == 1)
         *out = (activation){SP_ACT_SILU, 0, 0};
     else if (sp_node_is(n, "Gelu"))
-        *out = (activation){strcmp(sparoa_attr_string(&attrs, "approximate", "none"), "tanh") ? SP_ACT_GELU
-                                                                                              : SP_ACT_GELU_TANH,
+        *out = (activation){strcmp(sparoa_attr_string(&attrs, "approximate", "none"), "tanh")
+                                ? SP_ACT_GELU
+                                : SP_ACT_GELU_TANH,
                             0, 0};
-    else return false;
+    else
+        return false;
     return true;
 }
 
@@ -49,7 +56,8 @@ static bool takes_epilogue(const sp_graph *g, const sp_gnode *n)
 {
     const sparoa_tensor *in = sp_node_in(g, n, 0);
     if (!in || in->dtype != SPAROA_FLOAT32 || n->dead) return false;
-    return sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose") || sp_node_is(n, "Gemm") || sp_node_is(n, "MatMul");
+    return sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose") || sp_node_is(n, "Gemm") ||
+           sp_node_is(n, "MatMul");
 }
 
 static bool same_facts(const sparoa_tensor *a, const sparoa_tensor *b)
@@ -76,13 +84,16 @@ static bool fuse_bias(sp_graph *g, sp_gnode *add, sp_gnode *matmul, int32_t from
     sparoa_node attrs = sp_node_attrs(matmul);
     const sp_value *bias = sp_const_in(g, add, 1 - from);
     const sparoa_tensor *out = sp_node_out(g, matmul, 0);
-    if (!sp_node_is(matmul, "MatMul") || attrs.n_attrs || !bias || bias->fact.dtype != SPAROA_FLOAT32) return false;
+    if (!sp_node_is(matmul, "MatMul") || attrs.n_attrs || !bias ||
+        bias->fact.dtype != SPAROA_FLOAT32)
+        return false;
     int64_t n = out->rank >= 2 ? out->dims[out->rank - 1] : -1;
-    if (n <= 0 || bias->fact.rank < 1 || bias->fact.rank > out->rank || sparoa_tensor_count(&bias->fact) != n ||
-        bias->fact.dims[bias->fact.rank - 1] != n)
+    if (n <= 0 || bias->fact.rank < 1 || bias->fact.rank > out->rank ||
+        sparoa_tensor_count(&bias->fact) != n || bias->fact.dims[bias->fact.rank - 1] != n)
         return false;
     sp_id node = (sp_id)(matmul - g->nodes), value = add->in[1 - from];
-    if (bias->fact.rank > 1) value = sp_add_const(g, bias->name, SPAROA_FLOAT32, 1, &n, bias->fact.data);
+    if (bias->fact.rank > 1)
+        value = sp_add_const(g, bias->name, SPAROA_FLOAT32, 1, &n, bias->fact.data);
     return value != SP_NO_ID && append(g, node, 2, value) && sp_node_set_int(g, node, "sp.bias", 1);
 }
 
@@ -90,12 +101,15 @@ static bool fuse_residual(sp_graph *g, sp_gnode *add, sp_gnode *product, int32_t
 {
     sparoa_node attrs = sp_node_attrs(product);
     const sparoa_tensor *other = sp_node_in(g, add, 1 - from), *out = sp_node_out(g, product, 0);
-    if (sparoa_attr_find(&attrs, "sp.residual") || !same_facts(other, out) || out->rank < 2) return false;
-    if (add->in[0] == add->in[1] || g->values[add->in[1 - from]].kind == SP_VALUE_CONST) return false;
+    if (sparoa_attr_find(&attrs, "sp.residual") || !same_facts(other, out) || out->rank < 2)
+        return false;
+    if (add->in[0] == add->in[1] || g->values[add->in[1 - from]].kind == SP_VALUE_CONST)
+        return false;
     sp_id node = (sp_id)(product - g->nodes);
     bool after = sparoa_attr_find(&attrs, "sp.act") != NULL;
     int32_t at_least = own_inputs(product);
-    return append(g, node, at_least, add->in[1 - from]) && sp_node_set_int(g, node, "sp.residual", after ? 2 : 1);
+    return append(g, node, at_least, add->in[1 - from]) &&
+           sp_node_set_int(g, node, "sp.residual", after ? 2 : 1);
 }
 
 static bool fuse_activation(sp_graph *g, const sp_gnode *n, sp_gnode *product)
@@ -105,11 +119,12 @@ static bool fuse_activation(sp_graph *g, const sp_gnode *n, sp_gnode *product)
     if (!read_activation(g, n, &act) || sparoa_attr_find(&attrs, "sp.act")) return false;
     sp_id node = (sp_id)(product - g->nodes);
     return sp_node_set_string(g, node, "sp.act", sp_act_names[act.act]) &&
-           sp_node_set_float(g, node, "sp.act_a", act.a) && sp_node_set_float(g, node, "sp.act_b", act.b);
+           sp_node_set_float(g, node, "sp.act_a", act.a) &&
+           sp_node_set_float(g, node, "sp.act_b", act.b);
 }
 
-/* True if node i was taken into the product in front of it. Where both inputs of an Add are products, the later one
- * takes it: the other is ready by then. */
+/* True if node i was taken into the product in front of it. Where both inputs of an Add are
+ * products, the later one takes it: the other is ready by then. */
 static bool try_fuse(sp_graph *g, const sp_uses *uses, size_t i)
 {
     sp_gnode *n = &g->nodes[i];

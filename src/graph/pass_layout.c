@@ -1,7 +1,8 @@
-/* Channel-last layout. Values that convolutions and pools work on get a second form with the channel last; nodes
- * that do not mind follow them there; whoever needs the model's own order gets a Transpose. Walking the nodes in
- * order, each value has one or both forms, and a form that is missing is made once, where it is first wanted.
- * Transposes that the model itself contains often come for free: their result is the other form. */
+/* Channel-last layout. Values that convolutions and pools work on get a second form with the
+ * channel last; nodes that do not mind follow them there; whoever needs the model's own order gets
+ * a Transpose. Walking the nodes in order, each value has one or both forms, and a form that is
+ * missing is made once, where it is first wanted. Transposes that the model itself contains often
+ * come for free: their result is the other form. */
 #include <string.h>
 
 #include "graph/layout_axes.h"
@@ -9,12 +10,13 @@
 #include "graph/rewrite.h"
 
 typedef struct forms {
-    sp_id first, last; /* the value with the channel second, as in the model, and with the channel last */
+    sp_id first,
+        last; /* the value with the channel second, as in the model, and with the channel last */
 } forms;
 
 typedef struct layout {
     sp_graph *g;
-    forms *of;      /* by value id of the graph before the pass */
+    forms *of; /* by value id of the graph before the pass */
     size_t count;
 } layout;
 
@@ -45,7 +47,8 @@ static sp_id add_permute(layout *l, sp_id from, const char *base, bool to_last)
         out = sp_insert_node(g, "Reshape", 13, base, in, 2);
     } else {
         out = sp_insert_node(g, "Transpose", 13, base, &from, 1);
-        if (out == SP_NO_ID || !sp_node_set_ints(g, g->values[out].producer, "perm", perm, (size_t)f.rank))
+        if (out == SP_NO_ID ||
+            !sp_node_set_ints(g, g->values[out].producer, "perm", perm, (size_t)f.rank))
             return SP_NO_ID;
     }
     if (out == SP_NO_ID) return SP_NO_ID;
@@ -64,7 +67,8 @@ static sp_id want_first(layout *l, sp_id value)
     if (value >= l->count) return value;
     forms *f = &l->of[value];
     if (f->first != SP_NO_ID) return f->first;
-    /* the value itself keeps its name and users; it is now written by a Transpose of its last form */
+    /* the value itself keeps its name and users; it is now written by a Transpose of its last form
+     */
     sp_id copy = add_permute(l, f->last, "first", false);
     if (copy == SP_NO_ID) return SP_NO_ID;
     sp_id node = l->g->values[copy].producer;
@@ -80,7 +84,8 @@ static sp_id want_last(layout *l, sp_id value)
     return f->last;
 }
 
-/* A constant with the channel last, its rank brought up to `rank`; small ranks that do not reach the channel stay. */
+/* A constant with the channel last, its rank brought up to `rank`; small ranks that do not reach
+ * the channel stay. */
 static sp_id constant_last(layout *l, sp_id value, int32_t rank)
 {
     const sp_value *v = &l->g->values[value];
@@ -164,7 +169,8 @@ static sparoa_status convert_anchor(layout *l, size_t i, sparoa_error *err)
         if (last == SP_NO_ID) return no_memory(l, err);
         l->g->nodes[i].in[k] = last;
     }
-    if (!sp_node_set_int(l->g, (sp_id)i, "sp.nhwc", 1) || !give_last(l, i, 0)) return no_memory(l, err);
+    if (!sp_node_set_int(l->g, (sp_id)i, "sp.nhwc", 1) || !give_last(l, i, 0))
+        return no_memory(l, err);
     return SPAROA_OK;
 }
 
@@ -182,8 +188,8 @@ static bool any_last(const layout *l, const sp_gnode *n)
     return false;
 }
 
-/* Whether an element-wise node can work with the channel last: every input is an image of the output's rank, a
- * constant, or a single element. */
+/* Whether an element-wise node can work with the channel last: every input is an image of the
+ * output's rank, a constant, or a single element. */
 static bool eltwise_can_follow(const layout *l, const sp_gnode *n)
 {
     const sparoa_tensor *out = sp_node_out(l->g, n, 0);
@@ -211,8 +217,10 @@ static sparoa_status convert_eltwise(layout *l, size_t i, sparoa_error *err)
         sp_id in = l->g->nodes[i].in[k];
         if (in == SP_NO_ID || (unary && k > 0)) continue;
         sp_id last = in;
-        if (l->g->values[in].kind == SP_VALUE_CONST) last = constant_last(l, in, rank);
-        else if (l->g->values[in].fact.rank == rank) last = want_last(l, in);
+        if (l->g->values[in].kind == SP_VALUE_CONST)
+            last = constant_last(l, in, rank);
+        else if (l->g->values[in].fact.rank == rank)
+            last = want_last(l, in);
         if (last == SP_NO_ID) return no_memory(l, err);
         l->g->nodes[i].in[k] = last;
     }
@@ -227,13 +235,15 @@ static sparoa_status convert_axes(layout *l, size_t i, sparoa_error *err)
     if (!sp_move_axes(l->g, (sp_id)i, rank)) return no_memory(l, err);
     for (int32_t k = 0; k < (concat ? l->g->nodes[i].n_in : 1); k++) {
         sp_id in = l->g->nodes[i].in[k];
-        sp_id last = l->g->values[in].kind == SP_VALUE_CONST ? constant_last(l, in, rank) : want_last(l, in);
+        sp_id last =
+            l->g->values[in].kind == SP_VALUE_CONST ? constant_last(l, in, rank) : want_last(l, in);
         if (last == SP_NO_ID) return no_memory(l, err);
         l->g->nodes[i].in[k] = last;
     }
     for (int32_t k = 0; k < l->g->nodes[i].n_out; k++) {
         sp_id out = l->g->nodes[i].out[k];
-        if (out == SP_NO_ID || l->g->values[out].fact.rank != rank) continue; /* reduced away: no image any more */
+        if (out == SP_NO_ID || l->g->values[out].fact.rank != rank)
+            continue; /* reduced away: no image any more */
         if (!give_last(l, i, k)) return no_memory(l, err);
     }
     return SPAROA_OK;
@@ -246,17 +256,22 @@ static bool convert_transpose(layout *l, sp_gnode *n)
     sparoa_node attrs = sp_node_attrs(n);
     size_t count;
     const int64_t *perm = sparoa_attr_ints(&attrs, "perm", &count);
-    if (!is_image(in) || !perm || count != (size_t)in->rank || n->in[0] >= l->count || n->out[0] >= l->count) return false;
+    if (!is_image(in) || !perm || count != (size_t)in->rank || n->in[0] >= l->count ||
+        n->out[0] >= l->count)
+        return false;
     bool to_first = true;
-    for (int32_t k = 0; k < in->rank; k++) to_first = to_first && perm[k] == sp_axis_of_first(k, in->rank);
+    for (int32_t k = 0; k < in->rank; k++)
+        to_first = to_first && perm[k] == sp_axis_of_first(k, in->rank);
     if (to_first && l->of[n->in[0]].first == n->in[0] && l->of[n->in[0]].last == SP_NO_ID) {
-        l->of[n->out[0]].last = n->in[0]; /* both forms exist; the Transpose goes if nobody wants the first */
+        l->of[n->out[0]].last =
+            n->in[0]; /* both forms exist; the Transpose goes if nobody wants the first */
         return true;
     }
     return false;
 }
 
-/* Transpose to the channel-last order of a value that has that form: no more than another name for it. */
+/* Transpose to the channel-last order of a value that has that form: no more than another name for
+ * it. */
 static bool is_to_last(const layout *l, const sp_gnode *n)
 {
     const sparoa_tensor *in = sp_node_in(l->g, n, 0);
@@ -282,14 +297,16 @@ static bool make_identity(layout *l, size_t i)
     return true;
 }
 
-/* Shape of an image that is stored with the channel last: the shape of that, picked in the model's order. */
+/* Shape of an image that is stored with the channel last: the shape of that, picked in the model's
+ * order. */
 static sparoa_status convert_shape(layout *l, size_t i, sparoa_error *err)
 {
     sp_graph *g = l->g;
     sp_id in = g->nodes[i].in[0], out = g->nodes[i].out[0];
     int32_t rank = g->values[in].fact.rank;
     sparoa_node attrs = sp_node_attrs(&g->nodes[i]);
-    int64_t start = sparoa_attr_int(&attrs, "start", 0), end = sparoa_attr_int(&attrs, "end", rank), order[SPAROA_MAX_RANK];
+    int64_t start = sparoa_attr_int(&attrs, "start", 0), end = sparoa_attr_int(&attrs, "end", rank),
+            order[SPAROA_MAX_RANK];
     if (start < 0) start += rank;
     if (end < 0) end += rank;
     if (start < 0) start = 0;
@@ -311,11 +328,14 @@ static bool is_anchor(const layout *l, const sp_gnode *n)
 {
     if (!is_image(sp_node_in(l->g, n, 0)) || !is_image(sp_node_out(l->g, n, 0))) return false;
     if (sp_node_in(l->g, n, 0)->dtype != SPAROA_FLOAT32 || !single_output(n)) return false;
-    if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose")) return sp_const_in(l->g, n, 1) != NULL;
+    if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose"))
+        return sp_const_in(l->g, n, 1) != NULL;
     if (!has_last(l, n->in[0])) return false;
-    static const char *const followers[] = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
-                                            "BatchNormalization", "InstanceNormalization", "Resize", "Upsample",
-                                            "DepthToSpace", "SpaceToDepth"};
+    static const char *const followers[] = {
+        "MaxPool",       "AveragePool",        "GlobalAveragePool",
+        "GlobalMaxPool", "BatchNormalization", "InstanceNormalization",
+        "Resize",        "Upsample",           "DepthToSpace",
+        "SpaceToDepth"};
     for (size_t k = 0; k < sizeof followers / sizeof *followers; k++)
         if (sp_node_is(n, followers[k])) return true;
     return false;
@@ -332,7 +352,8 @@ static sparoa_status convert_node(layout *l, size_t i, sparoa_error *err)
     if (n->n_in && any_last(l, n)) {
         if (sp_node_is(n, "Shape") && has_last(l, n->in[0])) return convert_shape(l, i, err);
         if (eltwise_can_follow(l, n)) return convert_eltwise(l, i, err);
-        if (is_image(sp_node_in(l->g, n, 0)) && has_last(l, n->in[0]) && sp_can_move_axes(l->g, n)) return convert_axes(l, i, err);
+        if (is_image(sp_node_in(l->g, n, 0)) && has_last(l, n->in[0]) && sp_can_move_axes(l->g, n))
+            return convert_axes(l, i, err);
     }
     return stay_first(l, i, err);
 }
@@ -349,8 +370,10 @@ sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err)
     for (size_t i = 0; status == SPAROA_OK && i < nodes; i++) status = convert_node(&l, i, err);
     for (uint32_t k = 0; status == SPAROA_OK && k < graph->output_count; k++) {
         sp_id first = want_first(&l, graph->outputs[k]);
-        if (first == SP_NO_ID) status = SP_NO_MEMORY(graph, err);
-        else graph->outputs[k] = first;
+        if (first == SP_NO_ID)
+            status = SP_NO_MEMORY(graph, err);
+        else
+            graph->outputs[k] = first;
     }
     sp_free(a, l.of, l.count * sizeof *l.of);
     return status;

@@ -1,5 +1,5 @@
-/* Simplification: nodes that do nothing go, Identity names vanish, equal nodes become one, padding of zeros moves
- * into the convolution behind it. */
+/* Simplification: nodes that do nothing go, Identity names vanish, equal nodes become one, padding
+ * of zeros moves into the convolution behind it. */
 #include <string.h>
 
 #include "graph/passes.h"
@@ -21,9 +21,11 @@ static bool same_attr(const sparoa_attr *a, const sparoa_attr *b)
 static bool same_constant(const sp_graph *g, sp_id a, sp_id b)
 {
     const sp_value *x = &g->values[a], *y = &g->values[b];
-    if (x->kind != SP_VALUE_CONST || y->kind != SP_VALUE_CONST || x->fact.dtype != y->fact.dtype) return false;
+    if (x->kind != SP_VALUE_CONST || y->kind != SP_VALUE_CONST || x->fact.dtype != y->fact.dtype)
+        return false;
     size_t bytes = sparoa_tensor_bytes(&x->fact);
-    return bytes <= 256 && sp_same_shape(&x->fact, &y->fact) && memcmp(x->fact.data, y->fact.data, bytes) == 0;
+    return bytes <= 256 && sp_same_shape(&x->fact, &y->fact) &&
+           memcmp(x->fact.data, y->fact.data, bytes) == 0;
 }
 
 static bool same_node(const sp_graph *g, const sp_gnode *a, const sp_gnode *b)
@@ -42,7 +44,8 @@ static bool same_node(const sp_graph *g, const sp_gnode *a, const sp_gnode *b)
     return true;
 }
 
-/* Common subexpressions: candidates share their first input that is no constant, so walk each value's users. */
+/* Common subexpressions: candidates share their first input that is no constant, so walk each
+ * value's users. */
 static sparoa_status share_equal_nodes(sp_graph *g, sparoa_error *err)
 {
     const sparoa_allocator *a = &g->arena.alloc;
@@ -54,11 +57,13 @@ static sparoa_status share_equal_nodes(sp_graph *g, sparoa_error *err)
         sp_gnode *n = &g->nodes[i];
         if (n->dead || n->n_subgraphs || n->n_in == 0 || n->op->flags & SPAROA_OP_RANDOM) continue;
         sp_id key = n->in[0];
-        for (int32_t k = 1; k < n->n_in && (key == SP_NO_ID || g->values[key].kind == SP_VALUE_CONST); k++)
+        for (int32_t k = 1;
+             k < n->n_in && (key == SP_NO_ID || g->values[key].kind == SP_VALUE_CONST); k++)
             if (n->in[k] != SP_NO_ID) key = n->in[k];
         if (key == SP_NO_ID) continue;
         sp_id other = head[key];
-        while (other != SP_NO_ID && (g->nodes[other].dead || !same_node(g, n, &g->nodes[other]))) other = next[other];
+        while (other != SP_NO_ID && (g->nodes[other].dead || !same_node(g, n, &g->nodes[other])))
+            other = next[other];
         if (other == SP_NO_ID) {
             next[i] = head[key];
             head[key] = (sp_id)i;
@@ -96,7 +101,8 @@ static bool does_nothing(const sp_graph *g, const sp_gnode *n)
     sparoa_node attrs = sp_node_attrs(n);
     double training = 0;
     if (sp_node_is(n, "Dropout"))
-        return n->n_in < 3 || n->in[2] == SP_NO_ID || (sp_const_scalar(g, n, 2, &training) && training == 0);
+        return n->n_in < 3 || n->in[2] == SP_NO_ID ||
+               (sp_const_scalar(g, n, 2, &training) && training == 0);
     if (in->dtype != out->dtype || !sp_known(in) || !sp_same_shape(in, out)) return false;
     if (n->op->flags & SPAROA_OP_VIEW || sp_node_is(n, "Cast") || sp_node_is(n, "CastLike") ||
         sp_node_is(n, "Expand"))
@@ -135,13 +141,15 @@ static void drop_idle_nodes(sp_graph *g)
     }
 }
 
-/* Pad with zeros on spatial dimensions -> pads of the Conv behind it. Both only ever read zeros there. */
+/* Pad with zeros on spatial dimensions -> pads of the Conv behind it. Both only ever read zeros
+ * there. */
 static bool pad_amounts(const sp_graph *g, const sp_gnode *pad, int64_t *pads, int32_t rank)
 {
     sparoa_node attrs = sp_node_attrs(pad);
     double value = sparoa_attr_float(&attrs, "value", 0);
     if (strcmp(sparoa_attr_string(&attrs, "mode", "constant"), "constant") != 0) return false;
-    if (pad->n_in > 2 && pad->in[2] != SP_NO_ID && !sp_const_scalar(g, pad, 2, &value)) return false;
+    if (pad->n_in > 2 && pad->in[2] != SP_NO_ID && !sp_const_scalar(g, pad, 2, &value))
+        return false;
     if (value != 0 || (pad->n_in > 3 && pad->in[3] != SP_NO_ID)) return false;
     size_t count;
     const int64_t *list = sparoa_attr_ints(&attrs, "pads", &count);
@@ -193,7 +201,8 @@ sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err)
     if (!sp_uses_build(&uses, graph, &graph->arena.alloc)) return SP_NO_MEMORY(graph, err);
     bool ok = true;
     for (size_t i = 0; ok && i < graph->node_count; i++)
-        if (!graph->nodes[i].dead && sp_node_is(&graph->nodes[i], "Conv")) ok = fold_pad(graph, &uses, &graph->nodes[i]);
+        if (!graph->nodes[i].dead && sp_node_is(&graph->nodes[i], "Conv"))
+            ok = fold_pad(graph, &uses, &graph->nodes[i]);
     sp_uses_free(&uses);
     return ok ? SPAROA_OK : SP_NO_MEMORY(graph, err);
 }

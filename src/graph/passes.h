@@ -1,7 +1,8 @@
 /*
- * passes.h - rewriting a graph. Each pass is a function in pass_<name>.c, listed in pass.c in the order they run;
- * after each one the graph is compacted, verified, inferred anew, and dumped if asked for. A pass that finds nothing
- * to do changes nothing; any of them can be left out and the model still runs.
+ * passes.h - rewriting a graph. Each pass is a function in pass_<name>.c, listed in pass.c in the
+ * order they run; after each one the graph is compacted, verified, inferred anew, and dumped if
+ * asked for. A pass that finds nothing to do changes nothing; any of them can be left out and the
+ * model still runs.
  */
 #ifndef SP_GRAPH_PASSES_H
 #define SP_GRAPH_PASSES_H

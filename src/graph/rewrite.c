@@ -48,16 +48,18 @@ bool sp_const_scalar(const sp_graph *g, const sp_gnode *n, int32_t k, double *va
     return true;
 }
 
-sp_id sp_add_const(sp_graph *g, const char *base, sparoa_dtype dtype, int32_t rank, const int64_t *dims,
-                   const void *data)
+sp_id sp_add_const(sp_graph *g, const char *base, sparoa_dtype dtype, int32_t rank,
+                   const int64_t *dims, const void *data)
 {
     const char *name = sp_graph_unique_name(g, base);
     sparoa_tensor fact = sparoa_tensor_view(dtype, NULL, rank, dims);
     size_t bytes = sparoa_tensor_bytes(&fact);
     sp_blob *blob = name ? sp_blob_create(&g->arena.alloc, bytes) : NULL;
     if (!blob) return SP_NO_ID;
-    if (data && bytes) memcpy(blob->data, data, bytes);
-    else memset(blob->data, 0, bytes);
+    if (data && bytes)
+        memcpy(blob->data, data, bytes);
+    else
+        memset(blob->data, 0, bytes);
     return sp_graph_add_const(g, name, &fact, blob);
 }
 
@@ -72,8 +74,8 @@ sp_id sp_add_value(sp_graph *g, const char *base)
     return name ? sp_graph_add_value(g, name, SP_VALUE_NODE) : SP_NO_ID;
 }
 
-sp_id sp_insert_node(sp_graph *g, const char *op_type, int32_t version, const char *base, const sp_id *in,
-                     int32_t n_in)
+sp_id sp_insert_node(sp_graph *g, const char *op_type, int32_t version, const char *base,
+                     const sp_id *in, int32_t n_in)
 {
     const sparoa_op *op = sp_op_find("", op_type, version, NULL, 0);
     sp_id out = op ? sp_add_value(g, base) : SP_NO_ID;

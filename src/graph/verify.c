@@ -3,12 +3,12 @@
 
 #include "graph/graph.h"
 
-/* Depth-first order of the living nodes: a node comes after the producers of its inputs. Iterative, because a
- * chain may have a million nodes. */
+/* Depth-first order of the living nodes: a node comes after the producers of its inputs. Iterative,
+ * because a chain may have a million nodes. */
 typedef struct order_state {
     sp_graph *g;
-    uint8_t *mark;    /* 0 new, 1 on the stack, 2 placed */
-    int32_t *cursor;  /* next input to look at */
+    uint8_t *mark;   /* 0 new, 1 on the stack, 2 placed */
+    int32_t *cursor; /* next input to look at */
     sp_id *stack, *order;
     size_t placed;
 } order_state;
@@ -28,8 +28,10 @@ static sparoa_status place(order_state *s, sp_id root, sparoa_error *err)
             sp_id producer = value == SP_NO_ID ? SP_NO_ID : s->g->values[value].producer;
             if (producer == SP_NO_ID || s->mark[producer] == 2) continue;
             if (s->mark[producer] == 1) {
-                sparoa_fail(err, SPAROA_INVALID_GRAPH, NULL,
-                            "the graph has a cycle through node '%.80s'; ONNX graphs must be acyclic", n->name);
+                sparoa_fail(
+                    err, SPAROA_INVALID_GRAPH, NULL,
+                    "the graph has a cycle through node '%.80s'; ONNX graphs must be acyclic",
+                    n->name);
                 return SPAROA_INVALID_GRAPH;
             }
             next = producer;
@@ -90,21 +92,22 @@ sparoa_status sp_graph_compact(sp_graph *graph, sparoa_error *err)
     return status;
 }
 
-#define REQUIRE(condition, ...)                                                               \
-    do {                                                                                      \
-        if (!(condition)) return sparoa_fail(err, SPAROA_INVALID_GRAPH, NULL, __VA_ARGS__); \
+#define REQUIRE(condition, ...)                                                                    \
+    do {                                                                                           \
+        if (!(condition)) return sparoa_fail(err, SPAROA_INVALID_GRAPH, NULL, __VA_ARGS__);        \
     } while (0)
 
 static sparoa_status verify_value(const sp_graph *g, size_t i, sparoa_error *err)
 {
     const sp_value *v = &g->values[i];
     REQUIRE(v->name && *v->name, "value %zu has no name", i);
-    REQUIRE(v->fact.rank >= -1 && v->fact.rank <= SPAROA_MAX_RANK, "value '%.80s' has rank %d", v->name,
-            v->fact.rank);
+    REQUIRE(v->fact.rank >= -1 && v->fact.rank <= SPAROA_MAX_RANK, "value '%.80s' has rank %d",
+            v->name, v->fact.rank);
     if (v->kind == SP_VALUE_CONST) {
         REQUIRE(v->blob && v->fact.data, "constant '%.80s' has no data", v->name);
         REQUIRE(v->producer == SP_NO_ID, "constant '%.80s' has a producer", v->name);
-        REQUIRE(sparoa_tensor_count(&v->fact) >= 0 && sparoa_tensor_bytes(&v->fact) <= v->blob->bytes,
+        REQUIRE(sparoa_tensor_count(&v->fact) >= 0 &&
+                    sparoa_tensor_bytes(&v->fact) <= v->blob->bytes,
                 "constant '%.80s' is larger than its data", v->name);
     } else {
         REQUIRE(!v->blob, "value '%.80s' has data but is no constant", v->name);
@@ -112,7 +115,8 @@ static sparoa_status verify_value(const sp_graph *g, size_t i, sparoa_error *err
     return SPAROA_OK;
 }
 
-/* Fused nodes carry "sp." attributes and may have inputs beyond the operator's own (ops/epilogue.h). */
+/* Fused nodes carry "sp." attributes and may have inputs beyond the operator's own
+ * (ops/epilogue.h). */
 static bool has_own_attributes(const sp_gnode *n)
 {
     for (int32_t i = 0; i < n->n_attrs; i++)
@@ -126,23 +130,23 @@ static sparoa_status verify_node(const sp_graph *g, size_t i, sparoa_error *err)
     REQUIRE(n->op && n->name && *n->name, "node %zu has no operator or name", i);
     REQUIRE(n->n_explicit >= n->op->min_in &&
                 (n->op->max_in < 0 || n->n_explicit <= n->op->max_in || has_own_attributes(n)),
-            "%s '%.80s' has %d inputs; the operator takes %d to %d", n->op_type, n->name, n->n_explicit,
-            n->op->min_in, n->op->max_in);
+            "%s '%.80s' has %d inputs; the operator takes %d to %d", n->op_type, n->name,
+            n->n_explicit, n->op->min_in, n->op->max_in);
     REQUIRE(n->n_out >= n->op->min_out && (n->op->max_out < 0 || n->n_out <= n->op->max_out),
-            "%s '%.80s' has %d outputs; the operator gives %d to %d", n->op_type, n->name, n->n_out, n->op->min_out,
-            n->op->max_out);
+            "%s '%.80s' has %d outputs; the operator gives %d to %d", n->op_type, n->name, n->n_out,
+            n->op->min_out, n->op->max_out);
     for (int32_t k = 0; k < n->n_in; k++) {
         if (n->in[k] == SP_NO_ID) {
-            REQUIRE(k >= n->op->min_in || n->op->max_in < 0, "%s '%.80s': required input %d is missing", n->op_type,
-                    n->name, k);
+            REQUIRE(k >= n->op->min_in || n->op->max_in < 0,
+                    "%s '%.80s': required input %d is missing", n->op_type, n->name, k);
             continue;
         }
         REQUIRE(n->in[k] < g->value_count, "node '%.80s' reads a value that is not there", n->name);
         const sp_value *v = &g->values[n->in[k]];
-        REQUIRE(v->kind != SP_VALUE_NODE || v->producer != SP_NO_ID, "%s '%.80s' reads '%.80s', which nothing writes",
-                n->op_type, n->name, v->name);
-        REQUIRE(v->producer == SP_NO_ID || v->producer < i, "node '%.80s' reads '%.80s' before it is written",
-                n->name, v->name);
+        REQUIRE(v->kind != SP_VALUE_NODE || v->producer != SP_NO_ID,
+                "%s '%.80s' reads '%.80s', which nothing writes", n->op_type, n->name, v->name);
+        REQUIRE(v->producer == SP_NO_ID || v->producer < i,
+                "node '%.80s' reads '%.80s' before it is written", n->name, v->name);
     }
     for (int32_t k = 0; k < n->n_out; k++) {
         if (n->out[k] == SP_NO_ID) continue;
@@ -155,7 +159,8 @@ static sparoa_status verify_node(const sp_graph *g, size_t i, sparoa_error *err)
 static sparoa_status verify_subgraph(const sp_gnode *n, const sp_graph *sub, sparoa_error *err)
 {
     for (uint32_t k = 0; k < sub->capture_count; k++) {
-        REQUIRE(sub->capture_inputs[k] < (uint32_t)n->n_in && (int32_t)sub->capture_inputs[k] >= n->n_explicit,
+        REQUIRE(sub->capture_inputs[k] < (uint32_t)n->n_in &&
+                    (int32_t)sub->capture_inputs[k] >= n->n_explicit,
                 "a subgraph of '%.80s' captures an input that is not there", n->name);
         REQUIRE(sub->capture_values[k] < sub->value_count &&
                     sub->values[sub->capture_values[k]].kind == SP_VALUE_CAPTURE,
@@ -177,7 +182,8 @@ sparoa_status sp_graph_verify(const sp_graph *graph, sparoa_error *err)
             if ((status = verify_subgraph(n, n->subgraphs[k], err)) != SPAROA_OK) return status;
     }
     for (uint32_t i = 0; i < graph->input_count; i++)
-        REQUIRE(graph->values[graph->inputs[i]].kind == SP_VALUE_INPUT, "graph input %u is not an input", i);
+        REQUIRE(graph->values[graph->inputs[i]].kind == SP_VALUE_INPUT,
+                "graph input %u is not an input", i);
     for (uint32_t i = 0; i < graph->output_count; i++) {
         const sp_value *v = &graph->values[graph->outputs[i]];
         REQUIRE(v->kind != SP_VALUE_NODE || v->producer != SP_NO_ID,

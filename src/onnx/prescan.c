@@ -7,8 +7,9 @@
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
-#define LENGTH_BYTES 5 /* lengths of messages are written at this width and filled in afterwards   \
-                        */
+#define LENGTH_BYTES                                                                               \
+    5 /* lengths of messages are written at this width and filled in afterwards                    \
+       */
 #define SPAN_FIELD 500
 #define SKELETON_MAX ((size_t)INT32_MAX - 64) /* protobuf-c counts in int in places */
 

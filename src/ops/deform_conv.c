@@ -1,4 +1,5 @@
-/* DeformConv: a convolution whose taps are moved by offsets and weighted by a mask, read bilinearly. */
+/* DeformConv: a convolution whose taps are moved by offsets and weighted by a mask, read
+ * bilinearly. */
 #include "ops/image.h"
 
 #define CHANNELS 64 /* output channels that share one sampled tap */
@@ -10,8 +11,8 @@ typedef struct deform_args {
     int64_t offset_group, c_in, c_out; /* channels per group */
 } deform_args;
 
-static sparoa_status check_aux(const sparoa_node *node, int32_t i, int64_t channels, const sp_conv *c,
-                               sparoa_error *err)
+static sparoa_status check_aux(const sparoa_node *node, int32_t i, int64_t channels,
+                               const sp_conv *c, sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, i);
     const int64_t want[4] = {c->batch, channels, c->w.out[0], c->w.out[1]};
@@ -20,9 +21,10 @@ static sparoa_status check_aux(const sparoa_node *node, int32_t i, int64_t chann
     if (t->rank < 0) return SPAROA_OK;
     for (int32_t k = 0; k < 4; k++)
         if (t->rank != 4 || (t->dims[k] >= 0 && want[k] >= 0 && t->dims[k] != want[k]))
-            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                               "input %d has rank %d and dimension %d is %lld, expected rank 4 and %lld", i, t->rank, k,
-                               (long long)(k < t->rank ? t->dims[k] : 0), (long long)want[k]);
+            return sparoa_fail(
+                err, SPAROA_SHAPE_MISMATCH, node,
+                "input %d has rank %d and dimension %d is %lld, expected rank 4 and %lld", i,
+                t->rank, k, (long long)(k < t->rank ? t->dims[k] : 0), (long long)want[k]);
     return SPAROA_OK;
 }
 
@@ -30,8 +32,8 @@ static sparoa_status read_shape(const sparoa_node *node, deform_args *a, sparoa_
 {
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
     if (x->rank != 4)
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node, "input 0 has rank %d; only images of rank 4 are supported",
-                           x->rank);
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node,
+                           "input 0 has rank %d; only images of rank 4 are supported", x->rank);
     SP_TRY(sp_conv_shape(node, x, w, false, &a->c, err));
     const int64_t *k = a->c.w.kernel;
     int64_t taps = k[0] < 0 || k[1] < 0 ? -1 : k[0] * k[1], channels = -1;
@@ -39,10 +41,13 @@ static sparoa_status read_shape(const sparoa_node *node, deform_args *a, sparoa_
     a->bias = sparoa_in(node, 3);
     a->mask = sparoa_in(node, 4);
     a->offset_group = sparoa_attr_int(node, "offset_group", 1);
-    if (a->offset_group < 1 || a->offset_group > INT32_MAX || (a->c.c_in >= 0 && a->c.c_in % a->offset_group != 0))
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "offset_group=%lld does not divide C=%lld",
-                           (long long)a->offset_group, (long long)a->c.c_in);
-    if (taps > 0 && (__builtin_mul_overflow(taps, a->offset_group, &channels) || channels > INT64_MAX / 4))
+    if (a->offset_group < 1 || a->offset_group > INT32_MAX ||
+        (a->c.c_in >= 0 && a->c.c_in % a->offset_group != 0))
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "offset_group=%lld does not divide C=%lld", (long long)a->offset_group,
+                           (long long)a->c.c_in);
+    if (taps > 0 &&
+        (__builtin_mul_overflow(taps, a->offset_group, &channels) || channels > INT64_MAX / 4))
         return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "too many taps");
     SP_TRY(check_aux(node, 2, channels < 0 ? -1 : channels * 2, &a->c, err));
     SP_TRY(check_aux(node, 4, channels, &a->c, err));
@@ -63,8 +68,10 @@ static sparoa_status deform_infer(const sparoa_node *node, sparoa_error *err)
     SP_TRY(read_shape(node, &a, err));
     if (a.bias) {
         SP_TRY(sp_check_same_type(node, 0, 3, err));
-        if (sp_known(a.bias) && (a.bias->rank != 1 || (a.c.c_out >= 0 && a.bias->dims[0] != a.c.c_out)))
-            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "the bias must have one element per output channel");
+        if (sp_known(a.bias) &&
+            (a.bias->rank != 1 || (a.c.c_out >= 0 && a.bias->dims[0] != a.c.c_out)))
+            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                               "the bias must have one element per output channel");
     }
     return sp_conv_infer(node, node->in[0], node->in[1], false, out, err);
 }
@@ -81,12 +88,15 @@ static sparoa_status deform_infer(const sparoa_node *node, sparoa_error *err)
         if (!(h > -1 && w > -1 && h < (double)size[0] && w < (double)size[1])) return 0;           \
         int64_t h0 = (int64_t)floor(h), w0 = (int64_t)floor(w);                                    \
         double fh = h - (double)h0, fw = w - (double)w0;                                           \
-        return (1 - fh) * ((1 - fw) * pixel_##T(x, size, h0, w0) + fw * pixel_##T(x, size, h0, w0 + 1)) + \
-               fh * ((1 - fw) * pixel_##T(x, size, h0 + 1, w0) + fw * pixel_##T(x, size, h0 + 1, w0 + 1)); \
+        return (1 - fh) *                                                                          \
+                   ((1 - fw) * pixel_##T(x, size, h0, w0) + fw * pixel_##T(x, size, h0, w0 + 1)) + \
+               fh * ((1 - fw) * pixel_##T(x, size, h0 + 1, w0) +                                   \
+                     fw * pixel_##T(x, size, h0 + 1, w0 + 1));                                     \
     }                                                                                              \
                                                                                                    \
     /* The tap's value in channel c of image n at output (oh, ow). */                              \
-    static double tap_##T(const deform_args *a, int64_t n, int64_t c, int64_t k, int64_t oh, int64_t ow) \
+    static double tap_##T(const deform_args *a, int64_t n, int64_t c, int64_t k, int64_t oh,       \
+                          int64_t ow)                                                              \
     {                                                                                              \
         const sp_window *w = &a->c.w;                                                              \
         int64_t taps = w->kernel[0] * w->kernel[1], plane = w->out[0] * w->out[1];                 \
@@ -100,7 +110,8 @@ static sparoa_status deform_infer(const sparoa_node *node, sparoa_error *err)
         return a->mask ? value * ((const T *)a->mask->data)[index * plane + at] : value;           \
     }                                                                                              \
                                                                                                    \
-    static void outputs_##T(const deform_args *a, int64_t n, int64_t g, int64_t oc, int64_t oh, int64_t ow) \
+    static void outputs_##T(const deform_args *a, int64_t n, int64_t g, int64_t oc, int64_t oh,    \
+                            int64_t ow)                                                            \
     {                                                                                              \
         const sp_window *w = &a->c.w;                                                              \
         double acc[CHANNELS] = {0};                                                                \
@@ -109,10 +120,12 @@ static sparoa_status deform_infer(const sparoa_node *node, sparoa_error *err)
         for (int64_t ic = 0; ic < a->c_in; ic++)                                                   \
             for (int64_t k = 0; k < taps; k++) {                                                   \
                 double v = tap_##T(a, n, g * a->c_in + ic, k, oh, ow);                             \
-                const T *weight = (const T *)a->node->in[1]->data + (first * a->c_in + ic) * taps + k; \
+                const T *weight =                                                                  \
+                    (const T *)a->node->in[1]->data + (first * a->c_in + ic) * taps + k;           \
                 for (int64_t i = 0; i < channels; i++) acc[i] += v * weight[i * a->c_in * taps];   \
             }                                                                                      \
-        T *y = (T *)a->node->out[0]->data + ((n * a->c.c_out + first) * w->out[0] + oh) * w->out[1] + ow; \
+        T *y = (T *)a->node->out[0]->data +                                                        \
+               ((n * a->c.c_out + first) * w->out[0] + oh) * w->out[1] + ow;                       \
         for (int64_t i = 0; i < channels; i++)                                                     \
             y[i * w->out[0] * w->out[1]] =                                                         \
                 (T)(acc[i] + (a->bias ? ((const T *)a->bias->data)[first + i] : 0));               \
@@ -150,7 +163,10 @@ static void deform_cost(const sparoa_node *node, sparoa_cost *cost)
 /* ONNX DeformConv, versions 19 and 22. */
 SP_OP(DeformConv) = {
     SP_OP_HEAD("DeformConv", 19, 0),
-    .min_in = 3, .max_in = 5, .min_out = 1, .max_out = 1,
+    .min_in = 3,
+    .max_in = 5,
+    .min_out = 1,
+    .max_out = 1,
     .op_class = SPAROA_CLASS_CONV,
     .tolerance = SPAROA_TOL_SUM,
     .infer = deform_infer,

@@ -10,10 +10,12 @@ static sparoa_status det_infer(const sparoa_node *node, sparoa_error *err)
     out->rank = -1;
     if (x->rank < 0) return SPAROA_OK;
     if (x->rank < 2)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "input 0 has rank %d, expected at least 2", x->rank);
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "input 0 has rank %d, expected at least 2", x->rank);
     int64_t rows = x->dims[x->rank - 2], cols = x->dims[x->rank - 1];
     if (rows >= 0 && cols >= 0 && rows != cols)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "a matrix of %lld x %lld is not square", (long long)rows,
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "a matrix of %lld x %lld is not square", (long long)rows,
                            (long long)cols);
     sp_set_shape(out, x->dtype, x->rank - 2, x->dims);
     return SPAROA_OK;
@@ -76,7 +78,10 @@ static void det_cost(const sparoa_node *node, sparoa_cost *cost)
 /* ONNX Det, versions 11 and 22. */
 SP_OP(Det) = {
     SP_OP_HEAD("Det", 11, 0),
-    .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .op_class = SPAROA_CLASS_OTHER,
     .tolerance = SPAROA_TOL_SUM,
     .infer = det_infer,

@@ -42,16 +42,16 @@ void sp_cost_exp(const sparoa_node *node, sparoa_cost *cost);
 void sp_cost_exp2(const sparoa_node *node, sparoa_cost *cost);
 
 /* Begins the row of an operator of domain com.microsoft. */
-#define SP_MS_HEAD(op)                                                                              \
+#define SP_MS_HEAD(op)                                                                             \
     .struct_size = sizeof(sparoa_op), .name = (op), .domain = "com.microsoft", .since = 1
 /* What rows of operators with one input have in common, after their head. */
-#define SP_UNARY(tol)                                                                               \
-    .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ELTWISE,         \
+#define SP_UNARY(tol)                                                                              \
+    .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ELTWISE,        \
     .tolerance = (tol), .flags = SPAROA_OP_INPLACE | SPAROA_OP_UNARY_POINTWISE
 #define SP_UNARY_HEAD(op, since_, tol) SP_OP_HEAD(op, since_, 0), SP_UNARY(tol)
 /* The same for two inputs that broadcast; more: further flags. */
-#define SP_BINARY(tol, more)                                                                        \
-    .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ELTWISE,         \
+#define SP_BINARY(tol, more)                                                                       \
+    .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ELTWISE,        \
     .tolerance = (tol), .flags = SPAROA_OP_BROADCASTS | (more)
 #define SP_BINARY_HEAD(op, since_, tol, more) SP_OP_HEAD(op, since_, 0), SP_BINARY(tol, more)
 

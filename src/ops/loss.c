@@ -1,4 +1,5 @@
-/* NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss: scores [N, C, rest], labels [N, rest], weights [C]. */
+/* NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss: scores [N, C, rest], labels [N, rest],
+ * weights [C]. */
 #include "ops/check.h"
 
 typedef enum reduction { REDUCE_NONE, REDUCE_SUM, REDUCE_MEAN } reduction;
@@ -23,9 +24,12 @@ static sparoa_status parse(const sparoa_node *node, loss *l, sparoa_error *err)
     const char *reduce = sparoa_attr_string(node, "reduction", "mean");
     *l = (loss){.in = node->in[0], .labels = node->in[1], .weights = sparoa_in(node, 2)};
     l->softmax = strcmp(node->op, "SoftmaxCrossEntropyLoss") == 0;
-    l->reduce = strcmp(reduce, "none") == 0 ? REDUCE_NONE : strcmp(reduce, "sum") == 0 ? REDUCE_SUM : REDUCE_MEAN;
+    l->reduce = strcmp(reduce, "none") == 0  ? REDUCE_NONE
+                : strcmp(reduce, "sum") == 0 ? REDUCE_SUM
+                                             : REDUCE_MEAN;
     if (l->reduce == REDUCE_MEAN && strcmp(reduce, "mean") != 0)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "reduction '%.40s' is not none, sum or mean", reduce);
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "reduction '%.40s' is not none, sum or mean", reduce);
     l->has_ignored = sparoa_attr_find(node, "ignore_index") != NULL;
     l->ignored = sparoa_attr_int(node, "ignore_index", 0);
     l->classes = sp_dim(l->in, 1);
@@ -62,7 +66,8 @@ static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
 static void cost_of(const sparoa_node *node, sparoa_cost *cost)
 {
     bool softmax = strcmp(node->op, "SoftmaxCrossEntropyLoss") == 0;
-    cost->flops = softmax ? 5.0 * (double)sp_count(node->in[0]) : 2.0 * (double)sp_count(node->in[1]);
+    cost->flops =
+        softmax ? 5.0 * (double)sp_count(node->in[0]) : 2.0 * (double)sp_count(node->in[1]);
 }
 
 static size_t workspace(const sparoa_node *node, int32_t threads)
@@ -80,7 +85,8 @@ static double log_sum_exp(const loss *l, int64_t first)
         if (!(v <= top)) top = v;
     }
     if (isinf(top)) return top;
-    for (int64_t c = 0; c < l->classes; c++) sum += exp(sp_get_f64(l->in, first + c * l->inner) - top);
+    for (int64_t c = 0; c < l->classes; c++)
+        sum += exp(sp_get_f64(l->in, first + c * l->inner) - top);
     return top + log(sum);
 }
 
@@ -88,7 +94,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
 {
     const loss *l = arg;
     for (int64_t i = begin; i < end; i++) {
-        int64_t first = i / l->inner * l->classes * l->inner + i % l->inner, label = sp_get_i64(l->labels, i);
+        int64_t first = i / l->inner * l->classes * l->inner + i % l->inner,
+                label = sp_get_i64(l->labels, i);
         double norm = l->softmax ? log_sum_exp(l, first) : 0;
         for (int64_t c = 0; l->log_prob && c < l->classes; c++) {
             int64_t at = first + c * l->inner;
@@ -105,8 +112,9 @@ static sparoa_status check_labels(const sparoa_node *node, const loss *l, sparoa
     for (int64_t i = 0; i < n; i++) {
         int64_t label = sp_get_i64(l->labels, i);
         if ((label >= 0 && label < l->classes) || (l->has_ignored && label == l->ignored)) continue;
-        return sparoa_fail(err, SPAROA_INDEX_OUT_OF_RANGE, node, "label %lld at %lld is out of range for %lld classes",
-                           (long long)label, (long long)i, (long long)l->classes);
+        return sparoa_fail(err, SPAROA_INDEX_OUT_OF_RANGE, node,
+                           "label %lld at %lld is out of range for %lld classes", (long long)label,
+                           (long long)i, (long long)l->classes);
     }
     return SPAROA_OK;
 }
@@ -125,20 +133,25 @@ static sparoa_status run(const sparoa_node *node, const sparoa_exec *exec)
     for (int64_t i = 0; out && i < n; i++) {
         int64_t label = sp_get_i64(l.labels, i);
         bool skip = l.has_ignored && label == l.ignored;
-        double w = skip ? 0 : l.weights ? sp_get_f64(l.weights, label) : 1, v = skip ? 0 : w * l.losses[i];
+        double w = skip        ? 0
+                   : l.weights ? sp_get_f64(l.weights, label)
+                               : 1,
+               v = skip ? 0 : w * l.losses[i];
         if (l.reduce == REDUCE_NONE) sp_set_f64(out, i, v);
         sum += v;
         total += w;
     }
-    if (out && l.reduce != REDUCE_NONE) sp_set_f64(out, 0, l.reduce == REDUCE_MEAN ? sum / total : sum);
+    if (out && l.reduce != REDUCE_NONE)
+        sp_set_f64(out, 0, l.reduce == REDUCE_MEAN ? sum / total : sum);
     return SPAROA_OK;
 }
 
-#define LOSS_ROW(name_, max_out_)                                                                          \
-    {                                                                                                      \
-        SP_OP_HEAD(name_, 12, 0), .min_in = 2, .max_in = 3, .min_out = 1, .max_out = (max_out_),           \
-                                  .op_class = SPAROA_CLASS_REDUCE, .tolerance = SPAROA_TOL_SUM,            \
-                                  .infer = infer, .cost = cost_of, .workspace = workspace, .run = run      \
+#define LOSS_ROW(name_, max_out_)                                                                  \
+    {                                                                                              \
+        SP_OP_HEAD(name_, 12, 0), .min_in = 2, .max_in = 3, .min_out = 1, .max_out = (max_out_),   \
+                                  .op_class = SPAROA_CLASS_REDUCE, .tolerance = SPAROA_TOL_SUM,    \
+                                  .infer = infer, .cost = cost_of, .workspace = workspace,         \
+                                  .run = run                                                       \
     }
 
 /* ONNX NegativeLogLikelihoodLoss, versions 12, 13 and 22. */

@@ -1,4 +1,5 @@
-/* NonMaxSuppression: for each image and class the best boxes that do not overlap a better one too much. */
+/* NonMaxSuppression: for each image and class the best boxes that do not overlap a better one too
+ * much. */
 #include "ops/check.h"
 
 enum { IN_BOXES, IN_SCORES, IN_MAX, IN_IOU, IN_SCORE };
@@ -37,7 +38,8 @@ static sparoa_status parse(const sparoa_node *node, nms *n, sparoa_error *err)
     SP_TRY(sp_unify(node, &n->boxes, sp_dim(scores, 2), "number of boxes", err));
     SP_TRY(sp_check_dims(node, IN_BOXES, 3, (int64_t[]){-1, -1, 4}, err));
     if (n->boxes > INT32_MAX)
-        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "%lld boxes are too many", (long long)n->boxes);
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "%lld boxes are too many",
+                           (long long)n->boxes);
     bool known = true;
     int64_t limit = 0;
     if (sparoa_in(node, IN_MAX)) SP_TRY(sp_read_scalar(node, IN_MAX, &known, &limit, err));
@@ -47,13 +49,15 @@ static sparoa_status parse(const sparoa_node *node, nms *n, sparoa_error *err)
 }
 
 /* Upper bound of rows; -1: not known yet; fails where it is beyond reason. */
-static sparoa_status row_bound(const sparoa_node *node, const nms *n, int64_t *rows, sparoa_error *err)
+static sparoa_status row_bound(const sparoa_node *node, const nms *n, int64_t *rows,
+                               sparoa_error *err)
 {
     *rows = -1;
     if (n->batch < 0 || n->classes < 0 || n->limit < 0) return SPAROA_OK;
-    if (__builtin_mul_overflow(n->batch, n->classes, rows) || __builtin_mul_overflow(*rows, n->limit, rows) ||
-        *rows > INT64_MAX / 64)
-        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "%lld images, %lld classes and %lld boxes are too many",
+    if (__builtin_mul_overflow(n->batch, n->classes, rows) ||
+        __builtin_mul_overflow(*rows, n->limit, rows) || *rows > INT64_MAX / 64)
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node,
+                           "%lld images, %lld classes and %lld boxes are too many",
                            (long long)n->batch, (long long)n->classes, (long long)n->limit);
     return SPAROA_OK;
 }
@@ -74,7 +78,8 @@ static void cost_of(const sparoa_node *node, sparoa_cost *cost)
     nms n;
     if (parse(node, &n, NULL) != SPAROA_OK) return;
     double boxes = (double)n.boxes, kept = (double)(n.limit < 64 ? n.limit : 64);
-    cost->flops = (double)n.batch * (double)n.classes * boxes * (2.0 * log2(boxes + 1.0) + 16.0 * kept);
+    cost->flops =
+        (double)n.batch * (double)n.classes * boxes * (2.0 * log2(boxes + 1.0) + 16.0 * kept);
 }
 
 static size_t round_up(size_t n)
@@ -86,10 +91,13 @@ static size_t workspace(const sparoa_node *node, int32_t threads)
 {
     nms n;
     int64_t rows;
-    if (parse(node, &n, NULL) != SPAROA_OK || row_bound(node, &n, &rows, NULL) != SPAROA_OK || rows < 0) return 0;
+    if (parse(node, &n, NULL) != SPAROA_OK || row_bound(node, &n, &rows, NULL) != SPAROA_OK ||
+        rows < 0)
+        return 0;
     if (n.boxes == 0 || n.limit == 0) return 0;
     return round_up((size_t)threads * (size_t)n.boxes * sizeof(candidate)) +
-           round_up((size_t)(n.batch * n.classes) * sizeof(int64_t)) + (size_t)rows * sizeof(int32_t);
+           round_up((size_t)(n.batch * n.classes) * sizeof(int64_t)) +
+           (size_t)rows * sizeof(int32_t);
 }
 
 static bool better(candidate a, candidate b)
@@ -142,7 +150,8 @@ static bool overlaps(const nms *n, const float *a, const float *b)
 
 static void select_class(const nms *n, int64_t unit, candidate *heap)
 {
-    const float *score = n->score + unit * n->boxes, *box = n->box + unit / n->classes * n->boxes * 4;
+    const float *score = n->score + unit * n->boxes,
+                *box = n->box + unit / n->classes * n->boxes * 4;
     int32_t *kept = n->kept + unit * n->limit;
     int64_t count = 0, found = 0;
     for (int64_t i = 0; i < n->boxes; i++)
@@ -172,13 +181,15 @@ static void slot_piece(void *arg, int64_t begin, int64_t end)
     }
 }
 
-static sparoa_status read_threshold(const sparoa_node *node, int32_t input, float *value, sparoa_error *err)
+static sparoa_status read_threshold(const sparoa_node *node, int32_t input, float *value,
+                                    sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, input);
     *value = 0;
     if (!t) return SPAROA_OK;
     if (sp_count(t) != 1 || isnan(((const float *)t->data)[0]))
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, node, "input %d must be one number", input);
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, node, "input %d must be one number",
+                           input);
     *value = ((const float *)t->data)[0];
     return SPAROA_OK;
 }
@@ -193,8 +204,9 @@ static sparoa_status run(const sparoa_node *node, const sparoa_exec *exec)
     SP_TRY(read_threshold(node, IN_SCORE, &n.threshold, exec->err));
     sparoa_tensor *out = node->out[0];
     if (bound > out->dims[0])
-        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node, "the output has room for %lld rows of %lld",
-                           (long long)out->dims[0], (long long)bound);
+        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
+                           "the output has room for %lld rows of %lld", (long long)out->dims[0],
+                           (long long)bound);
     out->dims[0] = 0;
     if (bound == 0) return SPAROA_OK;
     int64_t units = n.batch * n.classes;

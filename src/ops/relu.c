@@ -9,15 +9,18 @@ static void relu_piece(void *arg, int64_t begin, int64_t end)
 {
     const relu_args *a = arg;
     switch (a->in->dtype) {
-#define X(ctype, dt)                                                    \
-    case dt: {                                                          \
-        const ctype *x = a->in->data;                                   \
-        ctype *y = a->out->data;                                        \
-        for (int64_t i = begin; i < end; i++) y[i] = x[i] < 0 ? 0 : x[i]; \
-        break;                                                          \
+#define X(ctype, dt)                                                                               \
+    case dt: {                                                                                     \
+        const ctype *x = a->in->data;                                                              \
+        ctype *y = a->out->data;                                                                   \
+        for (int64_t i = begin; i < end; i++) y[i] = x[i] < 0 ? 0 : x[i];                          \
+        break;                                                                                     \
     }
         SP_FOR_FLOATS(X)
-        X(int8_t, SPAROA_INT8) X(int16_t, SPAROA_INT16) X(int32_t, SPAROA_INT32) X(int64_t, SPAROA_INT64)
+        X(int8_t, SPAROA_INT8)
+        X(int16_t, SPAROA_INT16)
+        X(int32_t, SPAROA_INT32)
+        X(int64_t, SPAROA_INT64)
 #undef X
     default: break;
     }
@@ -39,7 +42,10 @@ static sparoa_status relu_run(const sparoa_node *node, const sparoa_exec *exec)
 /* ONNX Relu, versions 6, 13 and 14. */
 SP_OP(Relu) = {
     SP_OP_HEAD("Relu", 6, 0),
-    .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .op_class = SPAROA_CLASS_ELTWISE,
     .tolerance = SPAROA_TOL_EXACT,
     .flags = SPAROA_OP_INPLACE | SPAROA_OP_UNARY_POINTWISE,

@@ -48,9 +48,10 @@ typedef struct sp_resize {
 
 sparoa_status sp_resize_parse(const sparoa_node *node, sp_resize *r, sparoa_error *err);
 
-/* One axis as a table: output o is the sum of weights[o * taps + t] * input[start[o] + t]; start -1: the
- * extrapolation value. Nearest has one tap and no weights. */
+/* One axis as a table: output o is the sum of weights[o * taps + t] * input[start[o] + t]; start
+ * -1: the extrapolation value. Nearest has one tap and no weights. */
 int64_t sp_resize_taps(const sp_resize *r, const sp_resize_axis *axis);
-void sp_resize_table(const sp_resize *r, const sp_resize_axis *axis, int64_t *start, double *weights);
+void sp_resize_table(const sp_resize *r, const sp_resize_axis *axis, int64_t *start,
+                     double *weights);
 
 #endif

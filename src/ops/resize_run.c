@@ -1,5 +1,5 @@
-/* Runs Resize: nearest as one gather of blocks, the rest as one pass for each axis that changes, the last axis
- * first. */
+/* Runs Resize: nearest as one gather of blocks, the rest as one pass for each axis that changes,
+ * the last axis first. */
 #include "ops/resize_run.h"
 
 typedef struct pass {
@@ -13,46 +13,48 @@ typedef struct pass {
 } pass;
 
 /* Units: rows of `inner` elements, or whole lines where inner is 1. */
-#define DEFINE_PASS(REAL, suffix)                                                                       \
-    static void line_##suffix(const pass *p, const REAL *in, REAL *out)                                 \
-    {                                                                                                   \
-        const REAL *w = p->weights;                                                                     \
-        for (int64_t o = 0; o < p->out_length; o++, w += p->taps) {                                     \
-            const REAL *x = in + p->start[o];                                                           \
-            REAL sum = p->start[o] < 0 ? (REAL)p->extrapolation : 0;                                    \
-            for (int64_t t = 0; p->start[o] >= 0 && t < p->taps; t++) sum += w[t] * x[t];               \
-            out[o] = sum;                                                                               \
-        }                                                                                               \
-    }                                                                                                   \
-    static void row_##suffix(const pass *p, int64_t unit)                                               \
-    {                                                                                                   \
-        int64_t o = unit % p->out_length, at = p->start[o], n = p->inner;                               \
-        const REAL *w = (const REAL *)p->weights + o * p->taps;                                         \
-        const REAL *x = (const REAL *)p->in + (unit / p->out_length * p->in_length + (at < 0 ? 0 : at)) * n; \
-        REAL *y = (REAL *)p->out + unit * n, w0 = w[0], w1 = p->taps > 1 ? w[1] : 0;                    \
-        if (at < 0) {                                                                                   \
-            for (int64_t i = 0; i < n; i++) y[i] = (REAL)p->extrapolation;                              \
-            return;                                                                                     \
-        }                                                                                               \
-        if (p->taps == 1)                                                                               \
-            for (int64_t i = 0; i < n; i++) y[i] = w0 * x[i];                                           \
-        else                                                                                            \
-            for (int64_t i = 0; i < n; i++) y[i] = w0 * x[i] + w1 * x[n + i];                           \
-        for (int64_t t = 2; t < p->taps; t++) {                                                         \
-            const REAL *xt = x + t * n;\
-            const REAL wt = w[t];                                                          \
-            for (int64_t i = 0; i < n; i++) y[i] += wt * xt[i];                                         \
-        }                                                                                               \
-    }                                                                                                   \
-    static void piece_##suffix(void *arg, int64_t begin, int64_t end)                                   \
-    {                                                                                                   \
-        const pass *p = arg;                                                                            \
-        for (int64_t u = begin; u < end; u++) {                                                         \
-            if (p->inner == 1)                                                                          \
-                line_##suffix(p, (const REAL *)p->in + u * p->in_length, (REAL *)p->out + u * p->out_length); \
-            else                                                                                        \
-                row_##suffix(p, u);                                                                     \
-        }                                                                                               \
+#define DEFINE_PASS(REAL, suffix)                                                                  \
+    static void line_##suffix(const pass *p, const REAL *in, REAL *out)                            \
+    {                                                                                              \
+        const REAL *w = p->weights;                                                                \
+        for (int64_t o = 0; o < p->out_length; o++, w += p->taps) {                                \
+            const REAL *x = in + p->start[o];                                                      \
+            REAL sum = p->start[o] < 0 ? (REAL)p->extrapolation : 0;                               \
+            for (int64_t t = 0; p->start[o] >= 0 && t < p->taps; t++) sum += w[t] * x[t];          \
+            out[o] = sum;                                                                          \
+        }                                                                                          \
+    }                                                                                              \
+    static void row_##suffix(const pass *p, int64_t unit)                                          \
+    {                                                                                              \
+        int64_t o = unit % p->out_length, at = p->start[o], n = p->inner;                          \
+        const REAL *w = (const REAL *)p->weights + o * p->taps;                                    \
+        const REAL *x =                                                                            \
+            (const REAL *)p->in + (unit / p->out_length * p->in_length + (at < 0 ? 0 : at)) * n;   \
+        REAL *y = (REAL *)p->out + unit * n, w0 = w[0], w1 = p->taps > 1 ? w[1] : 0;               \
+        if (at < 0) {                                                                              \
+            for (int64_t i = 0; i < n; i++) y[i] = (REAL)p->extrapolation;                         \
+            return;                                                                                \
+        }                                                                                          \
+        if (p->taps == 1)                                                                          \
+            for (int64_t i = 0; i < n; i++) y[i] = w0 * x[i];                                      \
+        else                                                                                       \
+            for (int64_t i = 0; i < n; i++) y[i] = w0 * x[i] + w1 * x[n + i];                      \
+        for (int64_t t = 2; t < p->taps; t++) {                                                    \
+            const REAL *xt = x + t * n;                                                            \
+            const REAL wt = w[t];                                                                  \
+            for (int64_t i = 0; i < n; i++) y[i] += wt * xt[i];                                    \
+        }                                                                                          \
+    }                                                                                              \
+    static void piece_##suffix(void *arg, int64_t begin, int64_t end)                              \
+    {                                                                                              \
+        const pass *p = arg;                                                                       \
+        for (int64_t u = begin; u < end; u++) {                                                    \
+            if (p->inner == 1)                                                                     \
+                line_##suffix(p, (const REAL *)p->in + u * p->in_length,                           \
+                              (REAL *)p->out + u * p->out_length);                                 \
+            else                                                                                   \
+                row_##suffix(p, u);                                                                \
+        }                                                                                          \
     }
 
 DEFINE_PASS(float, f32)
@@ -60,7 +62,8 @@ DEFINE_PASS(double, f64)
 
 static bool uses_double(sparoa_dtype t)
 {
-    return t == SPAROA_FLOAT64 || sparoa_dtype_size(t) > 4 || t == SPAROA_INT32 || t == SPAROA_UINT32;
+    return t == SPAROA_FLOAT64 || sparoa_dtype_size(t) > 4 || t == SPAROA_INT32 ||
+           t == SPAROA_UINT32;
 }
 
 static bool is_real(sparoa_dtype t)
@@ -73,8 +76,8 @@ static size_t round_up(size_t n)
     return (n + 63) / 64 * 64;
 }
 
-/* Bytes of starts, weights, and of the tensor after each pass; where the data is not float, also of the widened
- * input and output. */
+/* Bytes of starts, weights, and of the tensor after each pass; where the data is not float, also of
+ * the widened input and output. */
 static size_t table_bytes(const sp_resize *r, const sp_resize_axis *x)
 {
     size_t starts = round_up((size_t)x->out * sizeof(int64_t));
@@ -103,8 +106,8 @@ size_t sp_resize_workspace(const sparoa_node *node, int32_t threads)
 typedef struct gather {
     const char *in;
     sparoa_tensor *out;
-    size_t block;  /* bytes that stay together */
-    int32_t axes;  /* that are walked */
+    size_t block;                          /* bytes that stay together */
+    int32_t axes;                          /* that are walked */
     const int64_t *start[SPAROA_MAX_RANK]; /* bytes from the axis's origin; -1: extrapolation */
     int64_t out_dims[SPAROA_MAX_RANK];
     sparoa_dtype dtype;
@@ -125,17 +128,19 @@ static void gather_row(const gather *g, const char *in, bool outside, size_t at)
     int64_t n = g->out_dims[last];
     const int64_t *start = g->start[last];
     char *out = (char *)g->out->data + at;
-#define X(ctype, size)                                                                              \
-    if (g->block == size && !outside && g->extrapolation == 0) {                                     \
-        for (int64_t o = 0; o < n; o++)                                                              \
-            ((ctype *)out)[o] = start[o] < 0 ? (ctype)0 : *(const ctype *)(in + start[o]);            \
-        return;                                                                                      \
+#define X(ctype, size)                                                                             \
+    if (g->block == size && !outside && g->extrapolation == 0) {                                   \
+        for (int64_t o = 0; o < n; o++)                                                            \
+            ((ctype *)out)[o] = start[o] < 0 ? (ctype)0 : *(const ctype *)(in + start[o]);         \
+        return;                                                                                    \
     }
     SP_FOR_SIZES(X)
 #undef X
     for (int64_t o = 0; o < n; o++) {
-        if (outside || start[o] < 0) fill_block(g, at + (size_t)o * g->block);
-        else memcpy(out + (size_t)o * g->block, in + start[o], g->block);
+        if (outside || start[o] < 0)
+            fill_block(g, at + (size_t)o * g->block);
+        else
+            memcpy(out + (size_t)o * g->block, in + start[o], g->block);
     }
 }
 
@@ -148,8 +153,10 @@ static void gather_piece(void *arg, int64_t begin, int64_t end)
         for (int32_t d = g->axes - 2; d >= 0; d--) {
             int64_t from = g->start[d][rest % g->out_dims[d]];
             rest /= g->out_dims[d];
-            if (from < 0) outside = true;
-            else offset += from;
+            if (from < 0)
+                outside = true;
+            else
+                offset += from;
         }
         gather_row(g, g->in + offset, outside, (size_t)(row * g->out_dims[g->axes - 1]) * g->block);
     }
@@ -158,7 +165,8 @@ static void gather_piece(void *arg, int64_t begin, int64_t end)
 static void run_nearest(const sparoa_node *node, const sp_resize *r, const sparoa_exec *exec)
 {
     const sparoa_tensor *in = node->in[0];
-    gather g = {.in = in->data, .out = node->out[0], .dtype = in->dtype, .extrapolation = r->extrapolation};
+    gather g = {
+        .in = in->data, .out = node->out[0], .dtype = in->dtype, .extrapolation = r->extrapolation};
     g.axes = r->rank;
     g.block = sparoa_dtype_size(in->dtype);
     while (g.axes > 1 && !r->axis[g.axes - 1].active) g.block *= (size_t)r->axis[--g.axes].in;
@@ -177,7 +185,8 @@ static void run_nearest(const sparoa_node *node, const sp_resize *r, const sparo
         stride *= x->in;
         if (d < g.axes - 1) rows *= x->out;
     }
-    sp_parallel_for(exec, rows, 1 + 32768 / (g.out_dims[g.axes - 1] * (int64_t)g.block + 1), gather_piece, &g);
+    sp_parallel_for(exec, rows, 1 + 32768 / (g.out_dims[g.axes - 1] * (int64_t)g.block + 1),
+                    gather_piece, &g);
 }
 
 /* The table's weights become floats in place. */
@@ -200,7 +209,8 @@ static void convert_out(sparoa_tensor *t, const void *in, bool wide)
 {
     int64_t n = sp_count(t);
     for (int64_t i = 0; i < n; i++)
-        sp_set_f64(t, i, nearbyint(wide ? ((const double *)in)[i] : (double)((const float *)in)[i]));
+        sp_set_f64(t, i,
+                   nearbyint(wide ? ((const double *)in)[i] : (double)((const float *)in)[i]));
 }
 
 static void run_pass(const sp_resize *r, const sp_resize_axis *x, pass *p, char **at, bool wide,
@@ -259,11 +269,15 @@ sparoa_status sp_resize_run(const sparoa_node *node, const sparoa_exec *exec)
     for (int32_t i = 0; i < r.rank; i++) {
         any = any || r.axis[i].active;
         if (r.axis[i].out != node->out[0]->dims[i] || r.axis[i].out < 0)
-            return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node, "the output is not prepared for this size");
+            return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
+                               "the output is not prepared for this size");
     }
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
-    if (!any) sp_copy_data(node->out[0], node->in[0]);
-    else if (r.mode == SP_RESIZE_NEAREST) run_nearest(node, &r, exec);
-    else run_passes(node, &r, exec);
+    if (!any)
+        sp_copy_data(node->out[0], node->in[0]);
+    else if (r.mode == SP_RESIZE_NEAREST)
+        run_nearest(node, &r, exec);
+    else
+        run_passes(node, &r, exec);
     return SPAROA_OK;
 }

@@ -1,5 +1,5 @@
-/* TfIdfVectorizer over integers: counts the n-grams of a pool, with gaps, in each row. The pool is put in a hash
- * table once per run. */
+/* TfIdfVectorizer over integers: counts the n-grams of a pool, with gaps, in each row. The pool is
+ * put in a hash table once per run. */
 #include "ops/check.h"
 
 typedef struct slot {
@@ -24,14 +24,16 @@ static sparoa_status parse_mode(const sparoa_node *node, tfidf *t, sparoa_error 
     t->clip = strcmp(mode, "IDF") == 0;
     t->weigh = t->clip || strcmp(mode, "TFIDF") == 0;
     if (!t->weigh && strcmp(mode, "TF") != 0)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "mode '%.40s' is not TF, IDF or TFIDF", mode);
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "mode '%.40s' is not TF, IDF or TFIDF",
+                           mode);
     t->min_length = sparoa_attr_int(node, "min_gram_length", 0);
     t->max_length = sparoa_attr_int(node, "max_gram_length", 0);
     t->skips = sparoa_attr_int(node, "max_skip_count", 0);
     if (t->min_length < 1 || t->max_length < t->min_length || t->skips < 0)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
-                           "min_gram_length=%lld, max_gram_length=%lld, max_skip_count=%lld do not fit together",
-                           (long long)t->min_length, (long long)t->max_length, (long long)t->skips);
+        return sparoa_fail(
+            err, SPAROA_INVALID_GRAPH, node,
+            "min_gram_length=%lld, max_gram_length=%lld, max_skip_count=%lld do not fit together",
+            (long long)t->min_length, (long long)t->max_length, (long long)t->skips);
     return SPAROA_OK;
 }
 
@@ -50,25 +52,28 @@ static sparoa_status parse_pool(const sparoa_node *node, tfidf *t, sparoa_error 
     t->indexes = sparoa_attr_ints(node, "ngram_indexes", &t->n_indexes);
     t->weights = sparoa_attr_floats(node, "weights", &n_weights);
     if (!t->pool || !t->counts || !t->indexes || t->n_counts < 1 || t->n_indexes < 1)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "pool_int64s, ngram_counts and ngram_indexes are needed");
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "pool_int64s, ngram_counts and ngram_indexes are needed");
     if (t->weights && n_weights != t->n_indexes)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "%zu weights are given for %zu n-grams", n_weights,
-                           t->n_indexes);
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "%zu weights are given for %zu n-grams",
+                           n_weights, t->n_indexes);
     size_t grams = 0;
     for (size_t n = 1; n <= t->n_counts; n++) {
         int64_t first, end;
         level(t, n, &first, &end);
         if (first < 0 || end < first || end > (int64_t)t->n_pool || (size_t)(end - first) % n)
-            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "ngram_counts does not divide the pool");
+            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                               "ngram_counts does not divide the pool");
         grams += (size_t)(end - first) / n;
     }
     if (grams != t->n_indexes)
-        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "%zu ngram_indexes are given for %zu n-grams",
-                           t->n_indexes, grams);
+        return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                           "%zu ngram_indexes are given for %zu n-grams", t->n_indexes, grams);
     t->width = 0;
     for (size_t i = 0; i < t->n_indexes; i++) {
         if (t->indexes[i] < 0 || t->indexes[i] > INT32_MAX)
-            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node, "ngram_indexes[%zu]=%lld is out of range", i,
+            return sparoa_fail(err, SPAROA_INVALID_GRAPH, node,
+                               "ngram_indexes[%zu]=%lld is out of range", i,
                                (long long)t->indexes[i]);
         if (t->indexes[i] >= t->width) t->width = t->indexes[i] + 1;
     }
@@ -97,7 +102,8 @@ static sparoa_status infer(const sparoa_node *node, sparoa_error *err)
     SP_TRY(parse(node, &t, err));
     node->out[0]->dtype = SPAROA_FLOAT32;
     if (t.in->rank == 1) sp_set_shape(node->out[0], SPAROA_FLOAT32, 1, &t.width);
-    if (t.in->rank == 2) sp_set_shape(node->out[0], SPAROA_FLOAT32, 2, (int64_t[]){t.rows, t.width});
+    if (t.in->rank == 2)
+        sp_set_shape(node->out[0], SPAROA_FLOAT32, 2, (int64_t[]){t.rows, t.width});
     return SPAROA_OK;
 }
 
@@ -105,7 +111,8 @@ static void cost_of(const sparoa_node *node, sparoa_cost *cost)
 {
     tfidf t;
     if (parse(node, &t, NULL) != SPAROA_OK) return;
-    cost->flops = (double)sp_count(t.in) * (double)(t.max_length - t.min_length + 1) * (double)(t.skips + 1);
+    cost->flops =
+        (double)sp_count(t.in) * (double)(t.max_length - t.min_length + 1) * (double)(t.skips + 1);
 }
 
 static size_t workspace(const sparoa_node *node, int32_t threads)
@@ -157,7 +164,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
     for (int64_t row = begin; row < end; row++) {
         float *out = t->out + row * t->width;
         memset(out, 0, (size_t)t->width * sizeof *out);
-        for (int64_t n = t->min_length; n <= t->max_length && n <= t->columns && n <= (int64_t)t->n_counts; n++) {
+        for (int64_t n = t->min_length;
+             n <= t->max_length && n <= t->columns && n <= (int64_t)t->n_counts; n++) {
             /* a single token has no gaps, so it is counted once */
             for (int64_t skip = 0; skip <= (n == 1 ? 0 : t->skips) && skip < t->columns; skip++) {
                 int64_t reach;
@@ -169,7 +177,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
             }
         }
         for (int64_t i = 0; t->clip && i < t->width; i++) out[i] = out[i] > 1 ? 1 : out[i];
-        for (size_t i = 0; t->weigh && t->weights && i < t->n_indexes; i++) out[t->indexes[i]] *= t->weights[i];
+        for (size_t i = 0; t->weigh && t->weights && i < t->n_indexes; i++)
+            out[t->indexes[i]] *= t->weights[i];
     }
 }
 

@@ -49,21 +49,25 @@ static void cpu_device_close(sparoa_dev *dev)
     sp_free(&a, dev, sizeof *dev);
 }
 
-static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options, sparoa_dev **dev,
-                                     sparoa_error *err)
+static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options,
+                                     sparoa_dev **dev, sparoa_error *err)
 {
     char isa[16] = "";
     const char *wanted = options ? strstr(options, "isa=") : NULL;
     if (wanted) sscanf(wanted, "isa=%15[a-z0-9]", isa);
-    if (index != 0) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "cpu device %d: there is one", index);
+    if (index != 0)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "cpu device %d: there is one",
+                           index);
     const sp_kernels *kernels = sp_cpu_kernels(isa);
     if (!kernels)
-        return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL, "this machine has no instruction set '%s'", isa);
+        return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL,
+                           "this machine has no instruction set '%s'", isa);
     sparoa_dev *d = sp_calloc(&host->allocator, 1, sizeof *d);
     if (!d) return sp_no_memory(&host->allocator, sizeof *d, err);
     d->engine = host;
     d->reference = options && strstr(options, "reference");
-    d->host = (sp_cpu_host){.allocator = host->allocator, .threads = host->threads, .kernels = kernels};
+    d->host =
+        (sp_cpu_host){.allocator = host->allocator, .threads = host->threads, .kernels = kernels};
     d->host.cache = sp_cpu_packcache_create(&d->host.allocator);
     if (!d->host.cache) {
         cpu_device_close(d);
@@ -75,7 +79,8 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
 
 static void cpu_device_info(const sparoa_dev *dev, sparoa_device_info *info)
 {
-    *info = (sparoa_device_info){.struct_size = sizeof *info, .kind = SPAROA_DEVICE_CPU, .alignment = SP_ALIGN};
+    *info = (sparoa_device_info){
+        .struct_size = sizeof *info, .kind = SPAROA_DEVICE_CPU, .alignment = SP_ALIGN};
     info->caps = SPAROA_CAP_HOST_MEMORY;
     snprintf(info->name, sizeof info->name, "cpu");
     sparoa_device_desc desc;
@@ -89,7 +94,8 @@ static void cpu_describe(const sparoa_dev *dev, sparoa_device_desc *desc)
     sp_cpu_describe(&dev->host, desc);
 }
 
-static sparoa_status cpu_buffer_alloc(sparoa_dev *dev, size_t bytes, sparoa_memory_kind kind, void **ptr)
+static sparoa_status cpu_buffer_alloc(sparoa_dev *dev, size_t bytes, sparoa_memory_kind kind,
+                                      void **ptr)
 {
     (void)kind;
     void *p = sp_alloc(&dev->host.allocator, bytes);
@@ -154,14 +160,15 @@ static void cpu_node_destroy(sparoa_kernel *kernel)
 {
     if (!kernel) return;
     sparoa_dev *dev = kernel->dev;
-    if (kernel->row && kernel->row->destroy && kernel->state) kernel->row->destroy(kernel->state, &dev->host);
+    if (kernel->row && kernel->row->destroy && kernel->state)
+        kernel->row->destroy(kernel->state, &dev->host);
     if (kernel->op && kernel->op->destroy && kernel->state)
         kernel->op->destroy(kernel->state, &dev->host.allocator);
     sp_free(&dev->host.allocator, kernel, sizeof *kernel);
 }
 
-static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node, sparoa_kernel **kernel,
-                                     sparoa_error *err)
+static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node,
+                                     sparoa_kernel **kernel, sparoa_error *err)
 {
     const sparoa_op *op = dev->engine->operator_of(dev->engine, node);
     sparoa_kernel *k = sp_calloc(&dev->host.allocator, 1, sizeof *k);
@@ -170,7 +177,8 @@ static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node, s
     sparoa_status status = SPAROA_OK;
     /* an operator of the application always runs its own code */
     bool own = sp_op_find(node->domain, node->op, node->version, NULL, 0) == op;
-    const sp_cpu_kernel_row *row = dev->reference || !own ? NULL : sp_cpu_kernel_find(&dev->host, node, &k->variant);
+    const sp_cpu_kernel_row *row =
+        dev->reference || !own ? NULL : sp_cpu_kernel_find(&dev->host, node, &k->variant);
     if (row) {
         k->row = row;
         if (row->create) status = row->create(node, &dev->host, &k->state, err);
@@ -179,8 +187,10 @@ static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node, s
         k->variant = "reference";
         if (op->create) status = op->create(node, &dev->host.allocator, &k->state, err);
     }
-    if (status != SPAROA_OK) cpu_node_destroy(k);
-    else *kernel = k;
+    if (status != SPAROA_OK)
+        cpu_node_destroy(k);
+    else
+        *kernel = k;
     return status;
 }
 
@@ -196,11 +206,13 @@ static size_t cpu_node_bytes(const sparoa_kernel *kernel)
 
 static bool cpu_node_keeps_input(const sparoa_kernel *kernel, int32_t input)
 {
-    return !kernel->row || !kernel->row->keeps_input || kernel->row->keeps_input(kernel->state, input);
+    return !kernel->row || !kernel->row->keeps_input ||
+           kernel->row->keeps_input(kernel->state, input);
 }
 
-static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *node, sparoa_prepared **prepared,
-                                      size_t *workspace, sparoa_error *err)
+static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *node,
+                                      sparoa_prepared **prepared, size_t *workspace,
+                                      sparoa_error *err)
 {
     const sp_cpu_host *host = &kernel->dev->host;
     *workspace = 0;
@@ -215,14 +227,16 @@ static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *
     return SPAROA_OK;
 }
 
-static void cpu_parallel(const sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i), void *arg)
+static void cpu_parallel(const sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i),
+                         void *arg)
 {
     const sparoa_host *engine = exec->pool;
     engine->parallel(engine->pool, count, task, arg);
 }
 
-static sparoa_status cpu_node_run(sparoa_kernel *kernel, sparoa_prepared *prepared, sparoa_queue *queue,
-                                  const sparoa_node *node, void *workspace, sparoa_error *err)
+static sparoa_status cpu_node_run(sparoa_kernel *kernel, sparoa_prepared *prepared,
+                                  sparoa_queue *queue, const sparoa_node *node, void *workspace,
+                                  sparoa_error *err)
 {
     sparoa_dev *dev = queue->dev;
     sparoa_exec exec = {.state = kernel->state,
@@ -241,7 +255,8 @@ static void cpu_prepared_destroy(sparoa_kernel *kernel, sparoa_prepared *prepare
         kernel->row->prepared_destroy(kernel->state, &kernel->dev->host, prepared);
 }
 
-static sparoa_status cpu_measure(sparoa_dev *dev, int32_t milliseconds, sparoa_device_peak *peak, sparoa_error *err)
+static sparoa_status cpu_measure(sparoa_dev *dev, int32_t milliseconds, sparoa_device_peak *peak,
+                                 sparoa_error *err)
 {
     return sp_cpu_measure(&dev->host, dev->engine, milliseconds, peak, err);
 }

@@ -4,7 +4,8 @@
 
 #include "sparoa_backend.h"
 
-/* Options of device_open: "reference" (plain implementations only), "isa=avx2" (instruction set to use). */
+/* Options of device_open: "reference" (plain implementations only), "isa=avx2" (instruction set to
+ * use). */
 const sparoa_backend *sp_cpu_backend(void);
 
 #endif

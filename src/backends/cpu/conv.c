@@ -1,6 +1,6 @@
 /*
- * Conv on float32 images with the channel last, 1-D and 2-D, constant weights: what the kernel can do, choosing how,
- * and packing. conv_run.c computes.
+ * Conv on float32 images with the channel last, 1-D and 2-D, constant weights: what the kernel can
+ * do, choosing how, and packing. conv_run.c computes.
  */
 #include "backends/cpu/conv.h"
 #include "ops/op.h"
@@ -16,7 +16,8 @@ static bool is_depthwise(const sparoa_node *node)
 
 static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
-    if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node)) return NULL;
+    if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
+        return NULL;
     sp_epilogue e = sp_epilogue_of(node);
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
     if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
@@ -61,8 +62,15 @@ static sp_cpu_packed *pack_product(const sp_cpu_host *host, const conv_state *s,
                                    const float *bias)
 {
     size_t taps = s->kh * s->kw;
-    sp_gemm_f32_source source = {.n = s->c_out, .k = s->c_in, .taps = taps, .b = w, .tap_stride = 1,
-                                 .k_stride = taps, .n_stride = s->c_in * taps, .bias = bias, .scale = 1};
+    sp_gemm_f32_source source = {.n = s->c_out,
+                                 .k = s->c_in,
+                                 .taps = taps,
+                                 .b = w,
+                                 .tap_stride = 1,
+                                 .k_stride = taps,
+                                 .n_stride = s->c_in * taps,
+                                 .bias = bias,
+                                 .scale = 1};
     return sp_gemm_pack_shared(host, &source, s->groups, s->c_out * s->c_in * taps);
 }
 
@@ -103,7 +111,8 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
     if (s->has_bias) {
         if (sp_count(node->in[2]) != node->in[1]->dims[0]) {
             conv_destroy(s, host);
-            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "the bias has %lld elements, expected %lld",
+            return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                               "the bias has %lld elements, expected %lld",
                                (long long)sp_count(node->in[2]), (long long)node->in[1]->dims[0]);
         }
         bias = node->in[2]->data;
@@ -139,9 +148,16 @@ static sparoa_status read_geometry(const conv_state *s, const sparoa_node *node,
     SP_TRY(sp_conv_shape(node, node->in[0], node->in[1], true, &c, err));
     int32_t x = c.w.spatial - 1;
     bool two = c.w.spatial == 2;
-    *p = (conv_plan){.batch = (size_t)c.batch, .c = (size_t)c.c_in, .h = 1, .oh = 1,
-                     .w = (size_t)c.w.in[x], .ow = (size_t)c.w.out[x], .stride_h = 1, .dilation_h = 1,
-                     .stride_w = (ptrdiff_t)c.w.stride[x], .dilation_w = (ptrdiff_t)c.w.dilation[x],
+    *p = (conv_plan){.batch = (size_t)c.batch,
+                     .c = (size_t)c.c_in,
+                     .h = 1,
+                     .oh = 1,
+                     .w = (size_t)c.w.in[x],
+                     .ow = (size_t)c.w.out[x],
+                     .stride_h = 1,
+                     .dilation_h = 1,
+                     .stride_w = (ptrdiff_t)c.w.stride[x],
+                     .dilation_w = (ptrdiff_t)c.w.dilation[x],
                      .pad_left = (ptrdiff_t)c.w.pad_begin[x]};
     if (two) {
         p->h = (size_t)c.w.in[0], p->oh = (size_t)c.w.out[0];
@@ -164,14 +180,15 @@ static size_t edge_columns(const conv_state *s, const conv_plan *p)
     return count;
 }
 
-static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host, const sparoa_node *node,
-                                   conv_plan *p, sparoa_error *err)
+static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host,
+                                   const sparoa_node *node, conv_plan *p, sparoa_error *err)
 {
-    size_t m = p->batch * p->oh * p->ow, tile = (size_t)host->kernels->gemm_rows, k = p->taps * p->k + 1;
+    size_t m = p->batch * p->oh * p->ow, tile = (size_t)host->kernels->gemm_rows,
+           k = p->taps * p->k + 1;
     p->split = sp_gemm_split_of(host->kernels, m, s->c_out, p->taps * p->k, host->threads);
     size_t rows = (m + (size_t)p->split.rows_parts - 1) / (size_t)p->split.rows_parts;
-    /* What a block reads of the image should stay in the second-level cache while all panels pass by; images
-     * overlap from tap to tap, so this is on the safe side. */
+    /* What a block reads of the image should stay in the second-level cache while all panels pass
+     * by; images overlap from tap to tap, so this is on the safe side. */
     p->block = (256u << 10) / k / tile * tile;
     if (p->block < 8 * tile) p->block = 8 * tile;
     if (p->block > 40 * tile) p->block = 40 * tile;
@@ -191,7 +208,8 @@ static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host,
 static bool is_pointwise(const conv_state *s, const conv_plan *p)
 {
     return s->kind == CONV_INDIRECT && s->groups == 1 && s->kh * s->kw == 1 && p->stride_h == 1 &&
-           p->stride_w == 1 && p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0;
+           p->stride_w == 1 && p->oh == p->h && p->ow == p->w && p->pad_top == 0 &&
+           p->pad_left == 0;
 }
 
 static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
@@ -223,9 +241,16 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
     if (s->kind == CONV_DEPTHWISE) {
         sp_conv_depthwise_run(s, p, host->kernels, node, exec);
     } else if (is_pointwise(s, p)) {
-        sp_gemm_f32 g = {.m = p->batch * p->oh * p->ow, .n = s->c_out, .k = s->c_in, .taps = 1,
-                         .a = node->in[0]->data, .lda = s->c_in, .b = s->packed->data,
-                         .c = node->out[0]->data, .ldc = s->c_out, .ldr = s->c_out};
+        sp_gemm_f32 g = {.m = p->batch * p->oh * p->ow,
+                         .n = s->c_out,
+                         .k = s->c_in,
+                         .taps = 1,
+                         .a = node->in[0]->data,
+                         .lda = s->c_in,
+                         .b = s->packed->data,
+                         .c = node->out[0]->data,
+                         .ldc = s->c_out,
+                         .ldr = s->c_out};
         g.epilogue = sp_gemm_epilogue_of(&s->epilogue);
         if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
         sp_gemm_parallel(host->kernels, &g, exec);

@@ -1,4 +1,5 @@
-/* conv.h - what the parts of the convolution kernel share: create (conv.c) chooses, the others run. */
+/* conv.h - what the parts of the convolution kernel share: create (conv.c) chooses, the others run.
+ */
 #ifndef SP_BACKENDS_CPU_CONV_H
 #define SP_BACKENDS_CPU_CONV_H
 
@@ -17,7 +18,8 @@ typedef struct conv_state {
     bool has_bias;
     size_t groups, c_in, c_out; /* channels of one group */
     size_t kh, kw;
-    /* A tap is a kernel row (kw * c_in floats in one piece) where the window has no holes, else a pixel. */
+    /* A tap is a kernel row (kw * c_in floats in one piece) where the window has no holes, else a
+     * pixel. */
     bool row_taps;
     sp_cpu_packed *packed;
     float *zero; /* what lies outside the image: one tap's worth */

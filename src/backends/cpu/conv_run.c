@@ -18,7 +18,8 @@ static conv_task task_of(const conv_state *s, const conv_plan *p, const sp_kerne
     return t;
 }
 
-static void run_pieces(const sparoa_exec *exec, int32_t count, void (*piece)(void *, int32_t), void *arg)
+static void run_pieces(const sparoa_exec *exec, int32_t count, void (*piece)(void *, int32_t),
+                       void *arg)
 {
     if (count > 1)
         exec->parallel(exec, count, piece, arg);
@@ -46,8 +47,10 @@ static void advance(const conv_plan *p, position *at)
     at->n++;
 }
 
-/* Kernel rows as taps. Windows that cross the left or right edge are copied, with their zeros, to `patch`. */
-static void point_to_rows(const conv_task *t, size_t m, size_t count, const float **rows, float *patch)
+/* Kernel rows as taps. Windows that cross the left or right edge are copied, with their zeros, to
+ * `patch`. */
+static void point_to_rows(const conv_task *t, size_t m, size_t count, const float **rows,
+                          float *patch)
 {
     const conv_plan *p = t->p;
     const size_t kw = t->s->kw;
@@ -55,10 +58,13 @@ static void point_to_rows(const conv_task *t, size_t m, size_t count, const floa
     for (size_t i = 0; i < count; i++, advance(p, &at)) {
         ptrdiff_t x0 = (ptrdiff_t)at.x * p->stride_w - p->pad_left;
         bool inside = x0 >= 0 && x0 + (ptrdiff_t)kw <= (ptrdiff_t)p->w;
-        size_t skip = x0 < 0 ? (size_t)-x0 : 0, end = kw; /* pixels of the window inside the image */
-        if (x0 + (ptrdiff_t)kw > (ptrdiff_t)p->w) end = x0 >= (ptrdiff_t)p->w ? 0 : (size_t)((ptrdiff_t)p->w - x0);
+        size_t skip = x0 < 0 ? (size_t)-x0 : 0,
+               end = kw; /* pixels of the window inside the image */
+        if (x0 + (ptrdiff_t)kw > (ptrdiff_t)p->w)
+            end = x0 >= (ptrdiff_t)p->w ? 0 : (size_t)((ptrdiff_t)p->w - x0);
         for (size_t ky = 0; ky < p->taps; ky++) {
-            ptrdiff_t y = (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
+            ptrdiff_t y =
+                (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
             const float **slot = rows + ky * p->block + i;
             if ((size_t)y >= p->h || skip >= end) {
                 *slot = t->s->zero;
@@ -78,19 +84,23 @@ static void point_to_rows(const conv_task *t, size_t m, size_t count, const floa
     }
 }
 
-static void point_to_pixels(const conv_task *t, size_t m, size_t count, size_t group, const float **rows)
+static void point_to_pixels(const conv_task *t, size_t m, size_t count, size_t group,
+                            const float **rows)
 {
     const conv_plan *p = t->p;
     position at = position_of(p, m);
     for (size_t i = 0; i < count; i++, advance(p, &at))
         for (size_t ky = 0; ky < t->s->kh; ky++) {
-            ptrdiff_t y = (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
+            ptrdiff_t y =
+                (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
             for (size_t kx = 0; kx < t->s->kw; kx++) {
-                ptrdiff_t x = (ptrdiff_t)at.x * p->stride_w - p->pad_left + (ptrdiff_t)kx * p->dilation_w;
+                ptrdiff_t x =
+                    (ptrdiff_t)at.x * p->stride_w - p->pad_left + (ptrdiff_t)kx * p->dilation_w;
                 const float **slot = rows + (ky * t->s->kw + kx) * p->block + i;
                 *slot = t->s->zero;
                 if ((size_t)y < p->h && (size_t)x < p->w)
-                    *slot = t->x + ((at.n * p->h + (size_t)y) * p->w + (size_t)x) * p->c + group * t->s->c_in;
+                    *slot = t->x + ((at.n * p->h + (size_t)y) * p->w + (size_t)x) * p->c +
+                            group * t->s->c_in;
             }
         }
 }
@@ -102,7 +112,8 @@ static void indirect_piece(void *arg, int32_t index)
     const conv_state *s = t->s;
     sp_gemm_piece piece = sp_gemm_piece_of(&p->split, index);
     size_t table = (p->block * p->taps * sizeof(float *) + 63) / 64 * 64;
-    size_t packed = sp_gemm_group_floats(t->kernels, s->c_out, p->taps * p->k), ldc = s->c_out * s->groups;
+    size_t packed = sp_gemm_group_floats(t->kernels, s->c_out, p->taps * p->k),
+           ldc = s->c_out * s->groups;
     const float **rows = (const float **)(t->workspace + p->piece_bytes * (size_t)index);
     float *patch = (float *)((char *)rows + table);
     for (size_t m = piece.m0; m < piece.m1; m += p->block) {
@@ -113,9 +124,16 @@ static void indirect_piece(void *arg, int32_t index)
             else
                 point_to_pixels(t, m, count, g, rows);
             size_t at = m * ldc + g * s->c_out;
-            sp_gemm_f32 product = {.m = count, .n = s->c_out, .k = p->k, .taps = p->taps, .rows = rows,
-                                   .row_stride = p->block, .b = (float *)s->packed->data + g * packed,
-                                   .c = t->y + at, .ldc = ldc, .ldr = ldc,
+            sp_gemm_f32 product = {.m = count,
+                                   .n = s->c_out,
+                                   .k = p->k,
+                                   .taps = p->taps,
+                                   .rows = rows,
+                                   .row_stride = p->block,
+                                   .b = (float *)s->packed->data + g * packed,
+                                   .c = t->y + at,
+                                   .ldc = ldc,
+                                   .ldr = ldc,
                                    .residual = t->residual ? t->residual + at : NULL};
             product.epilogue = sp_gemm_epilogue_of(&s->epilogue);
             t->kernels->gemm_f32(&product, 0, count, piece.p0, piece.p1);
@@ -142,14 +160,22 @@ static void depthwise_piece(void *arg, int32_t index)
     size_t rows = p->batch * p->oh, count = (size_t)t->count, i = (size_t)index;
     const float *in[MAX_ROWS];
     size_t strides[MAX_ROWS];
-    sp_dwconv_f32 d = {.kh = (int)s->kh, .kw = (int)s->kw, .stride_w = (int)p->stride_w,
-                       .dilation_w = (int)p->dilation_w, .pad_left = (int)p->pad_left, .channels = p->c,
-                       .in_width = p->w, .out_width = p->ow, .in = in, .in_stride = strides,
+    sp_dwconv_f32 d = {.kh = (int)s->kh,
+                       .kw = (int)s->kw,
+                       .stride_w = (int)p->stride_w,
+                       .dilation_w = (int)p->dilation_w,
+                       .pad_left = (int)p->pad_left,
+                       .channels = p->c,
+                       .in_width = p->w,
+                       .out_width = p->ow,
+                       .in = in,
+                       .in_stride = strides,
                        .w = s->packed->data};
     d.epilogue = sp_gemm_epilogue_of(&s->epilogue);
     for (size_t row = rows * i / count; row < rows * (i + 1) / count; row++) {
         for (size_t ky = 0; ky < s->kh; ky++) {
-            ptrdiff_t y = (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
+            ptrdiff_t y =
+                (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
             bool inside = (size_t)y < p->h;
             in[ky] = inside ? t->x + (row / p->oh * p->h + (size_t)y) * p->w * p->c : s->zero;
             strides[ky] = inside ? p->c : 0;

@@ -1,4 +1,5 @@
-/* Element-wise operators on float32: activations and other functions of one input, and arithmetic of two. */
+/* Element-wise operators on float32: activations and other functions of one input, and arithmetic
+ * of two. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
 
@@ -7,7 +8,7 @@
 /* ---- one input ---- */
 
 typedef struct unary_state {
-    sp_act act;     /* SP_ACT_NONE: unary */
+    sp_act act; /* SP_ACT_NONE: unary */
     sp_unary unary;
     float a, b;
 } unary_state;
@@ -56,7 +57,8 @@ static bool read_unary(const sparoa_node *node, unary_state *s)
         *s = (unary_state){row->act, row->unary, 0, 0};
         s->a = sparoa_attr_float(node, "alpha", row->a);
         s->b = sparoa_attr_float(node, "beta", row->b);
-        if (row->act == SP_ACT_GELU && strcmp(sparoa_attr_string(node, "approximate", "none"), "tanh") == 0)
+        if (row->act == SP_ACT_GELU &&
+            strcmp(sparoa_attr_string(node, "approximate", "none"), "tanh") == 0)
             s->act = SP_ACT_GELU_TANH;
         if (row->act != SP_ACT_CLIP) return true;
         s->a = -INFINITY, s->b = INFINITY;
@@ -208,15 +210,18 @@ static void binary_rows(void *arg, int64_t begin, int64_t end)
 static void binary_flat(void *arg, int64_t begin, int64_t end)
 {
     const binary_task *t = arg;
-    t->kernels->binary_f32(t->op, (size_t)(end - begin), t->pa + (t->a[0] ? begin : 0), t->a[0] != 0,
-                           t->pb + (t->b[0] ? begin : 0), t->b[0] != 0, t->y + begin);
+    t->kernels->binary_f32(t->op, (size_t)(end - begin), t->pa + (t->a[0] ? begin : 0),
+                           t->a[0] != 0, t->pb + (t->b[0] ? begin : 0), t->b[0] != 0, t->y + begin);
 }
 
 static sparoa_status binary_run(void *state, void *prepared, const sp_cpu_host *host,
                                 const sparoa_node *node, const sparoa_exec *exec)
 {
-    binary_task t = {.kernels = host->kernels, .op = binary_of(node), .pa = node->in[0]->data,
-                     .pb = node->in[1]->data, .y = node->out[0]->data};
+    binary_task t = {.kernels = host->kernels,
+                     .op = binary_of(node),
+                     .pa = node->in[0]->data,
+                     .pb = node->in[1]->data,
+                     .y = node->out[0]->data};
     int64_t total = sp_count(node->out[0]);
     if (total == 0) return SPAROA_OK;
     collapse(node, &t);

@@ -16,7 +16,8 @@ sp_gemm_split sp_gemm_split_of(const sp_kernels *kernels, size_t m, size_t n, si
         int32_t r = threads / p;
         if ((size_t)p > best.panels) break;
         if ((size_t)r > m) r = m ? (int32_t)m : 1;
-        /* What the largest piece computes, in whole tiles, and what it reads: weights may come from memory. */
+        /* What the largest piece computes, in whole tiles, and what it reads: weights may come from
+         * memory. */
         double rows = ceil(ceil((double)m / r) / mr) * mr;
         double columns = ceil((double)best.panels / p) * nr;
         double cost = rows * columns * k + 8 * k * (columns + rows);
@@ -72,8 +73,8 @@ static void pack_piece(void *arg, int32_t i)
     t->kernels->gemm_f32_pack(t->source, t->panels * k / n, t->panels * (k + 1) / n, t->packed);
 }
 
-void sp_gemm_pack_parallel(const sp_kernels *kernels, const sp_gemm_f32_source *source, float *packed,
-                           const sparoa_exec *exec)
+void sp_gemm_pack_parallel(const sp_kernels *kernels, const sp_gemm_f32_source *source,
+                           float *packed, const sparoa_exec *exec)
 {
     pack_task t = {kernels, source, packed, kernels->gemm_f32_panels(source->n), exec->threads};
     double bytes = (double)source->n * (double)source->k * (double)source->taps * 4;
@@ -117,8 +118,9 @@ sp_cpu_packed *sp_gemm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_so
     size_t bytes;
     if (__builtin_mul_overflow(t.packed_floats, groups * sizeof(float), &bytes)) return NULL;
     sp_pack_key key = sp_pack_key_of(kernels->gemm_name);
-    const size_t sizes[] = {source->n,        source->k,        source->taps,         source->tap_stride,
-                            source->k_stride, source->n_stride, source->bias != NULL, groups};
+    const size_t sizes[] = {
+        source->n,        source->k,        source->taps,         source->tap_stride,
+        source->k_stride, source->n_stride, source->bias != NULL, groups};
     if (host->cache) { /* else the key is not looked at */
         sp_pack_key_add(&key, sizes, sizeof sizes);
         sp_pack_key_add(&key, &source->scale, sizeof source->scale);

@@ -1,4 +1,5 @@
-/* gemm_run.h - what the kernels that are matrix products inside share: packing, and splitting among threads. */
+/* gemm_run.h - what the kernels that are matrix products inside share: packing, and splitting among
+ * threads. */
 #ifndef SP_BACKENDS_CPU_GEMM_RUN_H
 #define SP_BACKENDS_CPU_GEMM_RUN_H
 
@@ -28,11 +29,12 @@ sp_gemm_piece sp_gemm_piece_of(const sp_gemm_split *s, int32_t i);
 void sp_gemm_parallel(const sp_kernels *kernels, const sp_gemm_f32 *g, const sparoa_exec *exec);
 
 /* Packs on all threads, into memory that the caller has. */
-void sp_gemm_pack_parallel(const sp_kernels *kernels, const sp_gemm_f32_source *source, float *packed,
-                           const sparoa_exec *exec);
+void sp_gemm_pack_parallel(const sp_kernels *kernels, const sp_gemm_f32_source *source,
+                           float *packed, const sparoa_exec *exec);
 
-/* Packs constant weights, or finds them packed: `groups` matrices one after the other, each of group_floats in the
- * source (its bias: n further on) and of sp_gemm_group_floats when packed. NULL: out of memory. */
+/* Packs constant weights, or finds them packed: `groups` matrices one after the other, each of
+ * group_floats in the source (its bias: n further on) and of sp_gemm_group_floats when packed.
+ * NULL: out of memory. */
 sp_cpu_packed *sp_gemm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_source *source,
                                    size_t groups, size_t group_floats);
 size_t sp_gemm_group_floats(const sp_kernels *kernels, size_t n, size_t k_total);

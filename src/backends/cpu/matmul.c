@@ -1,6 +1,7 @@
 /*
- * Gemm and MatMul on float32. Where B is one constant matrix it is packed once, and all leading dimensions of A are
- * rows of one product. Otherwise B is packed into the workspace, matrix by matrix.
+ * Gemm and MatMul on float32. Where B is one constant matrix it is packed once, and all leading
+ * dimensions of A are rows of one product. Otherwise B is packed into the workspace, matrix by
+ * matrix.
  */
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
@@ -73,8 +74,13 @@ static sp_gemm_f32_source source_of(const sparoa_node *node, const matmul_state 
     const sparoa_tensor *b = node->in[1];
     size_t rows = (size_t)b->dims[b->rank < 2 ? 0 : b->rank - 2];
     size_t columns = b->rank < 2 ? 1 : (size_t)b->dims[b->rank - 1];
-    sp_gemm_f32_source source = {.n = columns, .k = rows, .taps = 1, .b = b->data, .k_stride = columns,
-                                 .n_stride = 1, .scale = s->alpha};
+    sp_gemm_f32_source source = {.n = columns,
+                                 .k = rows,
+                                 .taps = 1,
+                                 .b = b->data,
+                                 .k_stride = columns,
+                                 .n_stride = 1,
+                                 .scale = s->alpha};
     if (s->trans_b) {
         source.n = rows, source.k = columns;
         source.k_stride = 1, source.n_stride = columns;
@@ -95,8 +101,8 @@ static sparoa_status matmul_create(const sparoa_node *node, const sp_cpu_host *h
         s->packed = sp_gemm_pack_shared(host, &source, 1, source.n * source.k);
         if (!s->packed) {
             sp_cpu_free(host, s, sizeof *s);
-            return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to pack %zu x %zu weights",
-                               source.k, source.n);
+            return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node,
+                               "no memory to pack %zu x %zu weights", source.k, source.n);
         }
     }
     *state = s;
@@ -220,8 +226,15 @@ static sparoa_status matmul_run(void *state, void *prepared, const sp_cpu_host *
     const matmul_state *s = state;
     matmul_plan p = plan_of(s, host, node);
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
-    sp_gemm_f32 g = {.m = p.m, .n = p.n, .k = p.k, .taps = 1, .a = node->in[0]->data, .lda = p.k,
-                     .c = node->out[0]->data, .ldc = p.n, .ldr = p.n};
+    sp_gemm_f32 g = {.m = p.m,
+                     .n = p.n,
+                     .k = p.k,
+                     .taps = 1,
+                     .a = node->in[0]->data,
+                     .lda = p.k,
+                     .c = node->out[0]->data,
+                     .ldc = p.n,
+                     .ldr = p.n};
     g.epilogue = sp_gemm_epilogue_of(&s->epilogue);
     if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
     float *workspace = exec->workspace;
@@ -252,11 +265,11 @@ static void matmul_destroy(void *state, const sp_cpu_host *host)
     sp_cpu_free(host, s, sizeof *s);
 }
 
-#define MATMUL_ROW(name)                                                                              \
-    {                                                                                                 \
-        .op = name, .domain = "", .supports = matmul_supports, .create = matmul_create,               \
-        .bytes = matmul_bytes, .keeps_input = matmul_keeps_input, .prepare = matmul_prepare,          \
-        .run = matmul_run, .destroy = matmul_destroy                                                  \
+#define MATMUL_ROW(name)                                                                           \
+    {                                                                                              \
+        .op = name, .domain = "", .supports = matmul_supports, .create = matmul_create,            \
+        .bytes = matmul_bytes, .keeps_input = matmul_keeps_input, .prepare = matmul_prepare,       \
+        .run = matmul_run, .destroy = matmul_destroy                                               \
     }
 
 /* ONNX Gemm, version 7 and newer: C must be a row. */

@@ -1,4 +1,5 @@
-/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D. */
+/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D.
+ */
 #include "backends/cpu/gemm_run.h"
 #include "ops/conv_shape.h"
 #include "ops/op.h"
@@ -17,7 +18,8 @@ static bool is_global(const sparoa_node *node)
 
 static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
-    if (!sp_is_nhwc(node) || node->n_in != 1 || !node->in[0] || !sp_cpu_all_float32(node)) return NULL;
+    if (!sp_is_nhwc(node) || node->n_in != 1 || !node->in[0] || !sp_cpu_all_float32(node))
+        return NULL;
     if (node->n_out > 1 && node->out[1]) return NULL;
     int32_t rank = node->in[0]->rank;
     if (is_global(node)) return rank >= 3 ? host->kernels->name : NULL;
@@ -43,7 +45,8 @@ typedef struct pool_task {
 static size_t taps_inside(ptrdiff_t first, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t size)
 {
     size_t count = 0;
-    for (ptrdiff_t k = 0; k < kernel; k++) count += first + k * dilation >= 0 && first + k * dilation < size;
+    for (ptrdiff_t k = 0; k < kernel; k++)
+        count += first + k * dilation >= 0 && first + k * dilation < size;
     return count;
 }
 
@@ -56,10 +59,12 @@ static void pool_rows(void *arg, int64_t begin, int64_t end)
             ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
             ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
             const float *image = t->x + row / t->oh * t->h * t->w * t->c;
-            sp_pool_f32 p = {.channels = t->c, .in = in, .max = t->max, .out = t->y + (row * t->ow + x) * t->c};
+            sp_pool_f32 p = {
+                .channels = t->c, .in = in, .max = t->max, .out = t->y + (row * t->ow + x) * t->c};
             for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
                 for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
-                    size_t iy = (size_t)(y0 + ky * t->dilation[0]), ix = (size_t)(x0 + kx * t->dilation[1]);
+                    size_t iy = (size_t)(y0 + ky * t->dilation[0]),
+                           ix = (size_t)(x0 + kx * t->dilation[1]);
                     if (iy < t->h && ix < t->w) in[p.count++] = image + (iy * t->w + ix) * t->c;
                 }
             size_t divisor = p.count;
@@ -81,9 +86,13 @@ static void global_pieces(void *arg, int64_t begin, int64_t end)
     size_t blocks = (t->c + CHANNELS - 1) / CHANNELS;
     for (size_t i = (size_t)begin; i < (size_t)end; i++) {
         size_t c = i % blocks * CHANNELS, n = i / blocks;
-        sp_pool_f32 p = {.channels = t->c - c < CHANNELS ? t->c - c : CHANNELS, .count = t->h,
-                         .base = t->x + n * t->h * t->c + c, .stride = t->c, .max = t->max,
-                         .scale = 1 / (float)t->h, .out = t->y + n * t->c + c};
+        sp_pool_f32 p = {.channels = t->c - c < CHANNELS ? t->c - c : CHANNELS,
+                         .count = t->h,
+                         .base = t->x + n * t->h * t->c + c,
+                         .stride = t->c,
+                         .max = t->max,
+                         .scale = 1 / (float)t->h,
+                         .out = t->y + n * t->c + c};
         t->kernels->pool_f32(&p);
     }
 }
@@ -103,12 +112,13 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
                               const sparoa_node *node, const sparoa_exec *exec)
 {
     const sparoa_tensor *x = node->in[0];
-    pool_task t = {.kernels = host->kernels, .x = x->data, .y = node->out[0]->data, .max = is_max(node)};
+    pool_task t = {
+        .kernels = host->kernels, .x = x->data, .y = node->out[0]->data, .max = is_max(node)};
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
     if (is_global(node)) return run_global(&t, node, exec);
     sp_window w;
-    SP_TRY(sp_window_shape(node, x->rank - 2, x->dims + 1, NULL, sparoa_attr_int(node, "ceil_mode", 0) != 0, &w,
-                           exec->err));
+    SP_TRY(sp_window_shape(node, x->rank - 2, x->dims + 1, NULL,
+                           sparoa_attr_int(node, "ceil_mode", 0) != 0, &w, exec->err));
     t.count_pads = sparoa_attr_int(node, "count_include_pad", 0) != 0;
     t.h = t.oh = 1;
     t.kernel[0] = t.stride[0] = t.dilation[0] = 1;
@@ -122,7 +132,8 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
     }
     t.c = (size_t)x->dims[x->rank - 1];
     int64_t work = (int64_t)(t.ow * t.c) * t.kernel[0] * t.kernel[1];
-    sp_parallel_for(exec, x->dims[0] * (int64_t)t.oh, work < 16384 ? 16384 / (work + 1) + 1 : 1, pool_rows, &t);
+    sp_parallel_for(exec, x->dims[0] * (int64_t)t.oh, work < 16384 ? 16384 / (work + 1) + 1 : 1,
+                    pool_rows, &t);
     return SPAROA_OK;
 }
 

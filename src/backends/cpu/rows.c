@@ -1,4 +1,5 @@
-/* Operators that work on whole rows of float32: Softmax and LayerNormalization over the last dimensions. */
+/* Operators that work on whole rows of float32: Softmax and LayerNormalization over the last
+ * dimensions. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
 
@@ -46,7 +47,8 @@ static sparoa_status softmax_run(void *state, void *prepared, const sp_cpu_host 
     const sparoa_tensor *x = node->in[0];
     int32_t axis;
     if (!softmax_axis(node, x->rank, &axis))
-        return sparoa_fail(exec->err, SPAROA_INVALID_GRAPH, node, "axis is out of range for rank %d", x->rank);
+        return sparoa_fail(exec->err, SPAROA_INVALID_GRAPH, node,
+                           "axis is out of range for rank %d", x->rank);
     if (sp_count(x) == 0) return SPAROA_OK;
     int64_t n = sp_dims_product(x, axis, x->rank);
     row_task t = {.kernels = host->kernels, .n = (size_t)n, .x = x->data, .y = node->out[0]->data};
@@ -55,7 +57,8 @@ static sparoa_status softmax_run(void *state, void *prepared, const sp_cpu_host 
 }
 
 /* ONNX Softmax, all versions, over the last dimension (before version 13: the last dimensions). */
-SP_CPU_KERNEL(Softmax) = {.op = "Softmax", .domain = "", .supports = softmax_supports, .run = softmax_run};
+SP_CPU_KERNEL(Softmax) = {
+    .op = "Softmax", .domain = "", .supports = softmax_supports, .run = softmax_run};
 
 /* ---- layer normalisation ---- */
 
@@ -80,7 +83,8 @@ static const char *layer_supports(const sp_cpu_host *host, const sparoa_node *no
 {
     int32_t axis;
     if (node->n_in < 2 || node->n_in > 3 || !node->in[0] || !node->in[1]) return NULL;
-    if (!sp_cpu_all_float32(node) || sparoa_attr_int(node, "stash_type", 1) != SPAROA_FLOAT32) return NULL;
+    if (!sp_cpu_all_float32(node) || sparoa_attr_int(node, "stash_type", 1) != SPAROA_FLOAT32)
+        return NULL;
     return layer_axis(node, &axis) ? host->kernels->name : NULL;
 }
 
@@ -88,8 +92,9 @@ static void layer_piece(void *arg, int64_t begin, int64_t end)
 {
     const row_task *t = arg;
     size_t at = (size_t)begin * t->n;
-    t->kernels->layernorm_f32((size_t)(end - begin), t->n, t->epsilon, t->x + at, t->scale, t->bias, t->y + at,
-                              t->mean ? t->mean + begin : NULL, t->inverse ? t->inverse + begin : NULL);
+    t->kernels->layernorm_f32((size_t)(end - begin), t->n, t->epsilon, t->x + at, t->scale, t->bias,
+                              t->y + at, t->mean ? t->mean + begin : NULL,
+                              t->inverse ? t->inverse + begin : NULL);
 }
 
 static sparoa_status layer_run(void *state, void *prepared, const sp_cpu_host *host,
@@ -99,11 +104,17 @@ static sparoa_status layer_run(void *state, void *prepared, const sp_cpu_host *h
     const sparoa_tensor *mean = sparoa_out(node, 1), *inverse = sparoa_out(node, 2);
     int32_t axis;
     if (!layer_axis(node, &axis))
-        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node, "scale and bias don't fit the input");
+        return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
+                           "scale and bias don't fit the input");
     if (sp_count(x) == 0) return SPAROA_OK;
     int64_t n = sp_dims_product(x, axis, x->rank);
-    row_task t = {.kernels = host->kernels, .n = (size_t)n, .x = x->data, .scale = node->in[1]->data,
-                  .bias = bias ? bias->data : NULL, .y = node->out[0]->data, .mean = mean ? mean->data : NULL,
+    row_task t = {.kernels = host->kernels,
+                  .n = (size_t)n,
+                  .x = x->data,
+                  .scale = node->in[1]->data,
+                  .bias = bias ? bias->data : NULL,
+                  .y = node->out[0]->data,
+                  .mean = mean ? mean->data : NULL,
                   .inverse = inverse ? inverse->data : NULL,
                   .epsilon = sparoa_attr_float(node, "epsilon", 1e-5f)};
     sp_parallel_for(exec, sp_count(x) / n, grain_of(n), layer_piece, &t);
