@@ -1,6 +1,6 @@
 /* Element-wise operators: the broadcast engine against plain index arithmetic, and the corners of
  * integer arithmetic, shifts and conversions. */
-#include "node.h"
+#include "bench.h"
 
 #define MAX_ELEMENTS 20000
 

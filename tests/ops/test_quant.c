@@ -1,5 +1,5 @@
 /* Quantised operators against plain index arithmetic: blocks, integer convolutions and products. */
-#include "node.h"
+#include "bench.h"
 
 static sparoa_tensor tensor(sparoa_dtype t, int rank, const int64_t *dims)
 {
