@@ -123,7 +123,7 @@ def calibrate_norms(net, x):
     def set_statistics(norm, inputs):
         variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
         # A channel that hardly varies would be blown up, rounding errors and all.
-        norm.running_var.copy_(variance.clamp(min=0.05 * float(variance.mean())))
+        norm.running_var.copy_(variance.clamp(min=0.3 * float(variance.mean())))
         norm.running_mean.copy_(mean)
 
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -213,10 +213,9 @@ def write_references(folder, net):
         x = pictures(batch, SEED + 100 + number)
         logits = session.run(["logits"], {"input": x.numpy()})[0]
         assert logits.shape == (batch, CLASSES) and np.isfinite(logits).all()
-        if batch == 1:
-            exact = net.double()(x.double()).numpy()
-            net.float()
-            error = float(np.abs(logits - exact).max() / np.abs(exact).max())
+        exact = net.double()(x[:2].double()).numpy()  # slow, so a few pictures are enough
+        net.float()
+        error = max(error, float(np.abs(logits[:2] - exact).max() / np.abs(exact).max()))
         target = folder / f"test_data_set_{number}"
         target.mkdir(exist_ok=True)
         for kind, name, array in (("input", "input", x.numpy()), ("output", "logits", logits)):
