@@ -65,7 +65,9 @@ static sparoa_status read_floats(const sparoa_node *node, int32_t input, int32_t
     const float *attr = input < 0 ? sparoa_attr_floats(node, "scales", &n) : NULL;
     *count = 0;
     if (t) {
-        SP_TRY(sp_check_type(node, input, SP_TYPES_FLOAT, err));
+        /* scales are float32 in ONNX; only roi comes in other types */
+        uint32_t types = max > SPAROA_MAX_RANK ? SP_TYPES_FLOAT : 1u << SPAROA_FLOAT32;
+        SP_TRY(sp_check_type(node, input, types, err));
         SP_TRY(sp_check_rank(node, input, 0, 1, err));
         *count = -1;
         if (!sp_known(t)) return SPAROA_OK;
@@ -228,7 +230,8 @@ sparoa_status sp_resize_parse(const sparoa_node *node, sp_resize *r, sparoa_erro
         if (x->in == 0 && x->out > 0)
             return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                                "an empty axis cannot grow to %lld", (long long)x->out);
-        x->active = x->in != x->out || x->scale != 1 || x->from != 0 || x->to != 1;
+        x->active = x->in != x->out || x->scale != 1 || x->from != 0 || x->to != 1 ||
+                    q.n_roi < 0; /* a region not known yet may change any axis */
     }
     return SPAROA_OK;
 }
