@@ -312,6 +312,19 @@ static bool print_json(const profile_command *p)
     return sp_cli_json_close(p->cli, file);
 }
 
+static void trace_name(sp_json *j, const char *what, const char *name)
+{
+    sp_json_flat_object(j, NULL);
+    sp_json_string(j, "name", what);
+    sp_json_string(j, "ph", "M");
+    sp_json_int(j, "pid", 1);
+    sp_json_int(j, "tid", 1);
+    sp_json_object(j, "args");
+    sp_json_string(j, "name", name);
+    sp_json_end_object(j);
+    sp_json_end_object(j);
+}
+
 /* The last run in the format of Chrome's about:tracing and Perfetto. */
 static int write_trace(const profile_command *p)
 {
@@ -323,6 +336,8 @@ static int write_trace(const profile_command *p)
     sp_json_object(&j, NULL);
     sp_json_string(&j, "displayTimeUnit", "ms");
     sp_json_array(&j, "traceEvents");
+    trace_name(&j, "process_name", p->job.path);
+    trace_name(&j, "thread_name", p->count ? p->nodes[0].device : "cpu");
     for (size_t i = 0; i < p->count; i++) {
         const sparoa_node_info *n = &p->nodes[i];
         char shape[128];
@@ -333,7 +348,7 @@ static int write_trace(const profile_command *p)
         sp_json_number(&j, "ts", (double)n->last_start_ns * 1e-3);
         sp_json_number(&j, "dur", (double)n->last_ns * 1e-3);
         sp_json_int(&j, "pid", 1);
-        sp_json_string(&j, "tid", n->device);
+        sp_json_int(&j, "tid", 1);
         sp_json_object(&j, "args");
         sp_json_string(&j, "op", n->op);
         sp_json_string(&j, "kernel", n->kernel);
