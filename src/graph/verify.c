@@ -56,7 +56,7 @@ static void apply_order(order_state *s, sp_gnode *sorted)
             sp_graph_destroy(g->nodes[i].subgraphs[k]);
     for (size_t i = 0; i < g->value_count; i++) g->values[i].producer = SP_NO_ID;
     for (size_t i = 0; i < s->placed; i++) sorted[i] = g->nodes[s->order[i]];
-    memcpy(g->nodes, sorted, s->placed * sizeof *sorted);
+    if (s->placed) memcpy(g->nodes, sorted, s->placed * sizeof *sorted);
     g->node_count = s->placed;
     for (size_t i = 0; i < g->node_count; i++)
         for (int32_t k = 0; k < g->nodes[i].n_out; k++)
