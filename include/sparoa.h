@@ -398,8 +398,8 @@ typedef struct sparoa_node_info {
     double flops;               /* floating-point operations of one run (a multiply-add is two) */
     double bytes;               /* bytes read and written: inputs, weights and outputs once each */
     double weight_bytes;        /* bytes of its constant inputs */
-    double
-        weight_zeros; /* share of exact zeros among its floating-point constants, 0..1; -1: none */
+    double weight_zeros; /* share of exact zeros in its float constants, 0..1; -1: it has none, or
+                            the session does not profile */
     double input_zeros;  /* share of exact zeros in its first input over the profiled runs; -1: not
                             measured */
     double output_zeros; /* the same of its first output */

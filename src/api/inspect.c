@@ -16,21 +16,14 @@ size_t sparoa_session_node_count(const sparoa_session *session)
     return session ? session->graph->node_count : 0;
 }
 
-/* Share of zeros over all floating-point constants of a node; -1 without any. */
-static double weight_zeros(const sp_graph *g, const sp_gnode *n, double *bytes)
+static double weight_bytes(const sp_graph *g, const sp_gnode *n)
 {
-    double zeros = 0, total = 0;
-    *bytes = 0;
+    double bytes = 0;
     for (int32_t k = 0; k < n->n_in; k++) {
         const sp_value *v = n->in[k] == SP_NO_ID ? NULL : &g->values[n->in[k]];
-        if (!v || v->kind != SP_VALUE_CONST) continue;
-        *bytes += (double)sparoa_tensor_bytes(&v->fact);
-        if (!sp_is_float(v->fact.dtype)) continue;
-        int64_t count = sparoa_tensor_count(&v->fact);
-        for (int64_t i = 0; i < count; i++) zeros += sp_get_f64(&v->fact, i) == 0;
-        total += (double)count;
+        if (v && v->kind == SP_VALUE_CONST) bytes += (double)sparoa_tensor_bytes(&v->fact);
     }
-    return total > 0 ? zeros / total : -1;
+    return bytes;
 }
 
 static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *info)
@@ -76,7 +69,8 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
         .min_ns = t->min_ns,
         .last_start_ns = t->last_start_ns,
         .last_ns = t->last_ns};
-    info->weight_zeros = weight_zeros(session->graph, n, &info->weight_bytes);
+    info->weight_bytes = weight_bytes(session->graph, n);
+    info->weight_zeros = t->weight_zeros;
     info->input_zeros = t->input_counted ? t->input_zeros / (double)t->input_counted : -1;
     info->output_zeros = t->output_counted ? t->output_zeros / (double)t->output_counted : -1;
     if (session->frame && session->frame->nodes[index].skip)
@@ -88,7 +82,8 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
 void sparoa_session_profile_reset(sparoa_session *session)
 {
     for (size_t i = 0; session && i < session->graph->node_count; i++)
-        session->program->slots[i].stats = (sp_node_stats){0};
+        session->program->slots[i].stats =
+            (sp_node_stats){.weight_zeros = session->program->slots[i].stats.weight_zeros};
 }
 
 void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info *info)

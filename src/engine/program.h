@@ -39,6 +39,7 @@ typedef struct sp_engine {
 
 typedef struct sp_node_stats {
     int64_t runs, total_ns, min_ns, last_start_ns, last_ns;
+    double weight_zeros;              /* share in the constants; -1: none, or not measured */
     double input_zeros, output_zeros; /* sums of shares over the runs */
     int64_t input_counted, output_counted;
 } sp_node_stats;

@@ -76,25 +76,9 @@ static sparoa_status ready_dynamic(sp_frame *f, size_t i, sparoa_error *err)
 
 /* ---- profile ---- */
 
-static double zero_share(const sparoa_tensor *t)
-{
-    int64_t n = sparoa_tensor_count(t), zeros = 0;
-    if (n <= 0 || !t->data) return -1;
-    switch (t->dtype) {
-#define X(ctype, dt)                                                                               \
-    case dt:                                                                                       \
-        for (int64_t i = 0; i < n; i++) zeros += ((const ctype *)t->data)[i] == 0;                 \
-        break;
-        SP_FOR_NUMBERS(X)
-#undef X
-    default: return -1;
-    }
-    return (double)zeros / (double)n;
-}
-
 static void add_zeros(const sparoa_tensor *t, double *sum, int64_t *count)
 {
-    double share = t ? zero_share(t) : -1;
+    double share = t ? sp_zero_share(t) : -1;
     if (share < 0) return;
     *sum += share;
     *count += 1;

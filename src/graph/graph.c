@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- blobs ---- */
 
@@ -63,6 +64,17 @@ void sp_blob_unref(sp_blob *blob)
     else
         sp_free(&alloc, blob->data, blob->bytes);
     sp_free(&alloc, blob, sizeof *blob);
+}
+
+void sp_blob_idle(const sp_blob *blob)
+{
+    const sp_blob *root = blob;
+    while (root->owner) root = root->owner;
+    if (!root->mapped) return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)blob->data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)blob->data + blob->bytes) / page * page;
+    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 /* ---- graphs ---- */

@@ -34,6 +34,8 @@ sp_blob *sp_blob_map(const sparoa_allocator *alloc, void *mapping,
 sp_blob *sp_blob_slice(const sparoa_allocator *alloc, sp_blob *owner, size_t offset, size_t bytes);
 sp_blob *sp_blob_ref(sp_blob *blob);
 void sp_blob_unref(sp_blob *blob); /* NULL is fine */
+/* Hints that the data will hardly be read again: pages of a mapped file need not stay in memory. */
+void sp_blob_idle(const sp_blob *blob);
 
 typedef enum sp_value_kind {
     SP_VALUE_NODE,   /* output of a node */

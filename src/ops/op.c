@@ -400,3 +400,19 @@ void sp_copy_data(sparoa_tensor *out, const sparoa_tensor *in)
 {
     if (out->data != in->data) memmove(out->data, in->data, sparoa_tensor_bytes(in));
 }
+
+double sp_zero_share(const sparoa_tensor *t)
+{
+    int64_t n = sparoa_tensor_count(t), zeros = 0;
+    if (n <= 0 || !t->data) return -1;
+    switch (t->dtype) {
+#define X(ctype, dt)                                                                               \
+    case dt:                                                                                       \
+        for (int64_t i = 0; i < n; i++) zeros += ((const ctype *)t->data)[i] == 0;                 \
+        break;
+        SP_FOR_NUMBERS(X)
+#undef X
+    default: return -1;
+    }
+    return (double)zeros / (double)n;
+}

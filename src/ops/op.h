@@ -147,5 +147,7 @@ void sp_parallel_for(const sparoa_exec *exec, int64_t total, int64_t grain,
                      void (*body)(void *arg, int64_t begin, int64_t end), void *arg);
 /* Copies all bytes of in to out (same size); nothing where they are the same memory. */
 void sp_copy_data(sparoa_tensor *out, const sparoa_tensor *in);
+/* Share of elements that are exactly zero, 0..1; -1 for an empty tensor, or one of bools or half floats. */
+double sp_zero_share(const sparoa_tensor *t);
 
 #endif
