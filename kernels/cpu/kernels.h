@@ -59,6 +59,27 @@ typedef struct sp_dwconv_f32 {
     sp_gemm_epilogue epilogue;
 } sp_dwconv_f32;
 
+/* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4 output pixels. Row i is
+ * at v + i * v_stride (m + i * m_stride). */
+typedef struct sp_winograd_in_f32 {
+    size_t channels;
+    const float *const *in; /* 36 pixels, row by row */
+    float *v;
+    size_t v_stride;
+} sp_winograd_in_f32;
+
+typedef struct sp_winograd_out_f32 {
+    size_t c0, c1; /* channels to compute */
+    const float *m;
+    size_t m_stride;
+    const float *bias; /* or NULL */
+    float *out;
+    const float *residual;
+    size_t line, pixel; /* floats between lines and pixels of out and residual */
+    int rows, columns;  /* of the tile that are inside the image, 1..4 */
+    sp_gemm_epilogue epilogue;
+} sp_winograd_out_f32;
+
 typedef enum sp_unary {
     SP_UNARY_EXP,
     SP_UNARY_ERF,
@@ -94,7 +115,7 @@ typedef struct sp_kernels {
 
     /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
      * p0..p1-1. */
-    const char *gemm_name, *conv_name, *dwconv_name, *name; /* "gemm_f32_12x32__avx512", ... "f32__avx512" */
+    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *name; /* "gemm_f32_12x32__avx512", ... "f32__avx512" */
     int32_t gemm_rows;     /* rows of a register tile */
     int32_t gemm_columns;  /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);
@@ -107,6 +128,9 @@ typedef struct sp_kernels {
     void (*dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                             float *packed);
     void (*dwconv_f32)(const sp_dwconv_f32 *d);
+
+    void (*winograd_in_f32)(const sp_winograd_in_f32 *w);
+    void (*winograd_out_f32)(const sp_winograd_out_f32 *w);
 
     /* Element by element; y may be x. Activations are named by enum sp_act. */
     void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);

@@ -14,6 +14,8 @@ size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps);
 void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                                    float *packed);
 void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d);
+void SP_KERNEL(sp_winograd_in_f32)(const sp_winograd_in_f32 *w);
+void SP_KERNEL(sp_winograd_out_f32)(const sp_winograd_out_f32 *w);
 void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,

@@ -14,6 +14,24 @@ static bool is_depthwise(const sparoa_node *node)
     return group > 1 && w->dims[1] == 1 && w->dims[0] == group;
 }
 
+/* All but packing, which the strides of the window don't concern. */
+static void read_attributes(const sparoa_node *node, conv_state *s)
+{
+    const sparoa_tensor *w = node->in[1];
+    *s = (conv_state){.epilogue = sp_epilogue_of(node)};
+    s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
+    s->groups = (size_t)sparoa_attr_int(node, "group", 1);
+    s->c_in = (size_t)w->dims[1];
+    s->c_out = (size_t)w->dims[0] / s->groups;
+    s->kh = w->rank == 4 ? (size_t)w->dims[2] : 1;
+    s->kw = (size_t)w->dims[w->rank - 1];
+    s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
+    size_t n;
+    const int64_t *dilations = sparoa_attr_ints(node, "dilations", &n);
+    bool dense = s->kw == 1 || !dilations || n == 0 || dilations[n - 1] == 1;
+    s->row_taps = s->groups == 1 && dense;
+}
+
 static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
     if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
@@ -27,7 +45,10 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
     if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return NULL;
     for (int32_t i = 2; i < w->rank; i++)
         if (w->dims[i] < 1 || w->dims[i] > MAX_KERNEL) return NULL;
-    return is_depthwise(node) ? host->kernels->dwconv_name : host->kernels->conv_name;
+    if (is_depthwise(node)) return host->kernels->dwconv_name;
+    conv_state s;
+    read_attributes(node, &s);
+    return sp_conv_winograd_pays(&s, node) ? host->kernels->winograd_name : host->kernels->conv_name;
 }
 
 typedef struct dw_build {
@@ -74,29 +95,12 @@ static sp_cpu_packed *pack_product(const sp_cpu_host *host, const conv_state *s,
     return sp_gemm_pack_shared(host, &source, s->groups, s->c_out * s->c_in * taps);
 }
 
-/* All but packing, which the strides of the window don't concern. */
-static void read_attributes(const sparoa_node *node, conv_state *s)
-{
-    const sparoa_tensor *w = node->in[1];
-    *s = (conv_state){.epilogue = sp_epilogue_of(node)};
-    s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
-    s->groups = (size_t)sparoa_attr_int(node, "group", 1);
-    s->c_in = (size_t)w->dims[1];
-    s->c_out = (size_t)w->dims[0] / s->groups;
-    s->kh = w->rank == 4 ? (size_t)w->dims[2] : 1;
-    s->kw = (size_t)w->dims[w->rank - 1];
-    s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
-    size_t n;
-    const int64_t *dilations = sparoa_attr_ints(node, "dilations", &n);
-    bool dense = s->kw == 1 || !dilations || n == 0 || dilations[n - 1] == 1;
-    s->row_taps = s->groups == 1 && dense;
-}
-
 static void conv_destroy(void *state, const sp_cpu_host *host)
 {
     conv_state *s = state;
     if (!s) return;
     sp_cpu_pack_release(s->packed);
+    sp_cpu_free(host, s->bias, s->c_out * sizeof(float));
     sp_cpu_free(host, s->zero, s->zero_floats * sizeof(float));
     sp_cpu_free(host, s, sizeof *s);
 }
@@ -118,10 +122,17 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
         bias = node->in[2]->data;
     }
     bool depthwise = s->kind == CONV_DEPTHWISE;
-    s->packed = depthwise ? pack_depthwise(host, s, w, bias) : pack_product(host, s, w, bias);
+    if (sp_conv_winograd_pays(s, node)) {
+        s->kind = CONV_WINOGRAD;
+        s->packed = sp_conv_winograd_pack(s, host, w);
+        s->bias = sp_cpu_alloc(host, s->c_out * sizeof(float));
+        if (s->bias && bias) memcpy(s->bias, bias, s->c_out * sizeof(float));
+    } else {
+        s->packed = depthwise ? pack_depthwise(host, s, w, bias) : pack_product(host, s, w, bias);
+    }
     s->zero_floats = depthwise ? s->groups : s->kw * s->c_in * s->groups;
     s->zero = sp_cpu_alloc(host, s->zero_floats * sizeof(float));
-    if (!s->packed || !s->zero) {
+    if (!s->packed || !s->zero || (s->kind == CONV_WINOGRAD && !s->bias)) {
         conv_destroy(s, host);
         return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to pack the weights");
     }
@@ -220,6 +231,7 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
     SP_TRY(read_geometry(s, node, &plan, err));
     if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
         SP_TRY(plan_indirect(s, host, node, &plan, err));
+    if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, &plan, err));
     if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
     if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
     memcpy(*prepared, &plan, sizeof plan);
@@ -240,6 +252,8 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
     if (s->kind == CONV_DEPTHWISE) {
         sp_conv_depthwise_run(s, p, host->kernels, node, exec);
+    } else if (s->kind == CONV_WINOGRAD) {
+        sp_conv_winograd_run(s, p, host->kernels, node, exec);
     } else if (is_pointwise(s, p)) {
         sp_gemm_f32 g = {.m = p->batch * p->oh * p->ow,
                          .n = s->c_out,

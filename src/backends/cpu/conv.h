@@ -9,6 +9,7 @@
 typedef enum conv_kind {
     CONV_POINTWISE, /* 1x1, stride 1, no padding: a plain product */
     CONV_INDIRECT,  /* any other: a product whose rows of A are pointers into the image */
+    CONV_WINOGRAD,  /* 3x3, stride 1: 36 products of transformed 4x4 tiles */
     CONV_DEPTHWISE  /* one input and one output channel in each group */
 } conv_kind;
 
@@ -24,6 +25,7 @@ typedef struct conv_state {
     sp_cpu_packed *packed;
     float *zero; /* what lies outside the image: one tap's worth */
     size_t zero_floats;
+    float *bias; /* CONV_WINOGRAD: [c_out], zeros where there is none */
 } conv_state;
 
 /* A convolution of images [batch, h, w, c]; 1-D ones have h = 1. */
@@ -36,6 +38,14 @@ typedef struct conv_plan {
     size_t piece_bytes; /* workspace of one piece */
     sp_gemm_split split;
 } conv_plan;
+
+/* Winograd: whether it pays, its weights, and running it. Memory of a piece: V, M. */
+bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node);
+sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *host, const float *w);
+sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host, const sparoa_node *node, conv_plan *p,
+                                    sparoa_error *err);
+void sp_conv_winograd_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                          const sparoa_node *node, const sparoa_exec *exec);
 
 /* Memory of a piece: pointers [taps][block], then patches of taps * k floats. */
 void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
