@@ -120,6 +120,14 @@ expect 0 operators
 has "Conv"
 expect 0 operators --markdown
 has "| Conv |"
+"$sparoa" operators --markdown | while IFS= read -r line; do
+    grep -qxF -e "$line" "$root/docs/operators.md" || echo "$line"
+done >"$work/undocumented"
+if [ -s "$work/undocumented" ]; then
+    echo "FAIL: docs/operators.md lacks (write it anew from sparoa operators --markdown):"
+    cat "$work/undocumented"
+    failures=$((failures + 1))
+fi
 expect 0 operators --json
 json "$work/out"
 
