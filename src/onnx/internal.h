@@ -19,6 +19,7 @@ typedef SpOnnx__FunctionProto onnx_function;
 
 #define SP_ONNX_MAX_NESTING 48 /* subgraphs and function calls inside each other */
 #define SP_ONNX_MAX_FUNCTIONS 10000
+#define SP_ONNX_MAX_ENTRIES 1000 /* attributes of a node or function, operator sets */
 #define SP_ONNX_SPARE_BYTES ((size_t)256 << 20) /* see budget */
 
 /* A file of external data. */
@@ -123,7 +124,7 @@ sparoa_status sp_scope_define(sp_onnx *x, sp_scope *scope, const char *name, sp_
 sparoa_status sp_scope_temporary(sp_onnx *x, sp_scope *scope, const char *base, sp_id *id);
 /* Binds a name to a value that is there already. */
 sparoa_status sp_scope_bind(sp_onnx *x, sp_scope *scope, const char *name, sp_id id);
-/* Finds a name here or outside, capturing it; user and role say in messages who asks. */
+/* Finds a name here or outside, capturing it; user says in messages who asks. */
 sparoa_status sp_scope_resolve(sp_onnx *x, sp_scope *scope, const char *name, const char *user,
                                sp_id *id);
 

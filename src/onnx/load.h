@@ -6,7 +6,7 @@
 
 /* Where a model comes from: one of path, data, reader. */
 typedef struct sp_onnx_source {
-    const char *path; /* mapped into memory */
+    const char *path; /* mapped into memory: must not be cut short while the graph lives */
     const void *data; /* copied */
     size_t size;      /* of data */
     const sparoa_reader *reader;

@@ -69,6 +69,16 @@ sparoa_status sp_onnx_check_versions(sp_onnx *x)
         return sparoa_fail(
             x->err, SPAROA_UNSUPPORTED_VERSION, NULL,
             "the model lists no operator set; expected opset_import with at least ai.onnx");
+    size_t most = m->n_opset_import;
+    for (size_t i = 0; i < m->n_functions; i++) {
+        if (m->functions[i]->n_attribute_proto > most) most = m->functions[i]->n_attribute_proto;
+        if (m->functions[i]->n_opset_import > most) most = m->functions[i]->n_opset_import;
+    }
+    if (most > SP_ONNX_MAX_ENTRIES)
+        return sparoa_fail(x->err, SPAROA_TOO_LARGE, NULL,
+                           "the model or a function lists %zu operator sets or attributes, at most "
+                           "%d are supported",
+                           most, SP_ONNX_MAX_ENTRIES);
     if (m->n_functions > SP_ONNX_MAX_FUNCTIONS)
         return sparoa_fail(x->err, SPAROA_TOO_LARGE, NULL,
                            "the model has %zu functions, at most %d are supported", m->n_functions,
@@ -118,6 +128,10 @@ static sparoa_status survey_node(survey *s, const onnx_function *within, const o
     if (!node->op_type || !*node->op_type)
         return sparoa_fail(x->err, SPAROA_INVALID_GRAPH, NULL, "node '%.80s' names no operator",
                            sp_str(node->name));
+    if (node->n_attribute > SP_ONNX_MAX_ENTRIES)
+        return sparoa_fail(x->err, SPAROA_TOO_LARGE, NULL,
+                           "node '%.80s' has %zu attributes, at most %d are supported",
+                           sp_str(node->name), node->n_attribute, SP_ONNX_MAX_ENTRIES);
     for (size_t i = 0; i < node->n_attribute && status == SPAROA_OK; i++) {
         const onnx_graph *g = node->attribute[i]->g;
         if (g) status = survey_nodes(s, within, g->node, g->n_node);

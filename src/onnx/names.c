@@ -2,9 +2,11 @@
 
 #include <string.h>
 
-static size_t hash(const char *s)
+/* FNV-1a. It starts from the table's address, so that a file can't be made whose names all collide.
+ */
+static size_t hash(const sp_names *names, const char *s)
 {
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    uint64_t h = 0xcbf29ce484222325u ^ (uintptr_t)names->items;
     for (; *s; s++) h = (h ^ (uint8_t)*s) * 0x100000001b3u;
     return (size_t)(h ^ h >> 29);
 }
@@ -23,7 +25,7 @@ void sp_names_free(sp_names *names)
 
 static struct sp_name_entry *slot(const sp_names *names, const char *name)
 {
-    size_t mask = names->capacity - 1, i = hash(name) & mask;
+    size_t mask = names->capacity - 1, i = hash(names, name) & mask;
     while (names->items[i].name && strcmp(names->items[i].name, name) != 0) i = (i + 1) & mask;
     return &names->items[i];
 }

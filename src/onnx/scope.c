@@ -70,11 +70,9 @@ sparoa_status sp_scope_define(sp_onnx *x, sp_scope *scope, const char *name, sp_
 static sparoa_status capture(sp_onnx *x, sp_scope *scope, const char *name, sp_id outer, sp_id *id)
 {
     const sp_value *v = &scope->parent->graph->values[outer];
-    if (v->kind == SP_VALUE_CONST) {
-        sparoa_tensor fact = v->fact;
-        return sp_scope_define(x, scope, name, SP_VALUE_CONST, &fact, sp_blob_ref(v->blob), id);
-    }
     sparoa_tensor fact = v->fact;
+    if (v->kind == SP_VALUE_CONST)
+        return sp_scope_define(x, scope, name, SP_VALUE_CONST, &fact, sp_blob_ref(v->blob), id);
     sparoa_status status = sp_scope_define(x, scope, name, SP_VALUE_CAPTURE, NULL, NULL, id);
     if (status != SPAROA_OK) return status;
     scope->graph->values[*id].fact = fact;
@@ -89,27 +87,22 @@ static sparoa_status capture(sp_onnx *x, sp_scope *scope, const char *name, sp_i
 sparoa_status sp_scope_resolve(sp_onnx *x, sp_scope *scope, const char *name, const char *user,
                                sp_id *id)
 {
-    sp_scope *at = scope;
-    /* Recursion goes as deep as graphs are nested, which is limited. */
-    if (!sp_names_find(&at->names, name, id)) {
-        if (!at->parent)
-            return sparoa_fail(x->err, SPAROA_INVALID_GRAPH, NULL,
-                               "%s uses value '%.80s', which is neither an input, an initialiser "
-                               "nor a node's output",
-                               user, name);
-        sp_id outer;
-        sparoa_status status = sp_scope_resolve(x, at->parent, name, user, &outer);
-        if (status != SPAROA_OK) return status;
-        if (outer == SP_NO_ID) {
-            *id = SP_NO_ID;
-            return SPAROA_OK;
-        }
-        return capture(x, at, name, outer, id);
-    }
-    if (*id == SP_ID_UNUSABLE)
+    if (sp_names_find(&scope->names, name, id)) {
+        if (*id != SP_ID_UNUSABLE) return SPAROA_OK;
         return sparoa_fail(x->err, SPAROA_UNSUPPORTED_TYPE, NULL,
                            "%s uses constant '%.80s', whose element type is not supported; "
                            "expected numbers or bool",
                            user, name);
+    }
+    if (!scope->parent)
+        return sparoa_fail(
+            x->err, SPAROA_INVALID_GRAPH, NULL,
+            "%s uses value '%.80s', which is neither an input, an initialiser nor a node's output",
+            user, name);
+    sp_id outer; /* as deep as graphs are nested, which is limited */
+    sparoa_status status = sp_scope_resolve(x, scope->parent, name, user, &outer);
+    if (status != SPAROA_OK) return status;
+    if (outer != SP_NO_ID) return capture(x, scope, name, outer, id);
+    *id = SP_NO_ID;
     return SPAROA_OK;
 }
