@@ -401,10 +401,13 @@ typedef struct sparoa_backend {
                              int32_t input); /* false: it made its own copy of this
                             constant, which the engine may release */
     /* All shapes are set. *prepared (may be NULL before: make it; else: reuse or replace it) holds
-     * what depends on them; *workspace gets the bytes that node_run wants. */
+     * what depends on them; *workspace gets the bytes of device memory that node_run wants. Inputs
+     * whose values are known by now (constants, worked-out shapes) have host data, all others
+     * data NULL: parameters that a kernel needs on the host are read here or in node_create. */
     sparoa_status (*node_prepare)(sparoa_kernel *kernel, const sparoa_node *node,
                                   sparoa_prepared **prepared, size_t *workspace, sparoa_error *err);
-    /* Enqueues the node: no allocation, no waiting. */
+    /* Enqueues the node: no allocation, no waiting. All data are addresses of the device's memory;
+     * the engine has uploaded the constants that node_keeps_input asks for. */
     sparoa_status (*node_run)(sparoa_kernel *kernel, sparoa_prepared *prepared, sparoa_queue *queue,
                               const sparoa_node *node, void *workspace, sparoa_error *err);
     void (*prepared_destroy)(sparoa_kernel *kernel, sparoa_prepared *prepared);
