@@ -1,0 +1,289 @@
+/*
+ * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights. Output
+ * pixels of one phase, (position + padding) modulo stride, all see the same kernel elements, so
+ * each phase is an ordinary convolution with stride 1: products whose rows of A are pointers to
+ * input pixels, written straight to every stride-th pixel.
+ */
+#include "backends/cpu/gemm_run.h"
+#include "ops/check.h"
+#include "ops/conv_shape.h"
+
+#define MAX_KERNEL 64
+#define MAX_STRIDE 8
+#define MAX_GROUPS 8
+
+/* One spatial dimension. */
+typedef struct axis {
+    ptrdiff_t kernel, stride, dilation, pad;
+} axis;
+
+typedef struct deconv_state {
+    sp_epilogue epilogue;
+    bool has_bias;
+    size_t groups, c_in, c_out; /* channels of one group */
+    axis y, x;
+    sp_cpu_packed **packed; /* [phase y][phase x][group] */
+    size_t packed_count;
+    float *zero; /* a pixel outside the image */
+} deconv_state;
+
+static int64_t attr_at(const sparoa_node *node, const char *name, int32_t i, int64_t fallback)
+{
+    size_t n;
+    const int64_t *v = sparoa_attr_ints(node, name, &n);
+    return v && (size_t)i < n ? v[i] : fallback;
+}
+
+static bool read_attributes(const sparoa_node *node, deconv_state *s)
+{
+    const sparoa_tensor *w = node->in[1];
+    const int32_t spatial = w->rank - 2;
+    *s = (deconv_state){.epilogue = sp_epilogue_of(node), .y = {1, 1, 1, 0}};
+    s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
+    int64_t group = sparoa_attr_int(node, "group", 1);
+    if (group < 1 || group > MAX_GROUPS || w->dims[0] % group != 0) return false;
+    s->groups = (size_t)group;
+    s->c_in = (size_t)(w->dims[0] / group);
+    s->c_out = (size_t)w->dims[1];
+    for (int32_t i = 0; i < spatial; i++) {
+        axis *a = i == spatial - 1 ? &s->x : &s->y;
+        int64_t stride = attr_at(node, "strides", i, 1),
+                dilation = attr_at(node, "dilations", i, 1);
+        int64_t pad = attr_at(node, "pads", i, 0), kernel = w->dims[i + 2];
+        if (kernel < 1 || kernel > MAX_KERNEL || stride < 1 || stride > MAX_STRIDE) return false;
+        if (dilation < 1 || dilation > INT32_MAX || pad < 0 || pad > INT32_MAX) return false;
+        *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation, (ptrdiff_t)pad};
+    }
+    return true;
+}
+
+static const char *deconv_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    deconv_state s;
+    if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
+        return NULL;
+    const sparoa_tensor *x = node->in[0], *w = node->in[1];
+    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
+    if (x->rank >= 0 && x->rank != w->rank) return NULL;
+    /* Both make the padding depend on the size of the image. */
+    if (!sp_attr_is(node, "auto_pad", "NOTSET", "NOTSET") || sparoa_attr_find(node, "output_shape"))
+        return NULL;
+    if (!read_attributes(node, &s)) return NULL;
+    if (s.has_bias &&
+        (!sp_cpu_is_constant(node, 2) || sp_count(node->in[2]) != (int64_t)(s.c_out * s.groups)))
+        return NULL;
+    return host->kernels->conv_name;
+}
+
+/* Kernel element k contributes to outputs of this phase. */
+static bool in_phase(const axis *a, ptrdiff_t phase, ptrdiff_t k)
+{
+    return (phase - k * a->dilation) % a->stride == 0;
+}
+
+static void deconv_destroy(void *state, const sp_cpu_host *host)
+{
+    deconv_state *s = state;
+    if (!s) return;
+    for (size_t i = 0; s->packed && i < s->packed_count; i++) sp_cpu_pack_release(s->packed[i]);
+    sp_cpu_free(host, s->packed, s->packed_count * sizeof(sp_cpu_packed *));
+    sp_cpu_free(host, s->zero, s->c_in * sizeof(float));
+    sp_cpu_free(host, s, sizeof *s);
+}
+
+/* The weights of one phase and group as [tap][c_in][c_out] in `b`, then packed. */
+static sp_cpu_packed *pack_phase(const deconv_state *s, const sp_cpu_host *host,
+                                 const sparoa_node *node, size_t index, float *b)
+{
+    const size_t group = index % s->groups, k = s->c_in, n = s->c_out;
+    const ptrdiff_t px = (ptrdiff_t)(index / s->groups) % s->x.stride;
+    const ptrdiff_t py = (ptrdiff_t)(index / s->groups) / s->x.stride;
+    const size_t elements = (size_t)(s->y.kernel * s->x.kernel);
+    const float *w = (const float *)node->in[1]->data + group * k * n * elements;
+    size_t taps = 0;
+    for (ptrdiff_t ky = 0; ky < s->y.kernel; ky++)
+        for (ptrdiff_t kx = 0; kx < s->x.kernel; kx++) {
+            if (!in_phase(&s->y, py, ky) || !in_phase(&s->x, px, kx)) continue;
+            float *dst = b + taps++ * k * n;
+            for (size_t i = 0; i < k * n; i++)
+                dst[i] = w[i * elements + (size_t)(ky * s->x.kernel + kx)];
+        }
+    sp_gemm_f32_source source = {.n = n,
+                                 .k = k,
+                                 .taps = taps,
+                                 .b = b,
+                                 .tap_stride = k * n,
+                                 .k_stride = n,
+                                 .n_stride = 1,
+                                 .scale = 1};
+    if (s->has_bias) source.bias = (const float *)node->in[2]->data + group * n;
+    return sp_gemm_pack_shared(host, &source, 1, taps * k * n);
+}
+
+static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
+                                   sparoa_error *err)
+{
+    deconv_state *s = sp_cpu_alloc(host, sizeof *s);
+    if (!s) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
+    read_attributes(node, s);
+    size_t bytes = sparoa_tensor_bytes(node->in[1]) / s->groups;
+    float *scratch = sp_cpu_alloc(host, bytes);
+    s->packed_count = (size_t)(s->y.stride * s->x.stride) * s->groups;
+    s->packed = sp_cpu_alloc(host, s->packed_count * sizeof *s->packed);
+    s->zero = sp_cpu_alloc(host, s->c_in * sizeof(float));
+    bool ok = scratch && s->packed && s->zero;
+    for (size_t i = 0; ok && i < s->packed_count; i++) {
+        s->packed[i] = pack_phase(s, host, node, i, scratch);
+        ok = s->packed[i] != NULL;
+    }
+    sp_cpu_free(host, scratch, bytes);
+    if (!ok) {
+        deconv_destroy(s, host);
+        return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to pack the weights");
+    }
+    *state = s;
+    return SPAROA_OK;
+}
+
+static size_t deconv_bytes(const void *state)
+{
+    const deconv_state *s = state;
+    size_t bytes = s->c_in * sizeof(float);
+    for (size_t i = 0; i < s->packed_count; i++) bytes += s->packed[i]->bytes;
+    return bytes;
+}
+
+static bool deconv_keeps_input(const void *state, int32_t input)
+{
+    const deconv_state *s = state;
+    return input != 1 && !(input == 2 && s->has_bias);
+}
+
+/* Bytes of one piece: pointers [taps][outputs of a phase in a row]. */
+static size_t piece_bytes(const deconv_state *s, const sparoa_node *node)
+{
+    const sparoa_tensor *y = node->out[0];
+    size_t across = (size_t)(y->dims[y->rank - 2] / s->x.stride + 1);
+    return (across * (size_t)(s->y.kernel * s->x.kernel) * sizeof(float *) + 63) / 64 * 64;
+}
+
+static int32_t pieces_of(const sparoa_node *node, int32_t threads)
+{
+    const sparoa_tensor *y = node->out[0];
+    int64_t rows = sp_dims_product(y, 0, y->rank - 2);
+    return rows < threads ? (int32_t)rows : threads;
+}
+
+static sparoa_status deconv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
+                                    void **prepared, size_t *workspace, sparoa_error *err)
+{
+    *workspace = piece_bytes(state, node) * (size_t)pieces_of(node, host->threads);
+    return SPAROA_OK;
+}
+
+typedef struct deconv_task {
+    const deconv_state *s;
+    const sp_kernels *kernels;
+    const float *x, *residual;
+    float *y;
+    size_t rows, h, w, oh, ow; /* rows: of all images of the output */
+    char *workspace;
+    size_t piece_bytes;
+    int32_t pieces;
+} deconv_task;
+
+/* Pointers of all taps for outputs first, first + stride ... of output row `row`; returns the
+ * number of taps. */
+static size_t point(const deconv_task *t, size_t row, ptrdiff_t first, size_t count, size_t group,
+                    const float **rows)
+{
+    const axis *ay = &t->s->y, *ax = &t->s->x;
+    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + ay->pad, ox = first + ax->pad;
+    const size_t channels = t->s->c_in * t->s->groups;
+    const float *image = t->x + row / t->oh * t->h * t->w * channels + group * t->s->c_in;
+    size_t taps = 0;
+    for (ptrdiff_t ky = 0; ky < ay->kernel; ky++)
+        for (ptrdiff_t kx = 0; kx < ax->kernel; kx++) {
+            if (!in_phase(ay, oy, ky) || !in_phase(ax, ox, kx)) continue;
+            size_t iy = (size_t)((oy - ky * ay->dilation) / ay->stride);
+            size_t ix =
+                (size_t)((ox - kx * ax->dilation) / ax->stride); /* wraps where it is negative */
+            const float **slot = rows + taps++ * count;
+            for (size_t i = 0; i < count; i++)
+                slot[i] = iy < t->h && ix + i < t->w ? image + (iy * t->w + ix + i) * channels
+                                                     : t->s->zero;
+        }
+    return taps;
+}
+
+static void deconv_piece(void *arg, int32_t index)
+{
+    const deconv_task *t = arg;
+    const deconv_state *s = t->s;
+    const size_t channels = s->c_out * s->groups, i = (size_t)index, pieces = (size_t)t->pieces;
+    const float **rows = (const float **)(t->workspace + t->piece_bytes * i);
+    for (size_t row = t->rows * i / pieces; row < t->rows * (i + 1) / pieces; row++)
+        for (ptrdiff_t first = 0; first < s->x.stride && first < (ptrdiff_t)t->ow; first++) {
+            size_t count = (t->ow - 1 - (size_t)first) / (size_t)s->x.stride + 1;
+            ptrdiff_t py = ((ptrdiff_t)(row % t->oh) + s->y.pad) % s->y.stride;
+            ptrdiff_t px = (first + s->x.pad) % s->x.stride;
+            for (size_t g = 0; g < s->groups; g++) {
+                size_t taps = point(t, row, first, count, g, rows);
+                size_t at = (row * t->ow + (size_t)first) * channels + g * s->c_out;
+                size_t ld = (size_t)s->x.stride * channels;
+                sp_gemm_f32 product = {.m = count,
+                                       .n = s->c_out,
+                                       .k = s->c_in,
+                                       .taps = taps,
+                                       .rows = rows,
+                                       .row_stride = count,
+                                       .c = t->y + at,
+                                       .ldc = ld,
+                                       .ldr = ld,
+                                       .residual = t->residual ? t->residual + at : NULL};
+                product.b = s->packed[(size_t)(py * s->x.stride + px) * s->groups + g]->data;
+                product.epilogue = sp_gemm_epilogue_of(&s->epilogue);
+                t->kernels->gemm_f32(&product, 0, count, 0, t->kernels->gemm_f32_panels(s->c_out));
+            }
+        }
+}
+
+static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *host,
+                                const sparoa_node *node, const sparoa_exec *exec)
+{
+    const deconv_state *s = state;
+    const sparoa_tensor *x = node->in[0], *y = node->out[0];
+    if (sp_count(y) == 0) return SPAROA_OK;
+    bool two = y->rank == 4;
+    deconv_task t = {.s = s,
+                     .kernels = host->kernels,
+                     .x = x->data,
+                     .y = y->data,
+                     .h = 1,
+                     .oh = 1,
+                     .workspace = exec->workspace,
+                     .piece_bytes = piece_bytes(s, node)};
+    if (two) t.h = (size_t)x->dims[1], t.oh = (size_t)y->dims[1];
+    t.w = (size_t)x->dims[x->rank - 2], t.ow = (size_t)y->dims[y->rank - 2];
+    t.rows = (size_t)y->dims[0] * t.oh;
+    if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
+    t.pieces = pieces_of(node, host->threads);
+    if (t.pieces > 1)
+        exec->parallel(exec, t.pieces, deconv_piece, &t);
+    else
+        deconv_piece(&t, 0);
+    return SPAROA_OK;
+}
+
+/* ONNX ConvTranspose, all versions, with the epilogue and layout of epilogue.h. */
+SP_CPU_KERNEL(ConvTranspose) = {
+    .op = "ConvTranspose",
+    .domain = "",
+    .supports = deconv_supports,
+    .create = deconv_create,
+    .bytes = deconv_bytes,
+    .keeps_input = deconv_keeps_input,
+    .prepare = deconv_prepare,
+    .run = deconv_run,
+    .destroy = deconv_destroy,
+};
