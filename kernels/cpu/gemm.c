@@ -40,6 +40,14 @@ static void finish(const tile *t, size_t rows, size_t width, float *buffer)
         }
 }
 
+SP_INLINE void add_residual(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
+{
+    const size_t ldr = t->g->ldr;
+    const float *r = t->g->residual + t->m * ldr + t->column;
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] +=
+        vf_load(r + (size_t)i * ldr + j * VL);
+}
+
 /* mr and nv are constants where this is inlined: all loops but those over taps and k disappear. */
 SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
 {
@@ -76,11 +84,13 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
         finish(t, (size_t)mr, (size_t)nv * VL, buffer);
         return;
     }
+    if (g->epilogue.residual == 1) add_residual(t, acc, mr, nv);
     if (t->bounded) {
         vf lo = vf_splat(t->lo), hi = vf_splat(t->hi);
         SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
             vf_min(hi, vf_max(lo, acc[i][j]));
     }
+    if (g->epilogue.residual == 2) add_residual(t, acc, mr, nv);
     const size_t ldc = g->ldc;
     float *c = g->c + t->m * ldc + t->column;
     SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
@@ -134,7 +144,8 @@ typedef void tile_fn(const tile *t);
         row_run(t, nv);                                                                            \
     }
 ROW(1)
-ROW(2) ROW(3) TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+ROW(2)
+ROW(3) TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
 #endif
@@ -178,6 +189,7 @@ static size_t block_rows(const sp_gemm_f32 *g)
 {
     size_t k = g->k * g->taps + 1, rows = (192u << 10) / k;
     rows -= rows % MR_MAX;
+    if (rows > 40 * MR_MAX) return 40 * MR_MAX; /* C passes by in one stream, not once per panel */
     return rows < 4 * MR_MAX ? 4 * MR_MAX : rows;
 }
 
@@ -202,7 +214,7 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
     t.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
-    bool simple = e->residual == 0 && (t.bounded || e->act == SP_ACT_NONE);
+    bool simple = t.bounded || e->act == SP_ACT_NONE;
     for (size_t m = m0; m < m1; m += block) {
         size_t end = m1 - m < block + block / 2 ? m1 : m + block;
         for (size_t p = p0; p < p1; p++) {
