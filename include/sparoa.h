@@ -324,7 +324,8 @@ typedef void (*sparoa_observer_fn)(void *user, const char *node, const char *val
 typedef struct sparoa_session_options {
     size_t struct_size;
     const char *disable_passes; /* names of graph passes to leave out, separated by commas
-                                   ("layout,fuse"), or "all"; an unknown name is INVALID_ARGUMENT.
+                                   ("layout,fuse"), or "all"; "+name" turns on one that is off by
+                                   default ("+attention"). An unknown name is INVALID_ARGUMENT.
                                    sparoa_pass_name lists them */
     int32_t
         reference;   /* not 0: plain C kernels only, slow and simple; the oracle of `sparoa diff` */

@@ -6,15 +6,20 @@
 #include "ops/op.h"
 
 const sp_pass sp_pass_table[] = {
-    {"fold", sp_pass_fold, "works out nodes whose inputs are constant"},
+    {"fold", sp_pass_fold, "works out nodes whose inputs are constant", false},
     {"simplify", sp_pass_simplify,
-     "drops nodes that do nothing, shares equal ones, folds padding into Conv"},
-    {"scale", sp_pass_scale, "folds batch normalisation and scaling by channel into weights"},
-    {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul"},
-    {"layout", sp_pass_layout, "stores images with the channel last"},
-    {"clean", sp_pass_simplify, "simplifies what the passes before left"},
-    {"dce", sp_pass_dce, "drops nodes whose outputs nobody uses"},
-    {NULL, NULL, NULL},
+     "drops nodes that do nothing, shares equal ones, folds padding into Conv", false},
+    {"pattern", sp_pass_pattern,
+     "recognises activations, normalisations and pools that are spelled out, merges moves of data",
+     false},
+    {"attention", sp_pass_attention, "recognises attention that is spelled out", true},
+    {"scale", sp_pass_scale, "folds batch normalisation and scaling into weights", false},
+    {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul",
+     false},
+    {"layout", sp_pass_layout, "stores images with the channel last", false},
+    {"clean", sp_pass_clean, "simplifies what the passes before left", false},
+    {"dce", sp_pass_dce, "drops nodes whose outputs nobody uses", false},
+    {NULL, NULL, NULL, false},
 };
 
 const char *sparoa_pass_name(size_t index)
@@ -23,14 +28,15 @@ const char *sparoa_pass_name(size_t index)
                                                                     : NULL;
 }
 
-static bool in_list(const char *list, const char *name)
+/* Whether the list names the pass; sign: with a + in front. */
+static bool in_list(const char *list, const char *name, bool sign)
 {
     size_t n = strlen(name);
     for (const char *at = list; at && *at;) {
         size_t length = strcspn(at, ",");
-        if ((length == n && strncmp(at, name, n) == 0) ||
-            (length == 3 && strncmp(at, "all", 3) == 0))
-            return true;
+        bool plus = *at == '+';
+        if (plus == sign && length == n + plus && strncmp(at + plus, name, n) == 0) return true;
+        if (!sign && length == 3 && strncmp(at, "all", 3) == 0) return true;
         at += length + (at[length] == ',');
     }
     return false;
@@ -41,8 +47,10 @@ static sparoa_status check_names(const char *list, sparoa_error *err)
     for (const char *at = list; at && *at;) {
         size_t length = strcspn(at, ",");
         bool known = length == 0 || (length == 3 && strncmp(at, "all", 3) == 0);
+        size_t plus = *at == '+';
         for (const sp_pass *p = sp_pass_table; p->name; p++)
-            if (strlen(p->name) == length && strncmp(p->name, at, length) == 0) known = true;
+            if (strlen(p->name) + plus == length && strncmp(p->name, at + plus, length - plus) == 0)
+                known = true;
         if (!known)
             return sparoa_fail(
                 err, SPAROA_INVALID_ARGUMENT, NULL,
@@ -70,7 +78,8 @@ sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, spa
     SP_TRY(dump(graph, options, 0, "loaded", err));
     int step = 1;
     for (const sp_pass *p = sp_pass_table; p->name; p++, step++) {
-        if (in_list(options->disabled, p->name)) continue;
+        if (in_list(options->disabled, p->name, false)) continue;
+        if (p->default_off && !in_list(options->disabled, p->name, true)) continue;
         size_t before = graph->node_count;
         SP_TRY(p->run(graph, err));
         SP_TRY(sp_graph_compact(graph, err));

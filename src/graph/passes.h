@@ -14,13 +14,15 @@ typedef struct sp_pass {
     const char *name;
     sparoa_status (*run)(sp_graph *graph, sparoa_error *err);
     const char *what; /* one line for people */
+    bool default_off; /* runs only where the options name it with a + */
 } sp_pass;
 
 /* All passes in order; ends with name NULL. */
 extern const sp_pass sp_pass_table[];
 
 typedef struct sp_pass_options {
-    const char *disabled; /* names separated by commas, or "all", or NULL */
+    const char *disabled; /* names separated by commas, or "all", or NULL; "+name" turns on a pass
+                             that is off by default */
     const char *dump_dir; /* or NULL */
     const char *dump_name;
     const sp_log *log;
@@ -35,6 +37,10 @@ sparoa_status sp_graph_dump(const sp_graph *graph, const char *path, sparoa_erro
 sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_pattern(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_attention(sp_graph *graph, sparoa_error *err);
+/* The moves of pass "pattern" and "simplify" once more. */
+sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_scale(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err);

@@ -1,0 +1,25 @@
+/* What exporters spell out in several nodes becomes the operator that it is: activations,
+ * normalisations, global pools, merged moves of data; and attention, as a pass of its own. */
+#include "graph/passes.h"
+#include "graph/pattern.h"
+
+sparoa_status sp_pass_pattern(sp_graph *graph, sparoa_error *err)
+{
+    static const sp_pattern_fn patterns[] = {sp_pattern_activation, sp_pattern_norm,
+                                             sp_pattern_pool,       sp_pattern_arithmetic,
+                                             sp_pattern_move,       NULL};
+    return sp_patterns_run(graph, patterns, err);
+}
+
+sparoa_status sp_pass_attention(sp_graph *graph, sparoa_error *err)
+{
+    static const sp_pattern_fn patterns[] = {sp_pattern_attention, NULL};
+    return sp_patterns_run(graph, patterns, err);
+}
+
+sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err)
+{
+    static const sp_pattern_fn patterns[] = {sp_pattern_move, NULL};
+    SP_TRY(sp_patterns_run(graph, patterns, err));
+    return sp_pass_simplify(graph, err);
+}
