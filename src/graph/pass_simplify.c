@@ -176,6 +176,7 @@ static bool fold_pad(sp_graph *g, const sp_uses *uses, sp_gnode *conv)
     int32_t rank = in->rank, spatial = rank - 2;
     int64_t amounts[2 * SPAROA_MAX_RANK], pads[2 * SPAROA_MAX_RANK] = {0};
     sparoa_node attrs = sp_node_attrs(conv);
+    if (sparoa_attr_int(&attrs, "sp.nhwc", 0)) return true; /* the axes of Pad are others there */
     if (strcmp(sparoa_attr_string(&attrs, "auto_pad", "NOTSET"), "NOTSET") != 0) return true;
     if (!pad_amounts(g, pad, amounts, rank)) return true;
     size_t count;
