@@ -2,6 +2,7 @@
 file(GLOB_RECURSE sparoa_files CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/src/base/*.c ${CMAKE_SOURCE_DIR}/src/ops/*.c ${CMAKE_SOURCE_DIR}/src/graph/*.c
     ${CMAKE_SOURCE_DIR}/src/onnx/*.c ${CMAKE_SOURCE_DIR}/src/engine/*.c
+    ${CMAKE_SOURCE_DIR}/src/platform/*.c ${CMAKE_SOURCE_DIR}/src/profile/*.c ${CMAKE_SOURCE_DIR}/src/schedule/*.c
     ${CMAKE_SOURCE_DIR}/src/backends/cpu/*.c ${CMAKE_SOURCE_DIR}/src/api/*.c)
 add_library(sparoa_objects OBJECT ${sparoa_files} ${CMAKE_BINARY_DIR}/op_table.c
     ${CMAKE_BINARY_DIR}/cpu_kernel_table.c)
