@@ -230,6 +230,14 @@ SPAROA_API sparoa_status sparoa_runtime_create(const sparoa_runtime_options *opt
                                                sparoa_runtime **runtime, sparoa_error *err);
 SPAROA_API void sparoa_runtime_destroy(sparoa_runtime *runtime);
 
+/* Loads a device plug-in from a shared library (docs/plugins.md) and opens its devices, which
+ * sessions created from then on can use. `path` must contain a slash: no folder is searched.
+ * `options` is handed to the devices ("key=value,..."), or NULL.
+ * Errors: NOT_FOUND, PLUGIN, DEVICE_UNAVAILABLE (this machine has no such device: the message says
+ * why; the runtime goes on without), OUT_OF_MEMORY. Not while sessions are being created. */
+SPAROA_API sparoa_status sparoa_runtime_load_plugin(sparoa_runtime *runtime, const char *path,
+                                                    const char *options, sparoa_error *err);
+
 /* Bytes held now, and the most ever held, by the runtime and everything made from it. */
 SPAROA_API size_t sparoa_runtime_memory(const sparoa_runtime *runtime);
 SPAROA_API size_t sparoa_runtime_memory_peak(const sparoa_runtime *runtime);
@@ -321,6 +329,20 @@ SPAROA_API const char *sparoa_model_metadata(const sparoa_model *model, const ch
 typedef void (*sparoa_observer_fn)(void *user, const char *node, const char *value,
                                    const sparoa_tensor *tensor, const char *layout);
 
+/* What happens when the chosen device can't do something. */
+typedef enum sparoa_fallback {
+    SPAROA_FALLBACK_WARN = 0,   /* the CPU does it, and the log says so once per node (default) */
+    SPAROA_FALLBACK_ALLOW = 1,  /* the CPU does it */
+    SPAROA_FALLBACK_FORBID = 2, /* an error */
+    SPAROA_FALLBACK_MAX_ = 0x7fffffff
+} sparoa_fallback;
+
+/* A node that must run on a device. */
+typedef struct sparoa_pin {
+    const char *node;   /* name of the node as sparoa_session_node gives it */
+    const char *device; /* name as sparoa_device gives it */
+} sparoa_pin;
+
 typedef struct sparoa_session_options {
     size_t struct_size;
     const char *disable_passes; /* names of graph passes to leave out, separated by commas
@@ -333,8 +355,15 @@ typedef struct sparoa_session_options {
     sparoa_observer_fn observer; /* or NULL */
     void *observer_user;
     const char *dump_dir; /* folder that gets the graph as text after every pass, or NULL */
-    int32_t
-        max_shapes; /* input shapes whose memory plans are kept ready, oldest dropped first; 0: 8 */
+    int32_t max_shapes;   /* input shapes whose memory plans are kept, oldest dropped first; 0: 8 */
+    const char *device; /* where nodes run: "cpu" (NULL: the same), or a device of a loaded plug-in,
+                           which then runs every node that it can */
+    sparoa_fallback
+        fallback;           /* for nodes that `device` can't run, and for a device that is lost in a
+                               run: the run is then done again on the CPU, as all later ones are */
+    const sparoa_pin *pins; /* exceptions from `device`, or NULL; an unknown device is
+                               INVALID_ARGUMENT, a node that it can't run UNSUPPORTED_OP */
+    size_t pin_count;
 } sparoa_session_options;
 
 typedef struct sparoa_session sparoa_session;

@@ -61,8 +61,9 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
         .op = n->op_type,
         .domain = n->domain,
         .op_class = class_names[n->op->op_class],
-        .kernel = slot->kernel ? session->device.table->node_variant(slot->kernel) : "engine",
-        .device = session->device.table->name,
+        .kernel = slot->kernel ? session->devices[slot->device].table->node_variant(slot->kernel)
+                               : "engine",
+        .device = session->model->runtime->names[slot->device],
         .output = "",
         .runs = t->runs,
         .total_ns = t->total_ns,
@@ -95,9 +96,11 @@ void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info 
     for (size_t i = 0; i < session->graph->node_count; i++)
         if (session->program->slots[i].kernel)
             info->prepared_bytes +=
-                session->device.table->node_bytes(session->program->slots[i].kernel);
+                session->devices[session->program->slots[i].device].table->node_bytes(
+                    session->program->slots[i].kernel);
     if (!session->frame) return;
-    info->activation_bytes = session->frame->memory_bytes + session->frame->workspace.capacity;
+    info->activation_bytes =
+        session->frame->sides[0].memory_bytes + session->frame->workspace.capacity;
     info->unshared_bytes = session->frame->unshared_bytes;
     info->flops = session->frame->flops;
     for (size_t v = 0; v < session->graph->value_count; v++)

@@ -8,6 +8,8 @@
 #include "base/knobs.h"
 #include "engine/program.h"
 
+#define SP_MAX_DEVICES 16
+
 struct sparoa_runtime {
     atomic_int refs;
     sp_mem mem;
@@ -16,9 +18,11 @@ struct sparoa_runtime {
     sp_pool *pool;
     sparoa_host host;
     sp_knobs knobs;
-    sp_device cpu;         /* queue NULL: each session has its own */
+    sp_device devices[SP_MAX_DEVICES]; /* 0: the CPU; queues are NULL: each session has its own */
+    char names[SP_MAX_DEVICES][32];
+    int32_t device_count;
     sp_device reference;   /* opened when first wanted */
-    pthread_mutex_t mutex; /* guards `reference` */
+    pthread_mutex_t mutex; /* guards `reference` and the loading of plug-ins */
 };
 
 struct sparoa_model {
@@ -31,8 +35,15 @@ struct sparoa_model {
 struct sparoa_session {
     sparoa_model *model;
     sp_graph *graph;
-    sp_device device;
+    sp_device devices[SP_MAX_DEVICES]; /* 0: the CPU, or its reference */
     sp_engine engine;
+    int32_t preferred; /* device of sparoa_session_options.device */
+    sparoa_fallback fallback;
+    const sparoa_pin *pins; /* the caller's, while the session is created */
+    size_t pin_count;
+    sparoa_status place_status; /* what sp_session_place could not do */
+    sparoa_error place_error;
+    sparoa_session *rescue; /* on the CPU alone, once a device was lost */
     sp_program *program;
     sp_frame *frame;        /* of the latest run or prepare */
     size_t *bytes;          /* room for one run: capacities of the outputs */
@@ -47,6 +58,15 @@ void sp_model_ref(sparoa_model *model);
 void sp_model_unref(sparoa_model *model);
 /* The device that runs plain implementations only. */
 sparoa_status sp_runtime_reference(sparoa_runtime *runtime, sp_device *device, sparoa_error *err);
+
+/* Index of a device by name, -1: there is none. */
+int32_t sp_runtime_device(const sparoa_runtime *runtime, const char *name);
+
+/* Where a node of the session runs (engine's `place`); user is the session. */
+int32_t sp_session_place(void *user, const sparoa_node *node);
+/* Checks device and pins of the options. */
+sparoa_status sp_session_devices(sparoa_session *session, const sparoa_session_options *options,
+                                 sparoa_error *err);
 
 /* A copy of the caller's options struct of which `size` bytes are known; the rest is zero. False:
  * struct_size is missing. */

@@ -114,7 +114,10 @@ static sparoa_status start_runtime(sparoa_runtime *rt, const sparoa_runtime_opti
                             .parallel_user = o->parallel_user};
     SP_TRY(sp_pool_create(&pool, &rt->alloc, &rt->pool, err));
     fill_host(rt, o, threads);
-    return open_cpu(rt, false, &rt->cpu, err);
+    SP_TRY(open_cpu(rt, false, &rt->devices[0], err));
+    snprintf(rt->names[0], sizeof rt->names[0], "cpu");
+    rt->device_count = 1;
+    return SPAROA_OK;
 }
 
 /* The runtime itself comes from the caller's allocator, before there is anything to count with. */
@@ -155,7 +158,9 @@ void sp_runtime_ref(sparoa_runtime *runtime)
 void sp_runtime_unref(sparoa_runtime *runtime)
 {
     if (!runtime || atomic_fetch_sub(&runtime->refs, 1) != 1) return;
-    if (runtime->cpu.dev) runtime->cpu.table->device_close(runtime->cpu.dev);
+    for (int32_t i = SP_MAX_DEVICES - 1; i >= 0; i--)
+        if (runtime->devices[i].dev)
+            runtime->devices[i].table->device_close(runtime->devices[i].dev);
     if (runtime->reference.dev) runtime->reference.table->device_close(runtime->reference.dev);
     sp_pool_destroy(runtime->pool);
     pthread_mutex_destroy(&runtime->mutex);
@@ -181,30 +186,6 @@ size_t sparoa_runtime_memory_peak(const sparoa_runtime *runtime)
 int32_t sparoa_runtime_threads(const sparoa_runtime *runtime)
 {
     return runtime ? sp_pool_threads(runtime->pool) : 0;
-}
-
-/* ---- devices ---- */
-
-size_t sparoa_device_count(const sparoa_runtime *runtime)
-{
-    return runtime ? 1 : 0;
-}
-
-sparoa_status sparoa_device(const sparoa_runtime *runtime, size_t index, sparoa_device_desc *desc)
-{
-    if (!runtime || !desc || index != 0) return SPAROA_INVALID_ARGUMENT;
-    runtime->cpu.table->describe(runtime->cpu.dev, desc);
-    return SPAROA_OK;
-}
-
-sparoa_status sparoa_device_measure(sparoa_runtime *runtime, size_t index, int32_t milliseconds,
-                                    sparoa_device_peak *peak, sparoa_error *err)
-{
-    if (!runtime || !peak || index != 0 || milliseconds < 30)
-        return sparoa_fail(
-            err, SPAROA_INVALID_ARGUMENT, NULL,
-            "needs a runtime, a place for the result, device 0 and at least 30 milliseconds");
-    return runtime->cpu.table->measure(runtime->cpu.dev, milliseconds, peak, err);
 }
 
 /* ---- tensors ---- */

@@ -7,6 +7,23 @@
 
 #define DEFAULT_MAX_SHAPES 8
 
+/* A queue on each device that nodes may run on. */
+static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options *o,
+                                 sparoa_error *err)
+{
+    sparoa_runtime *rt = s->model->runtime;
+    int32_t count = s->preferred || s->pin_count ? rt->device_count : 1;
+    for (int32_t i = 0; i < count; i++) {
+        sp_device d = rt->devices[i];
+        if (i == 0 && o->reference) SP_TRY(sp_runtime_reference(rt, &d, err));
+        sparoa_status status = d.table->queue_create(d.dev, 0, &d.queue);
+        if (status == SPAROA_OUT_OF_MEMORY) return sp_no_memory(&rt->alloc, 64, err);
+        if (status != SPAROA_OK) return sp_device_failed(&d, status, "creating a queue", err);
+        s->devices[i] = d;
+    }
+    return SPAROA_OK;
+}
+
 static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
 {
     sparoa_runtime *rt = s->model->runtime;
@@ -16,12 +33,14 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));
-    s->device = rt->cpu;
-    if (o->reference) SP_TRY(sp_runtime_reference(rt, &s->device, err));
-    sparoa_status status = s->device.table->queue_create(s->device.dev, 0, &s->device.queue);
-    if (status != SPAROA_OK) return sp_no_memory(&rt->alloc, 64, err);
+    SP_TRY(sp_session_devices(s, o, err));
+    SP_TRY(open_queues(s, o, err));
+    bool one = s->preferred == 0 && s->pin_count == 0;
     s->engine = (sp_engine){.alloc = rt->alloc,
-                            .device = &s->device,
+                            .devices = s->devices,
+                            .device_count = one ? 1 : rt->device_count,
+                            .place = one ? NULL : sp_session_place,
+                            .place_user = s,
                             .pool = rt->pool,
                             .log = &rt->log,
                             .profile = o->profile != 0,
@@ -31,7 +50,11 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     s->bytes = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->bytes);
     s->outputs = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->outputs);
     if (!s->bytes || !s->outputs) return sp_no_memory(&rt->alloc, sizeof *s->outputs, err);
-    return sp_program_create(&s->engine, s->graph, false, &s->program, err);
+    SP_TRY(sp_program_create(&s->engine, s->graph, false, &s->program, err));
+    s->pins = NULL;
+    s->pin_count = 0;
+    if (s->place_status != SPAROA_OK && err) *err = s->place_error;
+    return s->place_status;
 }
 
 sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_options *options,
@@ -63,7 +86,10 @@ void sparoa_session_destroy(sparoa_session *session)
     const sparoa_allocator *a = &model->runtime->alloc;
     size_t outputs = session->graph ? session->graph->output_count : 0;
     sp_program_destroy(session->program);
-    if (session->device.queue) session->device.table->queue_destroy(session->device.queue);
+    for (int32_t i = 0; i < SP_MAX_DEVICES; i++)
+        if (session->devices[i].queue)
+            session->devices[i].table->queue_destroy(session->devices[i].queue);
+    sparoa_session_destroy(session->rescue);
     sp_free(a, session->bytes, outputs * sizeof *session->bytes);
     sp_free(a, session->outputs, outputs * sizeof *session->outputs);
     sp_graph_destroy(session->graph);
@@ -195,6 +221,23 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     return SPAROA_OK;
 }
 
+/* After a device was lost: the same run on the CPU alone, unless the caller forbade that. */
+static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
+                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+{
+    sparoa_session_options options = {.struct_size = sizeof options,
+                                      .max_shapes = s->engine.max_frames};
+    if (!s->rescue) {
+        SP_TRY(sparoa_session_create(s->model, &options, &s->rescue, err));
+        sp_log_line(&s->model->runtime->log, SPAROA_LOG_WARN,
+                    "a device was lost: the session goes on on the cpu");
+    }
+    SP_TRY(sparoa_session_run(s->rescue, inputs, input_count, outputs, output_count, err));
+    s->runs++;
+    s->last_run_ns = s->rescue->last_run_ns;
+    return SPAROA_OK;
+}
+
 sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs,
                                  size_t input_count, sparoa_tensor *outputs, size_t output_count,
                                  sparoa_error *err)
@@ -202,7 +245,11 @@ sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *i
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
     if (err) err->node[0] = '\0';
-    sparoa_status status = run_locked(session, inputs, input_count, outputs, output_count, err);
+    sparoa_status status = SPAROA_DEVICE_LOST;
+    if (!session->rescue)
+        status = run_locked(session, inputs, input_count, outputs, output_count, err);
+    if (status == SPAROA_DEVICE_LOST && session->fallback != SPAROA_FALLBACK_FORBID)
+        status = run_rescue(session, inputs, input_count, outputs, output_count, err);
     pthread_mutex_unlock(&session->mutex);
     return status;
 }

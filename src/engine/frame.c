@@ -31,6 +31,8 @@ static sparoa_status make_views(sp_frame *f, sparoa_error *err)
 static sparoa_status make_arrays(sp_frame *f, const sparoa_tensor *inputs, sparoa_error *err)
 {
     const sp_graph *g = f->program->graph;
+    f->sides =
+        sp_arena_alloc(&f->arena, (size_t)f->program->engine->device_count * sizeof *f->sides);
     f->tensors = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->tensors);
     f->locations = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->locations);
     f->dynamic = sp_arena_alloc(&f->arena, g->value_count * sizeof *f->dynamic);
@@ -38,9 +40,10 @@ static sparoa_status make_arrays(sp_frame *f, const sparoa_tensor *inputs, sparo
     f->nodes = sp_arena_alloc(&f->arena, g->node_count * sizeof *f->nodes);
     f->own_outputs = sp_arena_alloc(&f->arena, g->output_count * sizeof *f->own_outputs);
     f->key = sp_arena_alloc(&f->arena, g->input_count * sizeof *f->key);
-    if (!f->tensors || !f->locations || !f->dynamic || !f->late_aliases || !f->nodes ||
+    if (!f->sides || !f->tensors || !f->locations || !f->dynamic || !f->late_aliases || !f->nodes ||
         !f->own_outputs || !f->key)
         return no_memory(f, err);
+    f->sides[0] = (sp_side){.tensors = f->tensors, .locations = f->locations};
     for (size_t i = 0; i < g->value_count; i++) {
         const sp_value *v = &g->values[i];
         f->tensors[i] = v->fact;
@@ -135,6 +138,20 @@ static sparoa_status skip_unneeded(sp_frame *f, sparoa_error *err)
     return SPAROA_OK;
 }
 
+/* A device's node whose shapes depend on data in this frame runs on the host. */
+static sparoa_status choose_devices(sp_frame *f, sparoa_error *err)
+{
+    sp_program *p = f->program;
+    const sp_device *host = &p->engine->devices[0];
+    for (size_t i = 0; i < p->graph->node_count; i++) {
+        sp_slot *slot = &p->slots[i];
+        f->nodes[i].device = f->nodes[i].dynamic ? 0 : slot->device;
+        if (slot->device && f->nodes[i].dynamic && !slot->host_kernel)
+            SP_TRY(host->table->node_create(host->dev, &f->nodes[i].view, &slot->host_kernel, err));
+    }
+    return SPAROA_OK;
+}
+
 static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
 {
     sp_program *p = f->program;
@@ -142,43 +159,57 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
         sp_frame_node *fn = &f->nodes[i];
         if (fn->skip || fn->dynamic) continue;
         sparoa_cost cost;
-        SP_TRY(p->engine->device->table->node_prepare(p->slots[i].kernel, &fn->view, &fn->prepared,
-                                                      &fn->workspace_bytes, err));
+        SP_TRY(p->engine->devices[fn->device].table->node_prepare(
+            sp_node_kernel(f, i), &fn->view, &fn->prepared, &fn->workspace_bytes, err));
         sp_op_cost(p->graph->nodes[i].op, &fn->view, &cost);
         f->flops += cost.flops;
     }
     return SPAROA_OK;
 }
 
-static sparoa_status place_values(sp_frame *f, sparoa_error *err)
+/* Memory of one side, and where each of its values lies in it. */
+static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
 {
     sp_program *p = f->program;
-    const sp_device *d = p->engine->device;
+    const sp_device *d = &p->engine->devices[device];
+    sp_side *side = &f->sides[device];
     size_t *offsets = sp_arena_alloc(&f->arena, p->graph->node_count * sizeof *offsets);
     if (!offsets) return no_memory(f, err);
-    SP_TRY(sp_frame_plan_memory(f, offsets, err));
-    if (f->memory_bytes) {
+    SP_TRY(sp_frame_plan_memory(f, device, offsets, err));
+    if (side->memory_bytes) {
         sparoa_status status =
-            d->table->buffer_alloc(d->dev, f->memory_bytes, SPAROA_MEMORY_DEVICE, &f->memory);
-        if (status != SPAROA_OK) return sp_no_memory(&p->engine->alloc, f->memory_bytes, err);
+            d->table->buffer_alloc(d->dev, side->memory_bytes, SPAROA_MEMORY_DEVICE, &side->memory);
+        if (status == SPAROA_OUT_OF_MEMORY && device == 0)
+            return sp_no_memory(&p->engine->alloc, side->memory_bytes, err);
+        if (status != SPAROA_OK) return sp_device_failed(d, status, "allocating memory", err);
     }
     for (size_t i = 0; i < p->graph->value_count; i++) {
-        const sp_location *at = &f->locations[i];
-        if (at->place == SP_PLACE_ARENA) f->tensors[i].data = (char *)f->memory + at->offset;
+        const sp_location *at = &side->locations[i];
+        if (at->place == SP_PLACE_ARENA) side->tensors[i].data = (char *)side->memory + at->offset;
     }
     for (size_t i = 0; i < p->graph->value_count; i++) {
-        const sp_location *at = &f->locations[i];
+        const sp_location *at = &side->locations[i];
         if (at->place != SP_PLACE_ALIAS) continue;
-        sp_place root = f->locations[at->root].place;
+        sp_place root = side->locations[at->root].place;
         if (root == SP_PLACE_INPUT || root == SP_PLACE_OUTPUT)
             f->late_aliases[f->late_alias_count++] = (sp_id)i;
         else
-            f->tensors[i].data = f->tensors[at->root].data;
+            side->tensors[i].data = side->tensors[at->root].data;
     }
-    for (size_t i = 0; i < p->graph->node_count; i++)
-        if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic)
-            f->nodes[i].workspace = (char *)f->memory + offsets[i];
+    for (size_t i = 0; i < p->graph->node_count; i++) {
+        sp_frame_node *fn = &f->nodes[i];
+        if (fn->workspace_bytes && !fn->dynamic && fn->device == device)
+            fn->workspace = (char *)side->memory + offsets[i];
+    }
     return SPAROA_OK;
+}
+
+static sparoa_status place_values(sp_frame *f, sparoa_error *err)
+{
+    SP_TRY(sp_frame_plan_transfers(f, err));
+    for (int32_t d = 0; d < f->program->engine->device_count; d++)
+        if (f->sides[d].tensors) SP_TRY(place_side(f, d, err));
+    return sp_frame_plan_waits(f, err);
 }
 
 static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp_frame **frame,
@@ -193,6 +224,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++)
         status = infer_frame_node(f, i, err);
     if (status == SPAROA_OK) status = skip_unneeded(f, err);
+    if (status == SPAROA_OK) status = choose_devices(f, err);
     if (status == SPAROA_OK) status = prepare_static(f, err);
     if (status == SPAROA_OK) status = place_values(f, err);
     if (status != SPAROA_OK)

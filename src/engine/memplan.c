@@ -1,6 +1,8 @@
-/* Memory by lifetime: which values share memory, and where each lies. Nodes run in order, so a
- * value lives from the node that writes it to the last that reads it, and a workspace for one node.
- * Blocks are placed largest first at the lowest offset that is free over their whole life. */
+/* Memory by lifetime: which values of a side share memory, and where each lies. Nodes run in order,
+ * and so do a device's queue and the copies in it, so a value lives from the node that writes it to
+ * the last that reads it on that side, and a workspace for one node. Host memory that takes part in
+ * a copy lives to the end of the run: the copy may be under way while the host goes on. Blocks are
+ * placed largest first at the lowest offset that is free over their whole life. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +18,9 @@ typedef struct block {
 typedef struct planner {
     sp_frame *f;
     const sp_graph *g;
+    sp_side *side;
+    int32_t device;
+    bool *copied;     /* by value: comes to this side by a transfer */
     uint32_t *last;   /* by value: last node that reads it or an alias of it */
     uint32_t *output; /* by value: graph output index + 1, or 0 */
     block *blocks;
@@ -29,7 +34,7 @@ static size_t align_up(size_t n)
 
 static sp_id root_of(const planner *p, sp_id value)
 {
-    const sp_location *at = &p->f->locations[value];
+    const sp_location *at = &p->side->locations[value];
     return at->place == SP_PLACE_ALIAS ? at->root : value;
 }
 
@@ -46,7 +51,7 @@ static bool alias_view(planner *p, size_t i)
     if (sparoa_tensor_bytes(&p->f->tensors[n->out[0]]) !=
         sparoa_tensor_bytes(&p->f->tensors[n->in[0]]))
         return false;
-    p->f->locations[n->out[0]] = (sp_location){.place = SP_PLACE_ALIAS, .root = root};
+    p->side->locations[n->out[0]] = (sp_location){.place = SP_PLACE_ALIAS, .root = root};
     if (p->last[n->out[0]] > p->last[root]) p->last[root] = p->last[n->out[0]];
     p->f->nodes[i].skip = true;
     return true;
@@ -62,7 +67,7 @@ static sp_id inplace_root(const planner *p, size_t i)
     for (int32_t k = 0; k < n->n_in; k++) {
         if (n->in[k] == SP_NO_ID) continue;
         sp_id root = root_of(p, n->in[k]);
-        if (p->f->locations[root].place != SP_PLACE_ARENA || p->last[root] != i) continue;
+        if (p->side->locations[root].place != SP_PLACE_ARENA || p->last[root] != i) continue;
         if (sparoa_tensor_bytes(&p->f->tensors[n->in[k]]) != bytes ||
             p->f->tensors[n->in[k]].dtype != p->f->tensors[n->out[0]].dtype ||
             sparoa_tensor_bytes(&p->f->tensors[root]) != bytes)
@@ -77,36 +82,67 @@ static sp_id inplace_root(const planner *p, size_t i)
     return SP_NO_ID;
 }
 
+static void place_own(planner *p, size_t i, sp_id v)
+{
+    p->f->unshared_bytes += align_up(sparoa_tensor_bytes(&p->f->tensors[v]));
+    if (p->output[v]) {
+        p->side->locations[v] = (sp_location){.place = SP_PLACE_OUTPUT, .output = p->output[v] - 1};
+        return;
+    }
+    p->side->locations[v].place = SP_PLACE_ARENA;
+    if (p->last[v] < i) p->last[v] = (uint32_t)i;
+}
+
+/* Outputs of another side's node that are copied to this one. */
+static void place_arrivals(planner *p, size_t i)
+{
+    const sp_gnode *n = &p->g->nodes[i];
+    for (int32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != SP_NO_ID && p->copied[n->out[k]]) place_own(p, i, n->out[k]);
+}
+
 static void place_outputs(planner *p, size_t i)
 {
     sp_frame *f = p->f;
     const sp_gnode *n = &p->g->nodes[i];
-    if (f->nodes[i].skip || f->nodes[i].dynamic || alias_view(p, i)) return;
+    if (f->nodes[i].skip || f->nodes[i].dynamic) return;
+    if (f->nodes[i].device != p->device) {
+        place_arrivals(p, i);
+        return;
+    }
+    if (alias_view(p, i)) return;
     sp_id reuse = inplace_root(p, i);
     for (int32_t k = 0; k < n->n_out; k++) {
         sp_id v = n->out[k];
         if (v == SP_NO_ID) continue;
-        f->unshared_bytes += align_up(sparoa_tensor_bytes(&f->tensors[v]));
-        if (p->output[v]) {
-            f->locations[v] = (sp_location){.place = SP_PLACE_OUTPUT, .output = p->output[v] - 1};
-        } else if (k == 0 && reuse != SP_NO_ID) {
-            f->locations[v] = (sp_location){.place = SP_PLACE_ALIAS, .root = reuse};
+        if (k == 0 && reuse != SP_NO_ID) {
+            f->unshared_bytes += align_up(sparoa_tensor_bytes(&f->tensors[v]));
+            p->side->locations[v] = (sp_location){.place = SP_PLACE_ALIAS, .root = reuse};
             if (p->last[v] > p->last[reuse]) p->last[reuse] = p->last[v];
         } else {
-            f->locations[v].place = SP_PLACE_ARENA;
-            if (p->last[v] < i) p->last[v] = (uint32_t)i;
+            place_own(p, i, v);
         }
     }
 }
 
+/* Lifetimes on this side: what its own nodes read. Inputs and known values that are copied here
+ * come first. */
 static void find_lifetimes(planner *p)
 {
     for (size_t i = 0; i < p->g->node_count; i++) {
         const sp_gnode *n = &p->g->nodes[i];
+        if (p->f->nodes[i].device != p->device) continue;
         for (int32_t k = 0; k < n->n_in; k++)
             if (n->in[k] != SP_NO_ID) p->last[n->in[k]] = (uint32_t)i;
     }
-    for (uint32_t i = p->g->output_count; i-- > 0;) {
+    for (uint32_t i = 0; i < p->f->transfer_count; i++) {
+        const sp_transfer *t = &p->f->transfers[i];
+        if (p->device == 0) p->last[t->value] = UINT32_MAX;
+        if (t->to != p->device) continue;
+        p->copied[t->value] = true;
+        if (t->after == 0) place_own(p, 0, t->value);
+    }
+    for (uint32_t i = p->g->output_count; i-- > 0 && p->device == 0;) {
         p->output[p->g->outputs[i]] = i + 1;
         p->last[p->g->outputs[i]] = UINT32_MAX;
     }
@@ -116,14 +152,16 @@ static void collect_blocks(planner *p)
 {
     sp_frame *f = p->f;
     for (size_t v = 0; v < p->g->value_count; v++) {
-        if (f->locations[v].place != SP_PLACE_ARENA) continue;
+        if (p->side->locations[v].place != SP_PLACE_ARENA) continue;
+        sp_id producer = p->g->values[v].producer;
         p->blocks[p->count++] = (block){.bytes = align_up(sparoa_tensor_bytes(&f->tensors[v])),
-                                        .first = p->g->values[v].producer,
+                                        .first = producer == SP_NO_ID ? 0 : producer,
                                         .last = p->last[v],
                                         .value = (sp_id)v};
     }
     for (size_t i = 0; i < p->g->node_count; i++)
-        if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic && !f->nodes[i].skip) {
+        if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic && !f->nodes[i].skip &&
+            f->nodes[i].device == p->device) {
             p->blocks[p->count++] = (block){.bytes = align_up(f->nodes[i].workspace_bytes),
                                             .first = (uint32_t)i,
                                             .last = (uint32_t)i,
@@ -159,35 +197,41 @@ static void place_block(block *blocks, size_t *placed, size_t n_placed, size_t i
     placed[k] = index;
 }
 
-sparoa_status sp_frame_plan_memory(sp_frame *frame, size_t *workspace_offsets, sparoa_error *err)
+static void plan_side(planner *p, size_t *placed, size_t *workspace_offsets)
+{
+    find_lifetimes(p);
+    for (size_t i = 0; i < p->g->node_count; i++) place_outputs(p, i);
+    collect_blocks(p);
+    qsort(p->blocks, p->count, sizeof *p->blocks, larger_first);
+    for (size_t i = 0; i < p->count; i++) {
+        place_block(p->blocks, placed, i, i);
+        const block *b = &p->blocks[i];
+        if (b->offset + b->bytes > p->side->memory_bytes)
+            p->side->memory_bytes = b->offset + b->bytes;
+        if (b->value == SP_NO_ID)
+            workspace_offsets[b->first] = b->offset;
+        else
+            p->side->locations[b->value].offset = b->offset;
+    }
+}
+
+sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *workspace_offsets,
+                                   sparoa_error *err)
 {
     const sparoa_allocator *a = &frame->program->engine->alloc;
     const sp_graph *g = frame->program->graph;
-    planner p = {.f = frame, .g = g};
+    planner p = {.f = frame, .g = g, .side = &frame->sides[side], .device = side};
     size_t n = g->value_count + g->node_count;
     p.last = sp_calloc(a, g->value_count, sizeof *p.last);
     p.output = sp_calloc(a, g->value_count, sizeof *p.output);
+    p.copied = sp_calloc(a, g->value_count, sizeof *p.copied);
     p.blocks = sp_calloc(a, n, sizeof *p.blocks);
     size_t *placed = sp_calloc(a, n, sizeof *placed);
-    bool ok = p.last && p.output && p.blocks && placed;
-    if (ok) {
-        find_lifetimes(&p);
-        for (size_t i = 0; i < g->node_count; i++) place_outputs(&p, i);
-        collect_blocks(&p);
-        qsort(p.blocks, p.count, sizeof *p.blocks, larger_first);
-        for (size_t i = 0; i < p.count; i++) {
-            place_block(p.blocks, placed, i, i);
-            const block *b = &p.blocks[i];
-            if (b->offset + b->bytes > frame->memory_bytes)
-                frame->memory_bytes = b->offset + b->bytes;
-            if (b->value == SP_NO_ID)
-                workspace_offsets[b->first] = b->offset;
-            else
-                frame->locations[b->value].offset = b->offset;
-        }
-    }
+    bool ok = p.last && p.output && p.copied && p.blocks && placed;
+    if (ok) plan_side(&p, placed, workspace_offsets);
     sp_free(a, p.last, g->value_count * sizeof *p.last);
     sp_free(a, p.output, g->value_count * sizeof *p.output);
+    sp_free(a, p.copied, g->value_count * sizeof *p.copied);
     sp_free(a, p.blocks, n * sizeof *p.blocks);
     sp_free(a, placed, n * sizeof *placed);
     return ok ? SPAROA_OK : sp_no_memory(a, n * sizeof *placed, err);

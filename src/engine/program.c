@@ -42,14 +42,17 @@ static sparoa_status create_control(sp_program *p, size_t i, sparoa_error *err)
 static sparoa_status create_kernel(sp_program *p, size_t i, const sparoa_node *view,
                                    sparoa_error *err)
 {
-    const sp_device *d = p->engine->device;
+    const sp_engine *e = p->engine;
+    sp_slot *slot = &p->slots[i];
     char why[160] = "";
+    if (e->place && !p->all_dynamic) slot->device = e->place(e->place_user, view);
+    const sp_device *d = &e->devices[slot->device];
     if (!d->table->node_supports(d->dev, view, why, sizeof why))
         return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, view, "device '%s' cannot run it: %s",
                            d->table->name, why);
-    SP_TRY(d->table->node_create(d->dev, view, &p->slots[i].kernel, err));
-    sp_log_line(p->engine->log, SPAROA_LOG_INFO, "%s '%s' -> %s", view->op, view->name,
-                d->table->node_variant(p->slots[i].kernel));
+    SP_TRY(d->table->node_create(d->dev, view, &slot->kernel, err));
+    sp_log_line(e->log, SPAROA_LOG_INFO, "%s '%s' -> %s %s", view->op, view->name, d->table->name,
+                d->table->node_variant(slot->kernel));
     return SPAROA_OK;
 }
 
@@ -92,7 +95,8 @@ static double weight_zeros(const sp_graph *g, const sp_gnode *n)
 static void measure_weights(sp_program *p)
 {
     for (size_t i = 0; i < p->graph->node_count; i++)
-        p->slots[i].stats.weight_zeros = p->engine->profile ? weight_zeros(p->graph, &p->graph->nodes[i]) : -1;
+        p->slots[i].stats.weight_zeros =
+            p->engine->profile ? weight_zeros(p->graph, &p->graph->nodes[i]) : -1;
 }
 
 /* Constants of which every kernel has made its own copy give their memory back. */
@@ -100,8 +104,9 @@ static sparoa_status release_constants(sp_program *p, sparoa_error *err)
 {
     const sparoa_allocator *a = &p->engine->alloc;
     sp_graph *g = p->graph;
-    const sparoa_backend *table = p->engine->device->table;
-    bool *kept = sp_calloc(a, g->value_count, sizeof *kept), *used = sp_calloc(a, g->value_count, sizeof *used);
+    const sparoa_backend *table = p->engine->devices[0].table;
+    bool *kept = sp_calloc(a, g->value_count, sizeof *kept),
+         *used = sp_calloc(a, g->value_count, sizeof *used);
     if (kept && used) {
         for (uint32_t k = 0; k < g->output_count; k++) kept[g->outputs[k]] = true;
         for (size_t i = 0; i < g->node_count; i++) {
@@ -109,7 +114,10 @@ static sparoa_status release_constants(sp_program *p, sparoa_error *err)
             for (int32_t k = 0; k < n->n_in; k++) {
                 if (n->in[k] == SP_NO_ID) continue;
                 used[n->in[k]] = true;
-                if (!p->slots[i].kernel || table->node_keeps_input(p->slots[i].kernel, k)) kept[n->in[k]] = true;
+                const sp_slot *slot = &p->slots[i];
+                /* a device's node may still have to run on the host */
+                if (!slot->kernel || slot->device || table->node_keeps_input(slot->kernel, k))
+                    kept[n->in[k]] = true;
             }
         }
         for (size_t v = 0; v < g->value_count; v++)
@@ -152,40 +160,75 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
     return status;
 }
 
+static void free_uploaded(sp_program *p)
+{
+    const sp_engine *e = p->engine;
+    size_t values = p->graph->value_count, count = values * (size_t)(e->device_count - 1);
+    for (size_t i = 0; p->uploaded && i < count; i++) {
+        const sp_device *d = &e->devices[1 + i / values];
+        if (p->uploaded[i])
+            d->table->buffer_free(d->dev, p->uploaded[i],
+                                  sparoa_tensor_bytes(&p->graph->values[i % values].fact),
+                                  SPAROA_MEMORY_DEVICE);
+    }
+    if (p->uploaded) sp_free(&e->alloc, p->uploaded, count * sizeof *p->uploaded);
+}
+
 void sp_program_destroy(sp_program *program)
 {
     if (!program) return;
-    sparoa_allocator a = program->engine->alloc;
+    const sp_engine *e = program->engine;
+    sparoa_allocator a = e->alloc;
     for (sp_frame *f = program->frames, *next; f; f = next) {
         next = f->next;
         sp_frame_destroy(f);
     }
     for (size_t i = 0; program->slots && i < program->graph->node_count; i++) {
         sp_slot *s = &program->slots[i];
-        if (s->kernel) program->engine->device->table->node_destroy(s->kernel);
+        if (s->kernel) e->devices[s->device].table->node_destroy(s->kernel);
+        if (s->host_kernel) e->devices[0].table->node_destroy(s->host_kernel);
         for (int32_t k = 0; k < s->n_programs; k++) sp_program_destroy(s->programs[k]);
         sp_free(&a, s->programs, (size_t)s->n_programs * sizeof *s->programs);
         free_growables(&a, s->buffers, (size_t)s->n_buffers);
         sp_free(&a, s->buffers, (size_t)s->n_buffers * sizeof *s->buffers);
     }
+    free_uploaded(program);
     sp_free(&a, program->slots, program->graph->node_count * sizeof *program->slots);
     sp_free(&a, program, sizeof *program);
+}
+
+sparoa_kernel *sp_node_kernel(const sp_frame *frame, size_t node)
+{
+    const sp_slot *slot = &frame->program->slots[node];
+    return slot->device != frame->nodes[node].device ? slot->host_kernel : slot->kernel;
+}
+
+static void free_side(sp_frame *frame, int32_t device)
+{
+    const sp_device *d = &frame->program->engine->devices[device];
+    const sp_side *side = &frame->sides[device];
+    if (side->memory)
+        d->table->buffer_free(d->dev, side->memory, side->memory_bytes, SPAROA_MEMORY_DEVICE);
 }
 
 void sp_frame_destroy(sp_frame *frame)
 {
     if (!frame) return;
     sp_program *p = frame->program;
-    const sp_device *d = p->engine->device;
-    sparoa_allocator a = p->engine->alloc;
+    const sp_engine *e = p->engine;
+    sparoa_allocator a = e->alloc;
     for (size_t i = 0; frame->nodes && i < p->graph->node_count; i++)
         if (frame->nodes[i].prepared)
-            d->table->prepared_destroy(p->slots[i].kernel, frame->nodes[i].prepared);
+            e->devices[frame->nodes[i].device].table->prepared_destroy(sp_node_kernel(frame, i),
+                                                                       frame->nodes[i].prepared);
+    for (uint32_t i = 0; i < frame->transfer_count; i++)
+        if (frame->transfers[i].done)
+            e->devices[frame->transfers[i].from].table->event_destroy(frame->transfers[i].done);
     free_growables(&a, frame->dynamic, p->graph->value_count);
     free_growables(&a, frame->own_outputs, p->graph->output_count);
-    sp_free(&a, frame->workspace.data, frame->workspace.capacity);
-    if (frame->memory)
-        d->table->buffer_free(d->dev, frame->memory, frame->memory_bytes, SPAROA_MEMORY_DEVICE);
+    free_growables(&a, &frame->workspace, 1);
+    free_growables(&a, &frame->observed, 1);
+    for (int32_t d = 0; frame->sides && d < e->device_count; d++) free_side(frame, d);
     sp_arena_destroy(&frame->arena);
     sp_free(&a, frame, sizeof *frame);
 }

@@ -1,12 +1,15 @@
 /*
- * program.h - a graph made ready to run on a device.
+ * program.h - a graph made ready to run on the devices of a session.
  *
- * A program holds one kernel per node and, for each set of input shapes it has met, a frame: shapes
- * of all values, their places in memory, and what the kernels prepared for those shapes. Most nodes
- * of a frame are static: shapes are known when the frame is made, memory is planned by lifetime,
- * running is a plain loop. A node whose output shapes depend on data (NonZero, Loop, a Reshape to a
- * computed shape) is dynamic: its shapes are inferred when it runs and its outputs live in buffers
- * that only grow. Bodies of If, Loop and Scan are programs of their own with one all-dynamic frame.
+ * Device 0 is the host's CPU; each node has a device and, from it, one kernel. For each set of
+ * input shapes that a program has met it holds a frame: shapes of all values, their places in the
+ * memory of each device that uses them, what the kernels prepared for those shapes, and which
+ * values are copied from device to device. Most nodes of a frame are static: shapes are known when
+ * the frame is made, memory is planned by lifetime, running is a plain loop over the nodes in order
+ * that enqueues kernels and copies and waits only where the host needs a device's result. A node
+ * whose output shapes depend on data (NonZero, Loop, a Reshape to a computed shape) is dynamic: it
+ * runs on the host, its shapes are inferred when it runs and its outputs live in buffers that only
+ * grow. Bodies of If, Loop and Scan are programs of their own with one all-dynamic frame.
  *
  * A program runs on one thread at a time.
  */
@@ -27,7 +30,11 @@ typedef struct sp_device {
 /* What all programs of a session share. */
 typedef struct sp_engine {
     sparoa_allocator alloc;
-    const sp_device *device;
+    const sp_device *devices; /* 0: the host */
+    int32_t device_count;
+    /* Device for a node that device 1 and up may run too; NULL: everything on the host. */
+    int32_t (*place)(void *user, const sparoa_node *node);
+    void *place_user;
     sp_pool *pool;
     const sp_log *log;
     bool profile;
@@ -53,7 +60,9 @@ typedef struct sp_growable {
 } sp_growable;
 
 typedef struct sp_slot {
-    sparoa_kernel *kernel; /* NULL: control flow */
+    sparoa_kernel *kernel;      /* NULL: control flow */
+    sparoa_kernel *host_kernel; /* for frames in which a device's node turns out to be dynamic */
+    int32_t device;
     sp_program **programs; /* of the subgraphs */
     sp_growable *buffers;  /* control flow: one per output, then one per input and one for lists */
     int32_t n_programs, n_buffers;
@@ -66,7 +75,8 @@ struct sp_program {
     sp_slot *slots;   /* by node */
     sp_frame *frames; /* latest first */
     int32_t frame_count;
-    bool all_dynamic;             /* the body of a control-flow node */
+    void **uploaded;  /* by (device - 1) * values + value: constants in a device's memory */
+    bool all_dynamic; /* the body of a control-flow node */
     size_t widest_in, widest_out; /* most inputs and outputs of a node */
 };
 
@@ -88,29 +98,54 @@ typedef struct sp_location {
     uint32_t output; /* OUTPUT: index of the graph output */
 } sp_location;
 
+/* One device's share of a frame. Shapes are those of side 0. */
+typedef struct sp_side {
+    sparoa_tensor
+        *tensors; /* by value: data in the device's memory; NULL: the device is not used */
+    sp_location *locations; /* by value */
+    void *memory;           /* static values and workspaces */
+    size_t memory_bytes;
+} sp_side;
+
+/* A value that goes from the host to a device or back, right after it was written. */
+typedef struct sp_transfer {
+    sp_id value;
+    int32_t from, to;
+    uint32_t after;     /* node that writes it + 1; 0: known before the first node */
+    sparoa_event *done; /* to the host: recorded behind the copy, where the device has events */
+    bool waited;        /* in the run under way */
+} sp_transfer;
+
 typedef struct sp_frame_node {
-    sparoa_node view;
+    sparoa_node view; /* of the tensors of the device that runs it */
     sparoa_prepared *prepared;
-    void *workspace; /* static nodes: inside the arena */
+    void *workspace; /* static nodes: inside the side's memory */
     size_t workspace_bytes;
     uint64_t shape_hash; /* dynamic nodes: of the shapes that `prepared` is for */
-    bool dynamic, skip;  /* skip: outputs are known or an alias */
+    int32_t device;
+    uint32_t transfers, transfer_count; /* what is copied once the node is done: a range of them */
+    uint32_t waits, wait_count; /* transfers to the host that it needs: a range of `waits` */
+    bool dynamic, skip;         /* skip: outputs are known, an alias, or not needed */
 } sp_frame_node;
 
 struct sp_frame {
     sp_program *program;
     sp_frame *next;
     sp_arena arena;         /* the arrays below */
-    sparoa_tensor *tensors; /* by value */
-    sp_location *locations; /* by value */
+    sp_side *sides;         /* by device */
+    sparoa_tensor *tensors; /* sides[0].tensors */
+    sp_location *locations; /* sides[0].locations */
     sp_growable *dynamic;   /* by value */
     sp_frame_node *nodes;
     sp_growable *own_outputs; /* by output: memory for callers that bring none */
     sp_growable workspace;    /* of dynamic nodes */
+    sp_growable observed;     /* a device's value, copied for the observer */
     sp_id *late_aliases;      /* aliases of INPUT and OUTPUT values: set at each run */
     size_t late_alias_count;
-    void *memory; /* static values and workspaces */
-    size_t memory_bytes, unshared_bytes;
+    sp_transfer *transfers; /* those of inputs and known values first, then by node */
+    uint32_t transfer_count, input_transfers;
+    uint32_t *waits; /* indices of transfers */
+    size_t unshared_bytes;
     int64_t (*key)[SPAROA_MAX_RANK]; /* dims of each graph input */
     double flops;
 };
@@ -125,6 +160,9 @@ sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs,
                                sparoa_error *err);
 void sp_frame_destroy(sp_frame *frame);
 
+/* The kernel that runs a node in this frame. */
+sparoa_kernel *sp_node_kernel(const sp_frame *frame, size_t node);
+
 /* Runs a frame. outputs[i].data NULL: set to the frame's memory, valid until the next run; else the
  * caller's buffer of bytes[i] bytes. Sets dtype and dims of the outputs. captures: by capture
  * index, NULL for main graphs. */
@@ -135,9 +173,26 @@ sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
 /* Runs an If, Loop or Scan: its dynamic outputs are put into frame->dynamic. */
 sparoa_status sp_control_run(sp_frame *frame, size_t node, sparoa_error *err);
 
-/* Plans the memory of a frame's static values and workspaces (memplan.c): fills locations,
- * memory_bytes and unshared_bytes, and workspace offsets by node. */
-sparoa_status sp_frame_plan_memory(sp_frame *frame, size_t *workspace_offsets, sparoa_error *err);
+/* Decides which values go where (transfers.c): fills sides, transfers and the nodes' transfers,
+ * uploads constants. */
+sparoa_status sp_frame_plan_transfers(sp_frame *frame, sparoa_error *err);
+/* Finds the transfers that host nodes have to wait for, once aliases are known. */
+sparoa_status sp_frame_plan_waits(sp_frame *frame, sparoa_error *err);
+/* Enqueues transfers first..first+count-1. */
+sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count, sparoa_error *err);
+/* Waits for transfers to the host that node i reads. */
+sparoa_status sp_frame_wait(sp_frame *frame, const sp_frame_node *node, sparoa_error *err);
+/* Waits until all devices that the frame uses are idle; reports the first failure. */
+sparoa_status sp_frame_sync(sp_frame *frame, sparoa_error *err);
+
+/* Plans the memory of one side's static values and workspaces (memplan.c): fills its locations and
+ * memory_bytes, unshared_bytes, and workspace offsets by node. */
+sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *workspace_offsets,
+                                   sparoa_error *err);
+
+/* The status of a device's call as an error that names the device. */
+sparoa_status sp_device_failed(const sp_device *device, sparoa_status status, const char *what,
+                               sparoa_error *err);
 
 /* Makes a buffer hold `bytes`; the contents are lost when it grows. */
 sparoa_status sp_growable_reserve(sp_growable *g, const sparoa_allocator *alloc, size_t bytes,

@@ -58,8 +58,8 @@ static sparoa_status ready_dynamic(sp_frame *f, size_t i, sparoa_error *err)
     if (hash != fn->shape_hash) {
         fn->workspace_bytes = 0;
         fn->shape_hash = 0;
-        SP_TRY(p->engine->device->table->node_prepare(p->slots[i].kernel, &fn->view, &fn->prepared,
-                                                      &fn->workspace_bytes, err));
+        SP_TRY(p->engine->devices[0].table->node_prepare(sp_node_kernel(f, i), &fn->view,
+                                                         &fn->prepared, &fn->workspace_bytes, err));
         fn->shape_hash = hash;
     }
     if (alias_dynamic_view(f, i)) return SPAROA_OK;
@@ -87,27 +87,43 @@ static void add_zeros(const sparoa_tensor *t, double *sum, int64_t *count)
 static void record(sp_frame *f, size_t i, int64_t start, int64_t end)
 {
     sp_node_stats *s = &f->program->slots[i].stats;
-    const sparoa_node *view = &f->nodes[i].view;
     int64_t ns = end - start;
     if (s->runs == 0 || ns < s->min_ns) s->min_ns = ns;
     s->runs++;
     s->total_ns += ns;
     s->last_ns = ns;
     s->last_start_ns = start - f->program->engine->run_start_ns;
-    add_zeros(sparoa_out(view, 0), &s->output_zeros, &s->output_counted);
+    if (f->nodes[i].device == 0)
+        add_zeros(sparoa_out(&f->nodes[i].view, 0), &s->output_zeros, &s->output_counted);
 }
 
-static void observe(sp_frame *f, size_t i)
+/* The observer reads host memory: a device's value is copied for it. */
+static sparoa_status observe_value(sp_frame *f, size_t i, sp_id value, sparoa_error *err)
 {
     const sp_engine *e = f->program->engine;
-    const sp_gnode *n = &f->program->graph->nodes[i];
-    for (int32_t k = 0; k < n->n_out; k++) {
-        if (n->out[k] == SP_NO_ID) continue;
-        const sp_value *v = &f->program->graph->values[n->out[k]];
-        const char *name = v->model_name ? v->model_name : v->name;
-        e->observer(e->observer_user, n->name, name, &f->tensors[n->out[k]],
-                    v->nhwc ? "NHWC" : NULL);
+    const sp_value *v = &f->program->graph->values[value];
+    int32_t device = f->nodes[i].device;
+    sparoa_tensor t = f->sides[device].tensors[value];
+    if (device) {
+        const sp_device *d = &e->devices[device];
+        size_t bytes = sparoa_tensor_bytes(&t);
+        SP_TRY(sp_growable_reserve(&f->observed, &e->alloc, bytes, err));
+        sparoa_status status = d->table->copy(d->queue, f->observed.data, t.data, bytes);
+        if (status == SPAROA_OK) status = d->table->queue_sync(d->queue);
+        if (status != SPAROA_OK) return sp_device_failed(d, status, "copying a value", err);
+        t.data = f->observed.data;
     }
+    e->observer(e->observer_user, f->nodes[i].view.name, v->model_name ? v->model_name : v->name,
+                &t, v->nhwc ? "NHWC" : NULL);
+    return SPAROA_OK;
+}
+
+static sparoa_status observe(sp_frame *f, size_t i, sparoa_error *err)
+{
+    const sp_gnode *n = &f->program->graph->nodes[i];
+    for (int32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != SP_NO_ID) SP_TRY(observe_value(f, i, n->out[k], err));
+    return SPAROA_OK;
 }
 
 /* ---- nodes ---- */
@@ -116,24 +132,34 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
 {
     sp_program *p = f->program;
     sp_frame_node *fn = &f->nodes[i];
-    const sp_device *d = p->engine->device;
-    if (!p->slots[i].kernel) return sp_control_run(f, i, err);
-    if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
-    return d->table->node_run(p->slots[i].kernel, fn->prepared, d->queue, &fn->view, fn->workspace,
-                              err);
+    const sp_device *d = &p->engine->devices[fn->device];
+    if (fn->wait_count) SP_TRY(sp_frame_wait(f, fn, err));
+    if (!p->slots[i].kernel) {
+        SP_TRY(sp_control_run(f, i, err));
+    } else {
+        if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
+        SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
+                                  fn->workspace, err));
+    }
+    return fn->transfer_count ? sp_frame_transfer(f, fn->transfers, fn->transfer_count, err)
+                              : SPAROA_OK;
 }
 
+/* With a profile or an observer nothing overlaps: a device's node is waited for. */
 static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
 {
     sp_engine *e = f->program->engine;
     sp_node_stats *s = &f->program->slots[i].stats;
     /* before the node runs: it may work in place */
-    if (e->profile) add_zeros(sparoa_in(&f->nodes[i].view, 0), &s->input_zeros, &s->input_counted);
+    bool host = f->nodes[i].device == 0;
+    if (host) SP_TRY(sp_frame_wait(f, &f->nodes[i], err));
+    if (e->profile && host)
+        add_zeros(sparoa_in(&f->nodes[i].view, 0), &s->input_zeros, &s->input_counted);
     int64_t start = sp_now_ns();
     SP_TRY(run_node(f, i, err));
+    if (!host) SP_TRY(sp_frame_sync(f, err));
     if (e->profile) record(f, i, start, sp_now_ns());
-    if (e->observer) observe(f, i);
-    return SPAROA_OK;
+    return e->observer ? observe(f, i, err) : SPAROA_OK;
 }
 
 static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
@@ -227,6 +253,11 @@ sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
     for (uint32_t i = 0; i < g->capture_count; i++)
         frame->tensors[g->capture_values[i]] = *captures[i];
     SP_TRY(bind_outputs(frame, outputs, bytes, err));
-    SP_TRY(run_nodes(frame, err));
+    sparoa_status status = sp_frame_transfer(frame, 0, frame->input_transfers, err);
+    if (status == SPAROA_OK) status = run_nodes(frame, err);
+    /* also after a failure: nothing may be under way in memory that the next run uses */
+    sparoa_status synced = sp_frame_sync(frame, status == SPAROA_OK ? err : NULL);
+    SP_TRY(status);
+    SP_TRY(synced);
     return hand_over(frame, outputs, bytes, err);
 }
