@@ -10,14 +10,7 @@ target_link_libraries(sparoa_objects PRIVATE sparoa_flags)
 target_include_directories(sparoa_objects PRIVATE ${onnx_pb_dir})
 add_dependencies(sparoa_objects onnx_pb)
 
-# The training library of the predictor and of SAC; also a library of its own for programs that train.
-file(GLOB nn_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/nn/*.c)
-add_library(sparoa_nn_objects OBJECT ${nn_files})
-target_link_libraries(sparoa_nn_objects PRIVATE sparoa_flags)
-target_compile_options(sparoa_nn_objects PRIVATE -O3)
-add_library(sparoa_nn STATIC $<TARGET_OBJECTS:sparoa_nn_objects>)
-
-set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:sparoa_nn_objects> $<TARGET_OBJECTS:onnx_pb> ${kernel_objects})
+set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:onnx_pb> ${kernel_objects})
 
 # Everything, symbols visible: what the unit tests link.
 add_library(sparoa_internal STATIC ${sparoa_parts})
