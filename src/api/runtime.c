@@ -57,6 +57,14 @@ static sparoa_status check_options(const sparoa_runtime_options *o, sparoa_error
     if ((o->operator_count && !o->operators) || (o->affinity_count && !o->affinity))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "a list is NULL but its count is not 0");
+    if (o->affinity_count < 0)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "affinity_count=%d; expected 0 or more", o->affinity_count);
+    for (int32_t i = 0; i < o->affinity_count; i++)
+        if (o->affinity[i] < 0 || o->affinity[i] >= CPU_SETSIZE)
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "affinity[%d]=%d; expected a CPU number from 0 to %d", i,
+                               o->affinity[i], CPU_SETSIZE - 1);
     for (size_t i = 0; i < o->operator_count; i++) {
         const sparoa_op *op = o->operators[i];
         if (!op || op->struct_size < sizeof *op || !op->name || !op->domain || !op->infer ||

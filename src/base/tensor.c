@@ -63,7 +63,7 @@ sparoa_tensor sparoa_tensor_of(sparoa_dtype dtype, void *data, int rank, ...)
 int64_t sparoa_tensor_count(const sparoa_tensor *tensor)
 {
     int64_t n = 1;
-    if (tensor->rank < 0) return -1;
+    if (!tensor || tensor->rank < 0 || tensor->rank > SPAROA_MAX_RANK) return -1;
     for (int32_t i = 0; i < tensor->rank; i++)
         if (tensor->dims[i] < 0 || __builtin_mul_overflow(n, tensor->dims[i], &n)) return -1;
     return n;
