@@ -246,10 +246,12 @@ static bool matches(const sp_frame *f, const sparoa_tensor *inputs)
     return true;
 }
 
-static void drop_oldest(sp_program *p)
+/* `held` is cleared if it is that one. */
+static void drop_oldest(sp_program *p, sp_frame **held)
 {
     sp_frame **last = &p->frames;
     while ((*last)->next) last = &(*last)->next;
+    if (*held == *last) *held = NULL;
     sp_frame_destroy(*last);
     *last = NULL;
     p->frame_count--;
@@ -267,7 +269,7 @@ sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs,
         *frame = f;
         return SPAROA_OK;
     }
-    if (program->frame_count >= program->engine->max_frames) drop_oldest(program);
+    if (program->frame_count >= program->engine->max_frames) drop_oldest(program, frame);
     sp_frame *f = NULL;
     SP_TRY(frame_create(program, program->all_dynamic ? NULL : inputs, &f, err));
     f->next = program->frames;

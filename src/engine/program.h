@@ -155,7 +155,9 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
                                 sp_program **program, sparoa_error *err);
 void sp_program_destroy(sp_program *program);
 
-/* The frame for these input shapes: an existing one (moved to the front) or a new one. */
+/* The frame for these input shapes: an existing one (moved to the front) or a new one. *frame is
+ * the caller's present one or NULL; it stays on failure, unless it had to make room: then it is
+ * NULL. */
 sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs, sp_frame **frame,
                                sparoa_error *err);
 void sp_frame_destroy(sp_frame *frame);
