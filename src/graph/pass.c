@@ -71,6 +71,16 @@ static sparoa_status dump(const sp_graph *graph, const sp_pass_options *o, int s
     return sp_graph_dump(graph, path, err);
 }
 
+/* Branches and loop bodies first; fold looks into them by itself. */
+static sparoa_status run_pass(const sp_pass *pass, sp_graph *graph, sparoa_error *err)
+{
+    for (size_t i = 0; i < graph->node_count && pass->run != sp_pass_fold; i++)
+        for (int32_t k = 0; k < graph->nodes[i].n_subgraphs; k++)
+            SP_TRY(run_pass(pass, graph->nodes[i].subgraphs[k], err));
+    SP_TRY(pass->run(graph, err));
+    return sp_graph_compact(graph, err);
+}
+
 sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, sparoa_error *err)
 {
     SP_TRY(check_names(options->disabled, err));
@@ -81,8 +91,7 @@ sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, spa
         if (in_list(options->disabled, p->name, false)) continue;
         if (p->default_off && !in_list(options->disabled, p->name, true)) continue;
         size_t before = graph->node_count;
-        SP_TRY(p->run(graph, err));
-        SP_TRY(sp_graph_compact(graph, err));
+        SP_TRY(run_pass(p, graph, err));
         SP_TRY(sp_graph_verify(graph, err));
         SP_TRY(sp_graph_infer(graph, err));
         sp_log_line(options->log, SPAROA_LOG_DEBUG, "pass %s: %zu -> %zu nodes", p->name, before,

@@ -37,9 +37,9 @@ static sp_id take_scale(const sp_pattern *p, sp_id value, double *scale)
 static bool softmax_over_last(const sp_pattern *p, const sp_gnode *n)
 {
     sparoa_node attrs = sp_node_attrs(n);
-    int32_t rank = sp_node_in(p->g, n, 0)->rank;
+    const sparoa_tensor *x = sp_node_in(p->g, n, 0);
     int64_t axis = sparoa_attr_int(&attrs, "axis", n->version < 13 ? 1 : -1);
-    return rank == 4 && (axis == -1 || axis == 3);
+    return x && x->rank == 4 && (axis == -1 || axis == 3);
 }
 
 /* A mask that Attention takes as it is: it never widens the scores. */
@@ -101,6 +101,7 @@ static sp_id take_window_mask(const sp_pattern *p, sp_id value, attention *a)
 /* Q, K^T and V can go into one node: batch and heads are the same. */
 static bool sizes_fit(const sp_pattern *p, const attention *a)
 {
+    if (a->q == SP_NO_ID || a->k == SP_NO_ID || a->v == SP_NO_ID) return false;
     const sparoa_tensor *q = fact(p, a->q), *k = fact(p, a->k), *v = fact(p, a->v);
     if (q->rank != 4 || k->rank != 4 || v->rank != 4) return false;
     if (q->dtype != SPAROA_FLOAT32 || k->dtype != q->dtype || v->dtype != q->dtype) return false;

@@ -107,6 +107,9 @@ static bool widens(sparoa_dtype a, sparoa_dtype b)
 static bool cast(sp_pattern *p, sp_id node)
 {
     const sp_gnode *n = &p->g->nodes[node], *before = sp_pattern_from(p, n->in[0], "Cast");
+    const sparoa_tensor *x = sp_node_in(p->g, n, 0), *y = sp_node_out(p->g, n, 0);
+    if (x && y && x->dtype == y->dtype && x->dtype != SPAROA_UNDEFINED)
+        return to_identity(p, node, n->in[0]);
     if (!before || before->in[0] == SP_NO_ID) return false;
     sparoa_dtype from = p->g->values[before->in[0]].fact.dtype,
                  middle = p->g->values[before->out[0]].fact.dtype;
@@ -239,6 +242,32 @@ static bool concat_of_split(sp_pattern *p, sp_id node)
     return to_identity(p, node, split->in[0]);
 }
 
+/* Slices of one tensor along one axis, in order and without gaps. */
+static bool concat_of_slices(sp_pattern *p, sp_id node)
+{
+    const sp_gnode *n = &p->g->nodes[node];
+    const sparoa_tensor *y = sp_node_out(p->g, n, 0);
+    sparoa_node attrs = sp_node_attrs(n);
+    int64_t axis = sparoa_attr_int(&attrs, "axis", 0), at = 0;
+    sp_id x = SP_NO_ID;
+    if (!y || y->rank < 1) return false;
+    if (axis < 0) axis += y->rank;
+    for (int32_t k = 0; k < n->n_in; k++) {
+        const sp_gnode *part = sp_pattern_from(p, n->in[k], "Slice");
+        slice s;
+        if (!part || !read_slice(p, part, &s) || s.count != 1 || s.axis[0] != axis ||
+            s.step[0] != 1 || s.start[0] != at || s.end[0] <= at || (k && part->in[0] != x))
+            return false;
+        x = part->in[0];
+        at = s.end[0];
+        const sparoa_tensor *whole = &p->g->values[x].fact;
+        int64_t dim = whole->dims[axis];
+        if (dim < 0 || (at > dim && k + 1 < n->n_in)) return false;
+        if (k + 1 == n->n_in && at < dim) return false;
+    }
+    return x != SP_NO_ID && to_identity(p, node, x);
+}
+
 bool sp_pattern_move(sp_pattern *p, sp_id node)
 {
     const sp_gnode *n = &p->g->nodes[node];
@@ -248,5 +277,5 @@ bool sp_pattern_move(sp_pattern *p, sp_id node)
     if (sp_node_is(n, "Cast")) return cast(p, node);
     if (sp_node_is(n, "Slice")) return slices(p, node);
     if (sp_node_is(n, "Pad")) return pads_nothing(p, node);
-    return sp_node_is(n, "Concat") && concat_of_split(p, node);
+    return sp_node_is(n, "Concat") && (concat_of_split(p, node) || concat_of_slices(p, node));
 }

@@ -64,7 +64,8 @@ static bool read_norm(const sp_pattern *p, sp_id d, sp_id under, row_norm *out)
     uint32_t uses;
     int32_t tail;
     const sp_gnode *add = under == SP_NO_ID ? NULL : sp_pattern_only(p, under, "Add");
-    if (!add || !sp_pattern_with_scalar(p, add, &mean, &out->epsilon)) return false;
+    if (!add || d == SP_NO_ID || !sp_pattern_with_scalar(p, add, &mean, &out->epsilon))
+        return false;
     const sp_gnode *reduce = tail_mean(p, mean, &out->tail);
     if (!reduce || !is_square(p, reduce->in[0], d, &uses)) return false;
     if (!(out->epsilon >= 0) || p->g->values[d].fact.rank < 1) return false;

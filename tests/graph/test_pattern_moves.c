@@ -57,6 +57,13 @@ static void build_casts(builder *b)
     output(b, node(b, "Tanh", y, NONE));
 }
 
+static void build_same_cast(builder *b)
+{
+    sp_id y = node(b, "Cast", node(b, "Relu", input(b, DIMS(-1, 3)), NONE), NONE);
+    set_int(b, y, "to", SPAROA_FLOAT32);
+    output(b, node(b, "Tanh", y, NONE));
+}
+
 static void build_narrowing_casts(builder *b)
 {
     sp_id y = node(b, "Cast", input(b, DIMS(2, 3)), NONE);
@@ -98,6 +105,23 @@ static void build_empty_pad(builder *b)
     output(b, node(b, "Tanh", node(b, "Pad", x, ints(b, DIMS(0, 0, 0, 0))), NONE));
 }
 
+static void build_whole_of_slices(builder *b)
+{
+    sp_id x = node(b, "Relu", input(b, DIMS(-1, 6, 7)), NONE);
+    sp_id in[3] = {slice(b, x, 1, 0, 2), slice(b, x, 1, 2, 3), slice(b, x, 1, 3, INT64_MAX)};
+    sp_id y = sp_insert_node(b->g, "Concat", 13, "concat", in, 3);
+    set_int(b, y, "axis", 1);
+    output(b, node(b, "Tanh", y, NONE));
+}
+
+static void build_roll(builder *b) /* both halves, the other way round */
+{
+    sp_id x = input(b, DIMS(-1, 6, 7));
+    sp_id y = node(b, "Concat", slice(b, x, 1, 2, 6), slice(b, x, 1, 0, 2));
+    set_int(b, y, "axis", 1);
+    output(b, y);
+}
+
 static void test_moves(void **state)
 {
     (void)state;
@@ -107,10 +131,13 @@ static void test_moves(void **state)
     check_passes(build_views, NO_FUSION, "Reshape");
     check_passes(build_views_back, NO_FUSION, "Relu Tanh");
     check_passes(build_casts, NO_FUSION, "Relu Tanh");
+    check_passes(build_same_cast, NO_FUSION, "Relu Tanh");
     check_passes(build_narrowing_casts, NO_FUSION, "Cast Cast");
     check_passes(build_slices, NO_FUSION, "Slice");
     check_passes(build_slice_of_all, NO_FUSION, "Relu Tanh");
     check_passes(build_slices_of_one_axis, NO_FUSION, "Slice Slice");
+    check_passes(build_whole_of_slices, NO_FUSION, "Relu Tanh");
+    check_passes(build_roll, NO_FUSION, "Slice Slice Concat");
     check_passes(build_empty_pad, NO_FUSION, "Relu Tanh");
 }
 
