@@ -1,0 +1,184 @@
+"""Markdown tables of the results of bench/compare.py."""
+
+import math
+
+TOLERANCE = 1e-3  # largest scaled difference from onnxruntime that passes without a mark
+
+
+def milliseconds(seconds):
+    value = seconds * 1e3
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def megabytes(size):
+    return f"{size / 2**20:.0f}"
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
+
+
+def line(document, case):
+    """One line of progress for a case."""
+    ours = case["engines"].get(document["ours"], {})
+    text = f"{case['model']} t{case['threads']} b{case['batch']}:"
+    if "failed" in case:
+        return f"{text} {case['failed']}"
+    text += f" ours {milliseconds(ours['latency_s'])} ms" if "latency_s" in ours else f" ours: {ours.get('failed')}"
+    for label in document["peers"]:
+        e = case["engines"][label]
+        if "ratio" in e:
+            text += (f" | {label} {milliseconds(e['latency_s'])} ms, x{e['ratio']:.3f} "
+                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f})")
+        else:
+            text += f" | {label}: {e.get('failed', 'not timed')}"
+        if e.get("error", 0) > TOLERANCE:
+            text += " DIFFERS"
+    if ours.get("error", 0) > TOLERANCE:
+        text += f" OURS DIFFERS by {ours['error']:.1e}"
+    return text + f" [others {case['foreign_cores']:.2f} cores]"
+
+
+def header(names):
+    return ["| " + " | ".join(names) + " |", "|" + "|".join("---" if i == 0 else "--:" for i in range(len(names))) + "|"]
+
+
+def settings(document):
+    """The (threads, batch) pairs in the order measured."""
+    found = []
+    for case in document["cases"]:
+        key = case["threads"], case["batch"]
+        if case["engines"] and key not in found:
+            found.append(key)
+    return found
+
+
+def cases(document, key):
+    return [c for c in document["cases"] if (c["threads"], c["batch"]) == key and c["engines"]]
+
+
+def peer_cell(e):
+    if "ratio" not in e:
+        return "failed"
+    mark = "" if e.get("error", 0) <= TOLERANCE else " (!)"
+    return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark}"
+
+
+def latency(document):
+    """Latencies and paired ratios, one table for each (threads, batch)."""
+    out = []
+    for threads, batch in settings(document):
+        title = f"{threads} thread{'s' if threads > 1 else ''}" + (f", batch {batch}" if batch else "")
+        names = ["model", "libsparoa ms"]
+        for label in document["peers"]:
+            names += [f"{label} ms", f"{label} / libsparoa"]
+        out += [f"**{title}**", ""] + header(names)
+        ratios = {label: [] for label in document["peers"]}
+        for case in cases(document, (threads, batch)):
+            ours = case["engines"].get(document["ours"], {})
+            mark = "" if ours.get("error", 0) <= TOLERANCE else " (!)"
+            row = [case["model"], (milliseconds(ours["latency_s"]) if "latency_s" in ours else "failed") + mark]
+            for label in document["peers"]:
+                e = case["engines"].get(label, {})
+                row.append(peer_cell(e) if "ratio" in e else "failed | -")
+                ratios[label] += [e["ratio"]] if "ratio" in e else []
+            out.append("| " + " | ".join(row) + " |")
+        mean = ["geometric mean", ""]
+        for label in document["peers"]:
+            mean += ["", f"**{geometric(ratios[label]):.2f}** of {len(ratios[label])}"]
+        out += ["| " + " | ".join(mean) + " |", ""]
+    return "\n".join(out)
+
+
+def slower(document, limit=1.0):
+    """The cases in which a peer is faster, the worst first."""
+    found = []
+    for case in document["cases"]:
+        for label in document["peers"]:
+            e = case["engines"].get(label, {})
+            if e.get("ratio", limit) < limit:
+                found.append((e["ratio"], label, case))
+    out = header(["model", "peer", "threads", "batch", "peer / libsparoa", "libsparoa takes longer by"])
+    for ratio, label, case in sorted(found, key=lambda f: f[0]):
+        e = case["engines"][label]
+        certain = "" if e["ratio_p75"] < 1 else " (within the spread)"
+        out.append(f"| {case['model']} | {label} | {case['threads']} | {case['batch'] or 'as given'} | {ratio:.2f} "
+                   f"({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}) | {100 / ratio - 100:.0f} %{certain} |")
+    return "\n".join(out) + "\n" if found else "None.\n"
+
+
+def start_and_memory(document):
+    """Start time (load, plan, first inference) and peak memory against each peer."""
+    names = ["model", "threads", "batch", "libsparoa start ms", "libsparoa MiB"]
+    for label in document["peers"]:
+        names += [f"{label} start ms", "ratio", f"{label} MiB", "libsparoa / it"]
+    out, share, starts = header(names), {p: [] for p in document["peers"]}, {p: [] for p in document["peers"]}
+    for case in document["cases"]:
+        ours = case["engines"].get(document["ours"], {})
+        if "start_s" not in ours:
+            continue
+        row = [case["model"], str(case["threads"]), str(case["batch"] or "as given"),
+               milliseconds(ours["start_s"]), megabytes(ours["memory_engine"])]
+        for label in document["peers"]:
+            e = case["engines"].get(label, {})
+            if "start_s" not in e:
+                row += ["-"] * 4
+                continue
+            starts[label].append(e["start_s"] / ours["start_s"])
+            share[label].append(max(1, ours["memory_engine"]) / max(1, e["memory_engine"]))
+            row += [milliseconds(e["start_s"]), f"{starts[label][-1]:.2f}", megabytes(e["memory_engine"]),
+                    f"{share[label][-1]:.2f}"]
+        out.append("| " + " | ".join(row) + " |")
+    mean = ["geometric mean", "", "", "", ""]
+    for label in document["peers"]:
+        mean += ["", f"**{geometric(starts[label]):.2f}**", "", f"**{geometric(share[label]):.2f}**"]
+    return "\n".join(out + ["| " + " | ".join(mean) + " |"]) + "\n"
+
+
+def peak_share(document):
+    """Share of the measured peak of multiply-adds that a whole inference reaches."""
+    out = header(["model", "threads", "batch", "GFLOP", "GFLOP/s", "share of peak"])
+    for case in document["cases"]:
+        ours = case["engines"].get(document["ours"], {})
+        peak = document["peaks"].get(str(case["threads"]))
+        flops = ours.get("info", {}).get("flops", 0)
+        if "latency_s" in ours and peak and flops:
+            rate = flops / ours["latency_s"] * 1e-9
+            out.append(f"| {case['model']} | {case['threads']} | {case['batch'] or 'as given'} | {flops * 1e-9:.2f} | "
+                       f"{rate:.0f} | {100 * rate / peak['gflops_all']:.0f} % |")
+    return "\n".join(out) + "\n"
+
+
+def idle(document):
+    """Largest share of a core that each engine's process took after its work."""
+    out = header(["engine", "median idle share of a core", "largest"])
+    for label in [document["ours"]] + document["peers"]:
+        shares = sorted(c["engines"][label]["idle_share"] for c in document["cases"]
+                        if "idle_share" in c["engines"].get(label, {}))
+        if shares:
+            out.append(f"| {label} | {100 * shares[len(shares) // 2]:.2f} % | {100 * shares[-1]:.2f} % |")
+    return "\n".join(out) + "\n"
+
+
+def failures(document):
+    """What each engine could not do, or did with another result."""
+    out = []
+    for case in document["cases"]:
+        where = f"{case['model']}, {case['threads']} threads, batch {case['batch'] or 'as given'}"
+        if "failed" in case:
+            out.append(f"- {where}: {case['failed']}")
+        for label, e in case["engines"].items():
+            if "failed" in e:
+                out.append(f"- {label}, {where}: {e['failed']}")
+            elif e.get("error", 0) > TOLERANCE:
+                out.append(f"- {label}, {where}: result differs from onnxruntime's by {e['error']:.1e} (scaled)")
+    return "\n".join(out) + "\n" if out else "None.\n"
+
+
+def versions(document):
+    found = {}
+    for case in document["cases"]:
+        for label, e in case["engines"].items():
+            if "version" in e:
+                found[label] = f"{e['version']}" + (f" ({e['notes']})" if e["notes"] else "")
+    return "".join(f"- {label} {text}\n" for label, text in found.items())
