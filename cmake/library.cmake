@@ -3,6 +3,7 @@ file(GLOB_RECURSE sparoa_files CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/src/base/*.c ${CMAKE_SOURCE_DIR}/src/ops/*.c ${CMAKE_SOURCE_DIR}/src/graph/*.c
     ${CMAKE_SOURCE_DIR}/src/onnx/*.c ${CMAKE_SOURCE_DIR}/src/engine/*.c
     ${CMAKE_SOURCE_DIR}/src/platform/*.c ${CMAKE_SOURCE_DIR}/src/profile/*.c ${CMAKE_SOURCE_DIR}/src/schedule/*.c
+    ${CMAKE_SOURCE_DIR}/src/predict/*.c
     ${CMAKE_SOURCE_DIR}/src/backends/cpu/*.c ${CMAKE_SOURCE_DIR}/src/api/*.c)
 add_library(sparoa_objects OBJECT ${sparoa_files} ${CMAKE_BINARY_DIR}/op_table.c
     ${CMAKE_BINARY_DIR}/cpu_kernel_table.c)
@@ -10,7 +11,14 @@ target_link_libraries(sparoa_objects PRIVATE sparoa_flags)
 target_include_directories(sparoa_objects PRIVATE ${onnx_pb_dir})
 add_dependencies(sparoa_objects onnx_pb)
 
-set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:onnx_pb> ${kernel_objects})
+# The training library of the predictor and of SAC; also a library of its own for programs that train.
+file(GLOB nn_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/nn/*.c)
+add_library(sparoa_nn_objects OBJECT ${nn_files})
+target_link_libraries(sparoa_nn_objects PRIVATE sparoa_flags)
+target_compile_options(sparoa_nn_objects PRIVATE -O3)
+add_library(sparoa_nn STATIC $<TARGET_OBJECTS:sparoa_nn_objects>)
+
+set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:sparoa_nn_objects> $<TARGET_OBJECTS:onnx_pb> ${kernel_objects})
 
 # Everything, symbols visible: what the unit tests link.
 add_library(sparoa_internal STATIC ${sparoa_parts})
