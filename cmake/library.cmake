@@ -5,6 +5,7 @@ file(GLOB_RECURSE sparoa_files CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/src/platform/*.c ${CMAKE_SOURCE_DIR}/src/profile/*.c ${CMAKE_SOURCE_DIR}/src/schedule/*.c
     ${CMAKE_SOURCE_DIR}/src/predict/*.c
     ${CMAKE_SOURCE_DIR}/src/backends/cpu/*.c ${CMAKE_SOURCE_DIR}/src/api/*.c)
+find_library(YAML_STATIC NAMES libyaml.a REQUIRED)
 add_library(sparoa_objects OBJECT ${sparoa_files} ${CMAKE_BINARY_DIR}/op_table.c
     ${CMAKE_BINARY_DIR}/cpu_kernel_table.c)
 target_link_libraries(sparoa_objects PRIVATE sparoa_flags)
@@ -22,7 +23,7 @@ set(sparoa_parts $<TARGET_OBJECTS:sparoa_objects> $<TARGET_OBJECTS:sparoa_nn_obj
 
 # Everything, symbols visible: what the unit tests link.
 add_library(sparoa_internal STATIC ${sparoa_parts})
-target_link_libraries(sparoa_internal PUBLIC sparoa_flags ${PROTOBUF_C_STATIC} Threads::Threads m)
+target_link_libraries(sparoa_internal PUBLIC sparoa_flags ${PROTOBUF_C_STATIC} ${YAML_STATIC} Threads::Threads m)
 target_include_directories(sparoa_internal PUBLIC ${onnx_pb_dir})
 
 function(sparoa_usage target)
@@ -30,7 +31,7 @@ function(sparoa_usage target)
         $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 endfunction()
 
-# The shared library. protobuf-c is inside it, hidden; exports.map names what is visible.
+# The shared library. protobuf-c and libyaml are inside it, hidden; exports.map names what is visible.
 add_library(sparoa SHARED ${sparoa_parts})
 set_target_properties(sparoa PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
     LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
@@ -39,14 +40,14 @@ target_link_options(sparoa PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmak
 if(NOT SPAROA_SANITIZE) # a sanitizer's runtime comes with the executable
     target_link_options(sparoa PRIVATE -Wl,--no-undefined)
 endif()
-target_link_libraries(sparoa PRIVATE $<BUILD_INTERFACE:sparoa_flags> ${PROTOBUF_C_STATIC} Threads::Threads m)
+target_link_libraries(sparoa PRIVATE $<BUILD_INTERFACE:sparoa_flags> ${PROTOBUF_C_STATIC} ${YAML_STATIC} Threads::Threads m)
 sparoa_usage(sparoa)
 
 # The static library: one object in which everything but sparoa_* is local, so that nothing of ours or of
-# protobuf-c's can clash with what the application links.
+# theirs can clash with what the application links.
 set(prelinked ${CMAKE_BINARY_DIR}/sparoa_prelinked.o)
 add_custom_command(OUTPUT ${prelinked}
-    COMMAND ${CMAKE_LINKER} -r -o ${prelinked}.all ${sparoa_parts} ${PROTOBUF_C_STATIC}
+    COMMAND ${CMAKE_LINKER} -r -o ${prelinked}.all ${sparoa_parts} ${PROTOBUF_C_STATIC} ${YAML_STATIC}
     COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol sparoa_* ${prelinked}.all ${prelinked}
     DEPENDS sparoa_objects onnx_pb ${sparoa_parts} COMMAND_EXPAND_LISTS VERBATIM)
 set_source_files_properties(${prelinked} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)

@@ -3,14 +3,6 @@
 #include "api/objects.h"
 #include "ops/op.h"
 
-static const char *const class_names[SPAROA_CLASS_COUNT] = {
-    [SPAROA_CLASS_ELTWISE] = "eltwise",     [SPAROA_CLASS_REDUCE] = "reduce",
-    [SPAROA_CLASS_GEMM] = "gemm",           [SPAROA_CLASS_CONV] = "conv",
-    [SPAROA_CLASS_POOL] = "pool",           [SPAROA_CLASS_NORM] = "norm",
-    [SPAROA_CLASS_ATTENTION] = "attention", [SPAROA_CLASS_RNN] = "rnn",
-    [SPAROA_CLASS_MOVE] = "move",           [SPAROA_CLASS_SHAPE] = "shape",
-    [SPAROA_CLASS_CONTROL] = "control",     [SPAROA_CLASS_OTHER] = "other"};
-
 size_t sparoa_session_node_count(const sparoa_session *session)
 {
     return session ? session->graph->node_count : 0;
@@ -60,7 +52,7 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
         .name = n->name,
         .op = n->op_type,
         .domain = n->domain,
-        .op_class = class_names[n->op->op_class],
+        .op_class = sp_class_name(n->op->op_class),
         .kernel = slot->kernel ? session->devices[slot->device].table->node_variant(slot->kernel)
                                : "engine",
         .device = session->model->runtime->names[slot->device],

@@ -40,6 +40,9 @@ sparoa_status sp_op_run(const sparoa_op *op, const sparoa_node *node, const spar
 /* op->cost or the default. */
 void sp_op_cost(const sparoa_op *op, const sparoa_node *node, sparoa_cost *cost);
 
+/* "conv": what files and reports call a class. Never NULL. */
+const char *sp_class_name(sparoa_op_class op_class);
+
 /* ---- types ---- */
 bool sp_is_float(sparoa_dtype t);  /* float16, bfloat16, float32, float64 */
 bool sp_is_half(sparoa_dtype t);   /* float16, bfloat16 */
@@ -147,7 +150,8 @@ void sp_parallel_for(const sparoa_exec *exec, int64_t total, int64_t grain,
                      void (*body)(void *arg, int64_t begin, int64_t end), void *arg);
 /* Copies all bytes of in to out (same size); nothing where they are the same memory. */
 void sp_copy_data(sparoa_tensor *out, const sparoa_tensor *in);
-/* Share of elements that are exactly zero, 0..1; -1 for an empty tensor, or one of bools or half floats. */
+/* Share of elements that are exactly zero, 0..1; -1 for an empty tensor, or one of bools or half
+ * floats. */
 double sp_zero_share(const sparoa_tensor *t);
 
 #endif
