@@ -118,7 +118,7 @@ static bool is_odd(const sparoa_dev *dev, const sparoa_node *node)
 {
     uint64_t h = 1469598103934665603u ^ dev->options.seed;
     for (const char *p = node->name; *p; p++) h = (h ^ (unsigned char)*p) * 1099511628211u;
-    return (h >> 33) & 1;
+    return (h ^ h >> 32) * 0x9e3779b97f4a7c15u >> 63;
 }
 
 static const char *refusal(const sparoa_dev *dev, const sparoa_op *op, const sparoa_node *node)

@@ -130,7 +130,7 @@ static sparoa_status alloc_device(sparoa_dev *dev, size_t bytes, emu_buffer *b)
     size_t offset = (size_t)(at - dev->address);
     if (mprotect(dev->memory + offset, pages, PROT_READ | PROT_WRITE) != 0)
         return SPAROA_OUT_OF_MEMORY;
-    *b = (emu_buffer){at + pages - size, size, SPAROA_MEMORY_DEVICE};
+    *b = (emu_buffer){at + pages - size, bytes ? bytes : 1, SPAROA_MEMORY_DEVICE};
     memset(dev->memory + offset + pages - size, 0xff, size); /* NaN: nobody reads it unnoticed */
     dev->next = offset + pages + PAGE;
     dev->used += size;
@@ -146,7 +146,7 @@ static void free_buffer(sparoa_dev *dev, const emu_buffer *b)
     size_t offset = (size_t)(page_of(b->base) - dev->address), pages = round_up(b->bytes, PAGE);
     mprotect(dev->memory + offset, pages, PROT_NONE);
     fallocate(dev->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)pages);
-    dev->used -= b->bytes;
+    dev->used -= round_up(b->bytes, EMU_ALIGN);
 }
 
 sparoa_status emu_buffer_alloc(sparoa_dev *dev, size_t bytes, sparoa_memory_kind kind, void **ptr)
@@ -178,7 +178,6 @@ void emu_buffer_free(sparoa_dev *dev, void *ptr, size_t bytes, sparoa_memory_kin
     size_t i = first_behind(dev, ptr);
     emu_buffer *b = i ? &dev->buffers[i - 1] : NULL;
     size_t size = bytes ? bytes : 1;
-    if (kind == SPAROA_MEMORY_DEVICE) size = round_up(size, EMU_ALIGN);
     if (b && b->base == ptr && b->bytes == size && b->kind == kind) {
         free_buffer(dev, b);
         dev->buffer_count--;
