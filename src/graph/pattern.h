@@ -68,6 +68,7 @@ bool sp_pattern_activation(sp_pattern *p, sp_id node);
 bool sp_pattern_norm(sp_pattern *p, sp_id node);
 bool sp_pattern_pool(sp_pattern *p, sp_id node);
 bool sp_pattern_arithmetic(sp_pattern *p, sp_id node);
+bool sp_pattern_broadcast(sp_pattern *p, sp_id node);
 bool sp_pattern_move(sp_pattern *p, sp_id node);
 bool sp_pattern_attention(sp_pattern *p, sp_id node);
 

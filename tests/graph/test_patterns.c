@@ -336,13 +336,61 @@ static void test_pools_and_arithmetic(void **state)
     check_passes(build_wider_zero, NO_FUSION, "Add");
 }
 
+/* ---- broadcasting ---- */
+
+static sp_id expanded(builder *b, sp_id x)
+{
+    return node(b, "Expand", x, ints(b, DIMS(40, 3, 24, 25)));
+}
+
+static void build_expanded_slope(builder *b) /* too large to be folded */
+{
+    sp_id x = input(b, DIMS(40, 3, 24, 25));
+    output(b, node_v(b, "PRelu", 16, x, expanded(b, weights(b, DIMS(3, 1, 1))), NONE));
+}
+
+static void build_expanded_sum(builder *b)
+{
+    sp_id x = input(b, DIMS(40, 3, 24, 25)), y = input(b, DIMS(1, 3, 1, 25));
+    output(b, node(b, "Add", expanded(b, y), x));
+}
+
+static void build_expanded_needed(builder *b) /* nothing else has the full shape */
+{
+    sp_id x = input(b, DIMS(3, 24, 25)), y = input(b, DIMS(1, 3, 1, 25));
+    output(b, node(b, "Add", expanded(b, y), x));
+}
+
+static void build_repeated_constant(builder *b)
+{
+    sp_id w = weights(b, DIMS(1, 3, 4, 5));
+    float *data = b->g->values[w].fact.data;
+    for (int i = 0; i < 60; i++) data[i] = (float)(i / 20);
+    sp_id y = node(b, "Conv", image(b), weights(b, DIMS(3, 3, 1, 1)));
+    output(b, node(b, "Mul", y, w));
+}
+
+static void build_one_slope(builder *b)
+{
+    output(b, node_v(b, "PRelu", 16, image(b), weights(b, DIMS(1, 1, 1)), NONE));
+}
+
+static void test_broadcasts(void **state)
+{
+    (void)state;
+    check_passes(build_expanded_slope, NO_FUSION, "PRelu");
+    check_passes(build_expanded_sum, NO_FUSION, "Add");
+    check_passes(build_expanded_needed, NO_FUSION, "Expand Add");
+    check_passes(build_repeated_constant, NO_FUSION, "Conv");
+    check_passes(build_one_slope, NO_FUSION, "LeakyRelu");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_gelu),
-        cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_pools_and_arithmetic),
+        cmocka_unit_test(test_activations), cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_norms),       cmocka_unit_test(test_pools_and_arithmetic),
+        cmocka_unit_test(test_broadcasts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
