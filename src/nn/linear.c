@@ -64,20 +64,11 @@ static void turn(const float *in, size_t rows, size_t columns, size_t stride, fl
                     out[c * rows + r] = in[r * stride + c];
 }
 
-void sp_nn_multiply(sp_nn *nn, const sp_nn_product *p)
+bool sp_nn_prepare(sp_nn *nn, const sp_nn_product *p, sp_gemm_f32 *g)
 {
     const sp_kernels *k = nn->kernels;
-    if (p->m == 0 || p->n == 0) return;
     if (!reserve(nn, &nn->packed, &nn->packed_floats, k->gemm_f32_packed_floats(p->n, p->k)))
-        return;
-    const float *a = p->a;
-    size_t lda = p->lda;
-    if (p->a_turned) {
-        if (!reserve(nn, &nn->turned, &nn->turned_floats, p->m * p->k + 1)) return;
-        turn(p->a, p->k, p->m, p->lda, nn->turned);
-        a = nn->turned;
-        lda = p->k;
-    }
+        return false;
     sp_gemm_f32_source source = {.n = p->n,
                                  .k = p->k,
                                  .taps = 1,
@@ -86,21 +77,33 @@ void sp_nn_multiply(sp_nn *nn, const sp_nn_product *p)
                                  .n_stride = p->b_turned ? p->ldb : 1,
                                  .bias = p->bias,
                                  .scale = p->scale == 0 ? 1 : p->scale};
-    size_t panels = k->gemm_f32_panels(p->n);
-    k->gemm_f32_pack(&source, 0, panels, nn->packed);
-    sp_gemm_f32 g = {.m = p->m,
-                     .n = p->n,
-                     .k = p->k,
-                     .taps = 1,
-                     .a = a,
-                     .lda = lda,
-                     .b = nn->packed,
-                     .c = p->c,
-                     .ldc = p->ldc,
-                     .residual = p->c,
-                     .ldr = p->ldc,
-                     .epilogue = {.act = SP_ACT_NONE, .residual = p->add ? 1 : 0}};
-    k->gemm_f32(&g, 0, p->m, 0, panels);
+    k->gemm_f32_pack(&source, 0, k->gemm_f32_panels(p->n), nn->packed);
+    *g = (sp_gemm_f32){.m = p->m,
+                       .n = p->n,
+                       .k = p->k,
+                       .taps = 1,
+                       .a = p->a,
+                       .lda = p->lda,
+                       .b = nn->packed,
+                       .c = p->c,
+                       .ldc = p->ldc,
+                       .residual = p->c,
+                       .ldr = p->ldc,
+                       .epilogue = {.act = SP_ACT_NONE, .residual = p->add ? 1 : 0}};
+    return true;
+}
+
+void sp_nn_multiply(sp_nn *nn, const sp_nn_product *p)
+{
+    sp_gemm_f32 g;
+    if (p->m == 0 || p->n == 0 || !sp_nn_prepare(nn, p, &g)) return;
+    if (p->a_turned) {
+        if (!reserve(nn, &nn->turned, &nn->turned_floats, p->m * p->k + 1)) return;
+        turn(p->a, p->k, p->m, p->lda, nn->turned);
+        g.a = nn->turned;
+        g.lda = p->k;
+    }
+    nn->kernels->gemm_f32(&g, 0, p->m, 0, nn->kernels->gemm_f32_panels(p->n));
 }
 
 sp_nn_linear sp_nn_linear_make(size_t *count, size_t in, size_t out)

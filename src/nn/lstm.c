@@ -25,15 +25,15 @@ void sp_nn_lstm_init(const sp_nn_lstm *l, float *params, sp_nn_rng *rng)
     }
 }
 
-/* Of one direction: gates [n][4 hidden], cell [n][hidden], tanh of it, output [n][hidden]; behind
- * the first direction's gates there is room for the products with h of one step. */
+/* Of one direction: gates [n][4 hidden], cell [n][hidden], tanh of it, output
+ * [n][hidden]. */
 typedef struct lstm_cache {
     float *gates, *cell, *bent, *out;
 } lstm_cache;
 
 static size_t direction_floats(const sp_nn_lstm *l, size_t n)
 {
-    return 7 * n * l->hidden + 4 * l->hidden;
+    return 7 * n * l->hidden;
 }
 
 static lstm_cache lstm_parts(const sp_nn_lstm *l, size_t n, int direction, float *p)
@@ -68,28 +68,18 @@ static void direction_forward(sp_nn *nn, const sp_nn_lstm *l, const float *param
     lstm_cache c = lstm_parts(l, n, d, cache);
     const sp_kernels *k = nn->kernels;
     sp_nn_linear_forward(nn, &l->x[d], params, n, x, c.gates);
-    /* The weights of h, packed once for all steps, by the product of the zeros before the first. */
-    sp_nn_product p = {.m = 1,
-                       .n = 4 * h,
-                       .k = h,
-                       .a = c.out,
-                       .lda = h,
-                       .b = params + l->h[d],
-                       .ldb = 4 * h,
-                       .c = c.out + n * h,
-                       .ldc = 4 * h};
-    memset(c.out, 0, h * sizeof(float));
-    sp_nn_multiply(nn, &p);
-    if (nn->failed) return;
-    sp_gemm_f32 g = {.m = 1,
-                     .n = 4 * h,
-                     .k = h,
-                     .taps = 1,
-                     .lda = h,
-                     .b = nn->packed,
-                     .ldc = 4 * h,
-                     .ldr = 4 * h,
-                     .epilogue = {.act = SP_ACT_NONE, .residual = 1}};
+    sp_gemm_f32 g;
+    if (!sp_nn_prepare(nn,
+                       &(sp_nn_product){.m = 1,
+                                        .n = 4 * h,
+                                        .k = h,
+                                        .lda = h,
+                                        .b = params + l->h[d],
+                                        .ldb = 4 * h,
+                                        .ldc = 4 * h,
+                                        .add = true},
+                       &g))
+        return;
     size_t panels = k->gemm_f32_panels(4 * h), before = 0;
     for (size_t s = 0; s < n; s++) {
         size_t t = d ? n - 1 - s : s;
@@ -143,6 +133,7 @@ static void direction_backward(sp_nn *nn, const sp_nn_lstm *l, const float *para
     float *dh = w.cell, *dcell = w.bent; /* one row of each */
     memset(dh, 0, h * sizeof(float));
     memset(dcell, 0, h * sizeof(float));
+    const sp_kernels *k = nn->kernels;
     sp_nn_product p = {.m = 1,
                        .n = h,
                        .k = 4 * h,
@@ -152,12 +143,15 @@ static void direction_backward(sp_nn *nn, const sp_nn_lstm *l, const float *para
                        .b_turned = true,
                        .c = dh,
                        .ldc = h};
+    sp_gemm_f32 g;
+    if (!sp_nn_prepare(nn, &p, &g)) return;
+    size_t panels = k->gemm_f32_panels(h);
     for (size_t s = n; s-- > 0;) {
         size_t t = d ? n - 1 - s : s, before = d ? t + 1 : t - 1;
         for (size_t j = 0; j < h; j++) dh[j] += dy[t * 2 * h + (size_t)d * h + j];
         step_backward(h, &c, t, s ? c.cell + before * h : NULL, dh, dcell, w.gates + t * 4 * h);
-        p.a = w.gates + t * 4 * h;
-        if (s) sp_nn_multiply(nn, &p);
+        g.a = w.gates + t * 4 * h;
+        if (s) k->gemm_f32(&g, 0, 1, 0, panels);
         /* The output of the step before, in line with the gates it went into. */
         if (s)
             memcpy(w.out + t * h, c.out + before * h, h * sizeof(float));

@@ -57,6 +57,10 @@ typedef struct sp_nn_product {
     float *c;
 } sp_nn_product;
 void sp_nn_multiply(sp_nn *nn, const sp_nn_product *p);
+/* For many products with one B: packs it and fills in g, of which the caller changes a, c and
+ * residual from one kernels->gemm_f32 to the next. Valid until the next call that gets nn. False:
+ * no memory. */
+bool sp_nn_prepare(sp_nn *nn, const sp_nn_product *p, sp_gemm_f32 *g);
 
 /* ---- linear: y = x W + b, W stored [in][out] ---- */
 typedef struct sp_nn_linear {
