@@ -1,7 +1,7 @@
 /*
- * bench_kernels [isa] - speed of the float32 inner loops on layers of real networks, one thread, against the
- * measured peak of multiply-adds. Times are the best and the median of many runs with everything in cache as it
- * happens to be.
+ * bench_kernels [isa] - speed of the float32 inner loops on layers of real networks, one thread,
+ * against the measured peak of multiply-adds. Times are the best and the median of many runs with
+ * everything in cache as it happens to be.
  */
 #include <math.h>
 #include <stdio.h>
@@ -47,8 +47,8 @@ static void report(const char *name, double flops, double *times, double top)
 {
     qsort(times, RUNS, sizeof *times, by_value);
     double best = flops / times[0], median = flops / times[RUNS / 2];
-    printf("%-34s %9.4f ms  best %7.1f  median %7.1f GFLOP/s  %5.1f %% of peak\n", name, times[0] * 1e3,
-           best * 1e-9, median * 1e-9, 100 * best / top);
+    printf("%-34s %9.4f ms  best %7.1f  median %7.1f GFLOP/s  %5.1f %% of peak\n", name,
+           times[0] * 1e3, best * 1e-9, median * 1e-9, 100 * best / top);
 }
 
 static void gemm(const sp_kernels *s, double top, size_t m, size_t n, size_t k, size_t taps)
@@ -58,11 +58,27 @@ static void gemm(const sp_kernels *s, double top, size_t m, size_t n, size_t k, 
     const float **rows = malloc(m * taps * sizeof *rows);
     for (size_t t = 0; t < taps; t++)
         for (size_t i = 0; i < m; i++) rows[t * m + i] = a + (i + t * 7) % m * k;
-    sp_gemm_f32_source source = {.n = n, .k = k, .taps = taps, .b = b, .tap_stride = 1, .k_stride = taps,
-                                 .n_stride = k * taps, .bias = bias, .scale = 1};
+    sp_gemm_f32_source source = {.n = n,
+                                 .k = k,
+                                 .taps = taps,
+                                 .b = b,
+                                 .tap_stride = 1,
+                                 .k_stride = taps,
+                                 .n_stride = k * taps,
+                                 .bias = bias,
+                                 .scale = 1};
     s->gemm_f32_pack(&source, 0, s->gemm_f32_panels(n), packed);
-    sp_gemm_f32 g = {.m = m, .n = n, .k = k, .taps = taps, .rows = taps > 1 ? rows : NULL, .row_stride = m,
-                     .a = a, .lda = k, .b = packed, .c = c, .ldc = n};
+    sp_gemm_f32 g = {.m = m,
+                     .n = n,
+                     .k = k,
+                     .taps = taps,
+                     .rows = taps > 1 ? rows : NULL,
+                     .row_stride = m,
+                     .a = a,
+                     .lda = k,
+                     .b = packed,
+                     .c = c,
+                     .ldc = n};
     double times[RUNS];
     for (int r = 0; r < RUNS; r++) {
         double start = now();
@@ -75,11 +91,14 @@ static void gemm(const sp_kernels *s, double top, size_t m, size_t n, size_t k, 
     free(a), free(b), free(c), free(bias), free(packed), free(rows);
 }
 
-static void depthwise(const sp_kernels *s, double top, size_t size, size_t channels, int k, int stride)
+static void depthwise(const sp_kernels *s, double top, size_t size, size_t channels, int k,
+                      int stride)
 {
     size_t out = (size + (size_t)stride - 1) / (size_t)stride, taps = (size_t)(k * k);
-    float *in = floats(size * size * channels), *w = floats(taps * channels), *y = floats(out * out * channels);
-    float *packed = floats(s->dwconv_f32_packed_floats(channels, taps)), *zero = calloc(channels, sizeof *zero);
+    float *in = floats(size * size * channels), *w = floats(taps * channels),
+          *y = floats(out * out * channels);
+    float *packed = floats(s->dwconv_f32_packed_floats(channels, taps)),
+          *zero = calloc(channels, sizeof *zero);
     s->dwconv_f32_pack(channels, taps, w, NULL, packed);
     double times[RUNS];
     for (int r = 0; r < RUNS; r++) {
@@ -93,15 +112,25 @@ static void depthwise(const sp_kernels *s, double top, size_t size, size_t chann
                 rows[ky] = inside ? in + (size_t)iy * size * channels : zero;
                 strides[ky] = inside ? channels : 0;
             }
-            sp_dwconv_f32 d = {.kh = k, .kw = k, .stride_w = stride, .dilation_w = 1, .pad_left = k / 2,
-                               .channels = channels, .in_width = size, .out_width = out, .in = rows,
-                               .in_stride = strides, .w = packed, .out = y + oy * out * channels};
+            sp_dwconv_f32 d = {.kh = k,
+                               .kw = k,
+                               .stride_w = stride,
+                               .dilation_w = 1,
+                               .pad_left = k / 2,
+                               .channels = channels,
+                               .in_width = size,
+                               .out_width = out,
+                               .in = rows,
+                               .in_stride = strides,
+                               .w = packed,
+                               .out = y + oy * out * channels};
             s->dwconv_f32(&d);
         }
         times[r] = now() - start;
     }
     char name[64];
-    snprintf(name, sizeof name, "depthwise %zux%zux%zu %dx%d s%d", size, size, channels, k, k, stride);
+    snprintf(name, sizeof name, "depthwise %zux%zux%zu %dx%d s%d", size, size, channels, k, k,
+             stride);
     report(name, 2.0 * (double)(out * out * channels * taps), times, top);
     free(in), free(w), free(y), free(packed), free(zero);
 }
@@ -127,14 +156,16 @@ int main(int argc, char **argv)
     const sp_kernels *s = sp_cpu_kernels(argc > 1 ? argv[1] : NULL);
     if (!s) return fprintf(stderr, "this machine lacks %s\n", argv[1]), 2;
     static const size_t products[][4] = {
-        {12544, 16, 32, 1}, {12544, 96, 16, 1}, {3136, 24, 96, 1}, {3136, 144, 24, 1}, {784, 192, 32, 1},
-        {784, 32, 192, 1},  {196, 384, 64, 1},  {196, 64, 384, 1}, {196, 96, 576, 1},  {49, 960, 160, 1},
-        {49, 160, 960, 1},  {49, 320, 960, 1},  {49, 1280, 320, 1}, {1, 1000, 1280, 1}, {197, 768, 768, 1},
-        {197, 2304, 768, 1}, {197, 3072, 768, 1}, {197, 768, 3072, 1}, {512, 512, 512, 1}, {3136, 64, 64, 9},
-        {784, 128, 128, 9}, {196, 256, 256, 9}, {49, 512, 512, 9}, {12544, 64, 21, 7}};
-    static const size_t windows[][4] = {{112, 32, 3, 1}, {112, 96, 3, 2}, {56, 144, 3, 1}, {56, 144, 3, 2},
-                                        {28, 192, 3, 1}, {14, 384, 3, 1}, {14, 576, 3, 2}, {7, 960, 3, 1},
-                                        {28, 96, 5, 2},  {14, 240, 5, 1}, {7, 576, 5, 1}};
+        {12544, 16, 32, 1},  {12544, 96, 16, 1},  {3136, 24, 96, 1},  {3136, 144, 24, 1},
+        {784, 192, 32, 1},   {784, 32, 192, 1},   {196, 384, 64, 1},  {196, 64, 384, 1},
+        {196, 96, 576, 1},   {49, 960, 160, 1},   {49, 160, 960, 1},  {49, 320, 960, 1},
+        {49, 1280, 320, 1},  {1, 1000, 1280, 1},  {197, 768, 768, 1}, {197, 2304, 768, 1},
+        {197, 3072, 768, 1}, {197, 768, 3072, 1}, {512, 512, 512, 1}, {3136, 64, 64, 9},
+        {784, 128, 128, 9},  {196, 256, 256, 9},  {49, 512, 512, 9},  {12544, 64, 21, 7}};
+    static const size_t windows[][4] = {{112, 32, 3, 1}, {112, 96, 3, 2}, {56, 144, 3, 1},
+                                        {56, 144, 3, 2}, {28, 192, 3, 1}, {14, 384, 3, 1},
+                                        {14, 576, 3, 2}, {7, 960, 3, 1},  {28, 96, 5, 2},
+                                        {14, 240, 5, 1}, {7, 576, 5, 1}};
     double top = peak(s);
     printf("%s, gemm %s: peak %.1f GFLOP/s\n", s->isa, s->gemm_name, top * 1e-9);
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)

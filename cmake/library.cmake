@@ -69,5 +69,7 @@ configure_package_config_file(cmake/sparoa-config.cmake.in ${CMAKE_BINARY_DIR}/s
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/sparoa-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/sparoa-config.cmake ${CMAKE_BINARY_DIR}/sparoa-config-version.cmake
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sparoa)
+# Found from where the file lies, so that an installed tree may be moved.
+file(RELATIVE_PATH sparoa_pc_to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/sparoa.pc.in ${CMAKE_BINARY_DIR}/sparoa.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/sparoa.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -111,8 +111,8 @@ static void cost_of(const sparoa_node *node, sparoa_cost *cost)
 {
     tfidf t;
     if (parse(node, &t, NULL) != SPAROA_OK) return;
-    cost->flops =
-        (double)sp_count(t.in) * (double)(t.max_length - t.min_length + 1) * ((double)t.skips + 1.0);
+    cost->flops = (double)sp_count(t.in) * (double)(t.max_length - t.min_length + 1) *
+                  ((double)t.skips + 1.0);
 }
 
 static size_t workspace(const sparoa_node *node, int32_t threads)

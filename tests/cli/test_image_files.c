@@ -46,7 +46,8 @@ static void check_picture(float tolerance)
     assert_int_equal(sp_image_load(path, &image, NULL), SPAROA_OK);
     assert_int_equal(image.width, WIDTH);
     assert_int_equal(image.height, HEIGHT);
-    for (int i = 0; i < 3 * WIDTH * HEIGHT; i++) assert_true(fabsf(image.pixels[i] - rgb[i]) <= tolerance);
+    for (int i = 0; i < 3 * WIDTH * HEIGHT; i++)
+        assert_true(fabsf(image.pixels[i] - rgb[i]) <= tolerance);
     sp_image_free(&image);
 }
 
@@ -76,7 +77,8 @@ static void test_png(void **state)
 #ifdef SP_HAVE_PNG
     unsigned char rgb[3 * WIDTH * HEIGHT];
     paint(rgb);
-    png_image png = {.version = PNG_IMAGE_VERSION, .width = WIDTH, .height = HEIGHT, .format = PNG_FORMAT_RGB};
+    png_image png = {
+        .version = PNG_IMAGE_VERSION, .width = WIDTH, .height = HEIGHT, .format = PNG_FORMAT_RGB};
     assert_true(png_image_write_to_file(&png, path, 0, rgb, 0, NULL));
     check_picture(0);
     check_prefixes();
@@ -119,8 +121,8 @@ static void test_jpeg(void **state)
 #endif
 }
 
-static sparoa_status feed_picture(const sp_feed *feed, sparoa_runtime *runtime, int rank, const int64_t *dims,
-                                  sparoa_tensor *tensor)
+static sparoa_status feed_picture(const sp_feed *feed, sparoa_runtime *runtime, int rank,
+                                  const int64_t *dims, sparoa_tensor *tensor)
 {
     sparoa_value_info info = {.name = "x", .dtype = SPAROA_FLOAT32, .rank = rank};
     memcpy(info.dims, dims, (size_t)rank * sizeof *dims);
@@ -137,7 +139,8 @@ static void test_feed(void **state)
     sparoa_runtime_options options = {.struct_size = sizeof options, .threads = 1};
     assert_int_equal(sparoa_runtime_create(&options, &runtime, NULL), SPAROA_OK);
     paint(rgb);
-    png_image png = {.version = PNG_IMAGE_VERSION, .width = WIDTH, .height = HEIGHT, .format = PNG_FORMAT_RGB};
+    png_image png = {
+        .version = PNG_IMAGE_VERSION, .width = WIDTH, .height = HEIGHT, .format = PNG_FORMAT_RGB};
     assert_true(png_image_write_to_file(&png, path, 0, rgb, 0, NULL));
     sp_feed feed;
     sp_arg rows[SP_FEED_ROWS];
@@ -146,13 +149,15 @@ static void test_feed(void **state)
     assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){-1, 3, -1, -1}, &t), SPAROA_OK);
     assert_true(t.dims[0] == 1 && t.dims[2] == HEIGHT && t.dims[3] == WIDTH);
     const float *x = t.data;
-    assert_true(fabsf(x[1] - 5 / 255.0f) < 1e-6f && fabsf(x[WIDTH * HEIGHT + WIDTH] - 10 / 255.0f) < 1e-6f);
+    assert_true(fabsf(x[1] - 5 / 255.0f) < 1e-6f &&
+                fabsf(x[WIDTH * HEIGHT + WIDTH] - 10 / 255.0f) < 1e-6f);
     sparoa_tensor_free(runtime, &t);
     feed.mean = "10,20,30";
     feed.std = "2";
     feed.scale = 1;
     feed.fit = "pad";
-    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){2, WIDTH, WIDTH, 3}, &t), SPAROA_OK);
+    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){2, WIDTH, WIDTH, 3}, &t),
+                     SPAROA_OK);
     x = t.data; /* (114 - mean) / 2 above the picture, in both of the batch */
     assert_true(x[0] == 52 && x[1] == 47 && x[2] == 42 && x[3 * WIDTH * WIDTH] == 52);
     sparoa_tensor_free(runtime, &t);
@@ -162,13 +167,16 @@ static void test_feed(void **state)
     x = t.data; /* grey of column 8 in the first row */
     assert_true(fabsf(x[0] - (0.299f * 40 + 0.114f * 60)) < 1e-3f);
     sparoa_tensor_free(runtime, &t);
-    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 7, 8, 8}, &t), SPAROA_SHAPE_MISMATCH);
+    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 7, 8, 8}, &t),
+                     SPAROA_SHAPE_MISMATCH);
     assert_int_equal(feed_picture(&feed, runtime, 1, (int64_t[]){8}, &t), SPAROA_SHAPE_MISMATCH);
     feed.std = "0";
-    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 3, 8, 8}, &t), SPAROA_INVALID_ARGUMENT);
+    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 3, 8, 8}, &t),
+                     SPAROA_INVALID_ARGUMENT);
     feed.std = NULL;
     feed.crop = "30,0,20,5";
-    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 3, 8, 8}, &t), SPAROA_INVALID_ARGUMENT);
+    assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 3, 8, 8}, &t),
+                     SPAROA_INVALID_ARGUMENT);
     sparoa_runtime_destroy(runtime);
 #else
     skip();

@@ -1,10 +1,11 @@
-/* Nodes with random ranks, sizes, types, attributes and data: operators must refuse or run, never crash. Meant
- * for a build with sanitizers. */
+/* Nodes with random ranks, sizes, types, attributes and data: operators must refuse or run, never
+ * crash. Meant for a build with sanitizers. */
 #include "node.h"
 
 #define COUNT(a) ((int64_t)(sizeof(a) / sizeof((a)[0])))
 
-/* Operators with the type and rank of each input as they should be: f float32, l int64, i int32, b bool. */
+/* Operators with the type and rank of each input as they should be: f float32, l int64, i int32, b
+ * bool. */
 static const struct {
     const char *name, *inputs;
 } ops[] = {
@@ -31,21 +32,47 @@ static const struct {
     {"SoftmaxCrossEntropyLoss", "f3l2f1"},
 };
 static const char *const int_names[] = {
-    "hidden_size",  "layout",        "linear_before_reset", "input_forget",  "q_num_heads",
-    "kv_num_heads", "is_causal",     "left_window_size",    "axis",          "inverse",
-    "onesided",     "periodic",      "interleaved",         "num_heads",     "rotary_embedding_dim",
-    "antialias",    "output_height", "output_width",        "sampling_ratio", "align_corners",
-    "min_gram_length", "max_gram_length", "max_skip_count", "ignore_index",  "output_datatype",
-    "qk_matmul_output_mode", "right_window_size", "exclude_outside", "sp.nhwc", "center_point_box",
+    "hidden_size",
+    "layout",
+    "linear_before_reset",
+    "input_forget",
+    "q_num_heads",
+    "kv_num_heads",
+    "is_causal",
+    "left_window_size",
+    "axis",
+    "inverse",
+    "onesided",
+    "periodic",
+    "interleaved",
+    "num_heads",
+    "rotary_embedding_dim",
+    "antialias",
+    "output_height",
+    "output_width",
+    "sampling_ratio",
+    "align_corners",
+    "min_gram_length",
+    "max_gram_length",
+    "max_skip_count",
+    "ignore_index",
+    "output_datatype",
+    "qk_matmul_output_mode",
+    "right_window_size",
+    "exclude_outside",
+    "sp.nhwc",
+    "center_point_box",
 };
-static const char *const string_names[] = {"mode", "direction", "coordinate_transformation_mode", "padding_mode",
-                                           "reduction", "update_rule", "nearest_mode",
-                                           "keep_aspect_ratio_policy"};
-static const char *const strings[] = {"linear", "nearest", "cubic", "bidirectional", "reverse",
-                                      "tf_crop_and_resize", "align_corners", "asymmetric", "border",
-                                      "reflection", "none", "sum", "avg", "max", "gated", "delta",
-                                      "TFIDF", "floor", "ceil", "half_pixel", "not_larger"};
-static const char *const list_names[] = {"axes", "pooled_shape", "pool_int64s", "ngram_counts", "ngram_indexes"};
+static const char *const string_names[] = {
+    "mode",        "direction",    "coordinate_transformation_mode", "padding_mode", "reduction",
+    "update_rule", "nearest_mode", "keep_aspect_ratio_policy"};
+static const char *const strings[] = {
+    "linear",        "nearest",    "cubic",     "bidirectional", "reverse", "tf_crop_and_resize",
+    "align_corners", "asymmetric", "border",    "reflection",    "none",    "sum",
+    "avg",           "max",        "gated",     "delta",         "TFIDF",   "floor",
+    "ceil",          "half_pixel", "not_larger"};
+static const char *const list_names[] = {"axes", "pooled_shape", "pool_int64s", "ngram_counts",
+                                         "ngram_indexes"};
 static const sparoa_dtype types[] = {SPAROA_FLOAT32, SPAROA_FLOAT32, SPAROA_FLOAT32, SPAROA_FLOAT64,
                                      SPAROA_FLOAT16, SPAROA_INT64,   SPAROA_INT64,   SPAROA_INT32,
                                      SPAROA_UINT8,   SPAROA_BOOL};
@@ -53,7 +80,8 @@ static const sparoa_dtype types[] = {SPAROA_FLOAT32, SPAROA_FLOAT32, SPAROA_FLOA
 
 static int64_t any_int(uint32_t *seed)
 {
-    static const int64_t extreme[] = {INT64_MIN, INT64_MAX, -1, -2, 1 << 20, INT32_MAX, (int64_t)1 << 40};
+    static const int64_t extreme[] = {INT64_MIN, INT64_MAX,       -1, -2, 1 << 20,
+                                      INT32_MAX, (int64_t)1 << 40};
     return test_range(seed, 0, 9) ? test_range(seed, 0, 5) : PICK(extreme, seed);
 }
 
@@ -85,8 +113,10 @@ static void add_input(test_node *t, const char *inputs, const int64_t *common, u
 {
     const char *want = inputs + 2 * t->node.n_in;
     int rank = test_range(seed, 0, 24) ? want[1] - '0' : (int)test_range(seed, 0, 6);
-    sparoa_dtype type = *want == 'f' ? SPAROA_FLOAT32 : *want == 'l' ? SPAROA_INT64 :
-                        *want == 'i' ? SPAROA_INT32 : SPAROA_BOOL;
+    sparoa_dtype type = *want == 'f'   ? SPAROA_FLOAT32
+                        : *want == 'l' ? SPAROA_INT64
+                        : *want == 'i' ? SPAROA_INT32
+                                       : SPAROA_BOOL;
     int64_t dims[SPAROA_MAX_RANK];
     for (int i = 0; i < rank; i++)
         dims[i] = test_range(seed, 0, 7) ? common[i] : test_range(seed, 0, 6);
@@ -97,21 +127,27 @@ static void add_input(test_node *t, const char *inputs, const int64_t *common, u
     free(in->data);
     in->data = malloc(bytes ? bytes : 1); /* exact, so that a step too far is seen */
     for (int64_t i = 0; i < sp_count(in); i++) {
-        if (sp_is_float(in->dtype)) sp_set_f64(in, i, any_value(seed));
-        else sp_set_i64(in, i, any_int(seed));
+        if (sp_is_float(in->dtype))
+            sp_set_f64(in, i, any_value(seed));
+        else
+            sp_set_i64(in, i, any_int(seed));
     }
 }
 
 static void add_attributes(test_node *t, int64_t *lists, uint32_t *seed)
 {
-    for (int64_t n = test_range(seed, 0, 7); n > 0; n--) node_int(t, PICK(int_names, seed), any_int(seed));
+    for (int64_t n = test_range(seed, 0, 7); n > 0; n--)
+        node_int(t, PICK(int_names, seed), any_int(seed));
     for (int64_t n = test_range(seed, 0, 3); n > 0; n--)
         node_string(t, PICK(string_names, seed), PICK(strings, seed));
     if (strcmp(t->node.op, "LinearAttention") == 0 && test_range(seed, 0, 1)) {
         t->node.n_attrs = 0;
         node_int(t, "q_num_heads", test_range(seed, 1, 2));
         node_int(t, "kv_num_heads", 1);
-        node_string(t, "update_rule", t->node.n_in < 5 ? "linear" : t->node.n_in < 6 ? "gated" : "gated_delta");
+        node_string(t, "update_rule",
+                    t->node.n_in < 5   ? "linear"
+                    : t->node.n_in < 6 ? "gated"
+                                       : "gated_delta");
     }
     if (strcmp(t->node.op, "TfIdfVectorizer") == 0 && test_range(seed, 0, 1)) {
         int64_t valid[12] = {1, 2, 1, 3, 0, 2, 2, 2, 0, 1, 2, 0}; /* two single tokens and a pair */
@@ -127,7 +163,8 @@ static void add_attributes(test_node *t, int64_t *lists, uint32_t *seed)
         return;
     }
     if (strcmp(t->node.op, "TfIdfVectorizer") == 0)
-        for (int64_t n = 2; n < COUNT(list_names); n++) node_ints(t, list_names[n], 4, lists + n * 4);
+        for (int64_t n = 2; n < COUNT(list_names); n++)
+            node_ints(t, list_names[n], 4, lists + n * 4);
     else
         node_ints(t, list_names[test_range(seed, 0, 1)], (size_t)test_range(seed, 0, 3), lists);
 }
