@@ -102,10 +102,11 @@ SP_INLINE vf vf_lt(vf a, vf b, vf x, vf y)
 SP_INLINE vf vf_nan_or(vf a, vf b)
 {
 #if defined(SP_ISA_avx512)
-    return (vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q), (__m512)b,
-                                    (__m512)a);
+    return (vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q),
+                                    (__m512)b, (__m512)a);
 #elif defined(SP_ISA_avx2)
-    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, _mm256_cmp_ps((__m256)a, (__m256)a, _CMP_UNORD_Q));
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a,
+                                _mm256_cmp_ps((__m256)a, (__m256)a, _CMP_UNORD_Q));
 #else
     vi m = a == a;
     return (vf)((m & (vi)b) | (~m & (vi)a));

@@ -59,8 +59,8 @@ typedef struct sp_dwconv_f32 {
     sp_gemm_epilogue epilogue;
 } sp_dwconv_f32;
 
-/* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4 output pixels. Row i is
- * at v + i * v_stride (m + i * m_stride). */
+/* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4
+ * output pixels. Row i is at v + i * v_stride (m + i * m_stride). */
 typedef struct sp_winograd_in_f32 {
     size_t channels;
     const float *const *in; /* 36 pixels, row by row */
@@ -80,6 +80,36 @@ typedef struct sp_winograd_out_f32 {
     sp_gemm_epilogue epilogue;
 } sp_winograd_out_f32;
 
+/* From 32-bit sums to 8 bits: q = clamp(round((sum + offset) * factor) + zero, lo, hi), by column.
+ */
+typedef struct sp_q8_output {
+    const int32_t *offset;
+    const float *factor;
+    int32_t zero, lo, hi;
+} sp_q8_output;
+
+/* C[m,n] = A[m,k] B[k,n] on 8-bit integers: A unsigned after an exclusive or with flip (0 or
+ * 0x80808080), B signed and packed by gemm_q8_pack. dot: packed for the dot-product instruction. */
+typedef struct sp_gemm_q8 {
+    size_t n, k;
+    const uint8_t *a;
+    size_t lda;
+    const int8_t *b;
+    uint8_t *c;
+    size_t ldc;
+    uint32_t flip;
+    bool dot;
+    sp_q8_output out;
+} sp_gemm_q8;
+
+/* Depthwise: one output pixel from taps input pixels. */
+typedef struct sp_dwconv_q8 {
+    size_t channels, taps;
+    const int32_t *w; /* [taps, channels] */
+    uint8_t flip;     /* 0 or 0x80 */
+    sp_q8_output out;
+} sp_dwconv_q8;
+
 typedef enum sp_unary {
     SP_UNARY_EXP,
     SP_UNARY_ERF,
@@ -98,7 +128,8 @@ typedef enum sp_binary {
     SP_BINARY_COUNT
 } sp_binary;
 
-/* out[c] = max, or sum times scale, over `count` pixels: in[i][c], or, with in NULL, base[i * stride + c]. */
+/* out[c] = max, or sum times scale, over `count` pixels: in[i][c], or, with in NULL, base[i *
+ * stride + c]. */
 typedef struct sp_pool_f32 {
     size_t channels, count;
     const float *const *in;
@@ -115,9 +146,10 @@ typedef struct sp_kernels {
 
     /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
      * p0..p1-1. */
-    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *name; /* "gemm_f32_12x32__avx512", ... "f32__avx512" */
-    int32_t gemm_rows;     /* rows of a register tile */
-    int32_t gemm_columns;  /* columns of a panel; the last may have another width */
+    /* names of variants: "gemm_f32_12x32__avx512", ... "f32__avx512" */
+    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *q8_name, *name;
+    int32_t gemm_rows;    /* rows of a register tile */
+    int32_t gemm_columns; /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);
     size_t (*gemm_f32_packed_floats)(size_t n, size_t k_total); /* k_total: k * taps */
     void (*gemm_f32_pack)(const sp_gemm_f32_source *source, size_t p0, size_t p1, float *packed);
@@ -131,6 +163,14 @@ typedef struct sp_kernels {
 
     void (*winograd_in_f32)(const sp_winograd_in_f32 *w);
     void (*winograd_out_f32)(const sp_winograd_out_f32 *w);
+
+    /* 8-bit integers. dot: B packed for the dot-product instruction, which the caller has checked
+     * that the machine has. b: element (k, n) at b[n * n_stride + k]. Rows m0..m1-1. */
+    size_t (*gemm_q8_packed_bytes)(size_t n, size_t k, bool dot);
+    void (*gemm_q8_pack)(size_t n, size_t k, bool dot, const int8_t *b, size_t n_stride,
+                         int8_t *packed);
+    void (*gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1);
+    void (*dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
 
     /* Element by element; y may be x. Activations are named by enum sp_act. */
     void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
@@ -147,8 +187,8 @@ typedef struct sp_kernels {
 
     void (*pool_f32)(const sp_pool_f32 *p);
 
-    /* Measuring. peak_fma: `rounds` of register-only multiply-adds, returns the operations done; *sink in and out
-     * is 0..1. peak_read: reads n floats. */
+    /* Measuring. peak_fma: `rounds` of register-only multiply-adds, returns the operations done;
+     * *sink in and out is 0..1. peak_read: reads n floats. */
     double (*peak_fma_f32)(size_t rounds, float *sink);
     float (*peak_read_f32)(size_t n, const float *x);
 } sp_kernels;

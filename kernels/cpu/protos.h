@@ -16,6 +16,11 @@ void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w,
 void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d);
 void SP_KERNEL(sp_winograd_in_f32)(const sp_winograd_in_f32 *w);
 void SP_KERNEL(sp_winograd_out_f32)(const sp_winograd_out_f32 *w);
+size_t SP_KERNEL(sp_gemm_q8_packed_bytes)(size_t n, size_t k, bool dot);
+void SP_KERNEL(sp_gemm_q8_pack)(size_t n, size_t k, bool dot, const int8_t *b, size_t n_stride,
+                                int8_t *packed);
+void SP_KERNEL(sp_gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1);
+void SP_KERNEL(sp_dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
 void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,

@@ -33,3 +33,12 @@ bool sp_cpu_has(sp_isa isa)
 #endif
     return isa == SP_CPU_GENERIC;
 }
+
+bool sp_cpu_has_dot512(void)
+{
+#if defined(__x86_64__)
+    return sp_cpu_has(SP_CPU_AVX512) && __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}

@@ -14,4 +14,7 @@ typedef enum sp_isa {
 
 bool sp_cpu_has(sp_isa isa);
 
+/* The 8-bit dot-product instruction on 512-bit vectors. */
+bool sp_cpu_has_dot512(void);
+
 #endif

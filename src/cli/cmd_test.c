@@ -91,7 +91,7 @@ static bool write_manifest(const test_command *t)
     for (size_t i = 0; i < t->manifest.count; i++) {
         const sp_manifest_row *row = &t->manifest.rows[i];
         if (row->kind == SP_MANIFEST_SKIP) fprintf(file, "skip %s: %s\n", row->name, row->reason);
-        if (row->kind == SP_MANIFEST_QUANT) fprintf(file, "quant %s\n", row->name);
+        if (row->kind == SP_MANIFEST_QUANT) fprintf(file, "quant %s: %s\n", row->name, row->reason);
     }
     for (size_t i = 0; i < t->set.count; i++)
         if (t->results[i].done && t->results[i].outcome == SP_PASS)

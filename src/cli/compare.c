@@ -122,7 +122,7 @@ static uint64_t bits_of(const sparoa_tensor *tensor, int64_t index, size_t size)
 static double allowed(const sp_tolerance *t, sparoa_dtype dtype, double want, double size,
                       double step)
 {
-    if (!sp_value_is_float(dtype)) return t->quant ? 1 : 0;
+    if (!sp_value_is_float(dtype)) return t->quant ? fmax(t->quant_steps, 1) : 0;
     double bound = t->atol + t->rtol * (t->mode == SP_COMPARE_SCALED ? size : fabs(want));
     /* Sums that cancel are no better than the rounding of their largest terms. */
     if (dtype != SPAROA_FLOAT64) bound += ldexp(size, -22);
@@ -144,7 +144,7 @@ sp_difference sp_compare(const sparoa_tensor *got, const sparoa_tensor *want, co
     bool real = sp_value_is_float(want->dtype);
     double size = largest(want, count), step = 0, worst = -1;
     if (t->quant && real) step = t->quant_step > 0 ? t->quant_step : sp_grid_step(want);
-    step *= 1.001; /* the step itself is rounded */
+    step *= fmax(t->quant_steps, 1) * 1.001; /* the step itself is rounded */
     for (int64_t i = 0; i < count; i++) {
         double a = sp_value_get(got, i), b = sp_value_get(want, i), excess = 0;
         if (isfinite(a) && isfinite(b)) {

@@ -18,6 +18,7 @@ typedef struct sp_tolerance {
     sp_compare_mode mode;
     double rtol, atol;
     bool quant; /* one quantisation step is allowed, the arg-max along the last axis must agree */
+    double quant_steps; /* how many steps are allowed; 0: 1 */
     double quant_step; /* of floating-point outputs; 0: found from the expected values */
 } sp_tolerance;
 

@@ -150,7 +150,10 @@ static bool check_output(trial *b, const char *path, const char *set, size_t ind
     if (sparoa_tensor_load_pb(b->runtime, path, &want, NULL, 0, &err))
         return stop_error(b, where, &err, true);
     sp_tolerance tolerance = b->options->tolerance;
-    if (b->test->quant) tolerance.quant = true;
+    if (b->test->quant_steps > 0) {
+        tolerance.quant = true;
+        tolerance.quant_steps = b->test->quant_steps;
+    }
     sp_difference d = sp_compare(&b->outputs[index], &want, &tolerance);
     if (d.max_error > b->result.max_error) b->result.max_error = d.max_error;
     if (d.scaled_error > b->result.scaled_error) b->result.scaled_error = d.scaled_error;

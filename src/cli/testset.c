@@ -240,16 +240,16 @@ static bool read_row(sp_manifest *manifest, char *text)
 {
     text = trim(text);
     if (!*text || *text == '#') return true;
-    if (strncmp(text, "quant ", 6) == 0)
-        return add_row(manifest, SP_MANIFEST_QUANT, trim(text + 6), "");
-    if (strncmp(text, "skip ", 5) != 0) return add_row(manifest, SP_MANIFEST_PASS, text, "");
-    char *name = trim(text + 5), *colon = strstr(name, ": ");
-    const char *reason = "listed in the manifest";
+    bool quant = strncmp(text, "quant ", 6) == 0;
+    if (!quant && strncmp(text, "skip ", 5) != 0)
+        return add_row(manifest, SP_MANIFEST_PASS, text, "");
+    char *name = trim(text + (quant ? 6 : 5)), *colon = strstr(name, ": ");
+    const char *reason = quant ? "1" : "listed in the manifest";
     if (colon) {
         *colon = 0;
         reason = trim(colon + 2);
     }
-    return add_row(manifest, SP_MANIFEST_SKIP, trim(name), reason);
+    return add_row(manifest, quant ? SP_MANIFEST_QUANT : SP_MANIFEST_SKIP, trim(name), reason);
 }
 
 bool sp_manifest_read(sp_manifest *manifest, const char *path, char *error, size_t size)
@@ -297,7 +297,7 @@ void sp_manifest_apply(sp_manifest *manifest, sp_testset *set)
         else if (row->kind == SP_MANIFEST_SKIP)
             (*found)->skip = row->reason;
         else
-            (*found)->quant = true;
+            (*found)->quant_steps = atof(row->reason);
     }
     free(sorted);
 }

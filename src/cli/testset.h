@@ -14,7 +14,7 @@ typedef struct sp_test {
     const char *name; /* the part of `folder` below the root */
     bool selected;    /* passed the filters */
     bool listed;      /* in the manifest, expected to pass */
-    bool quant;       /* quantised, says the manifest */
+    double quant_steps; /* steps that the manifest allows a quantised model; 0: not quantised */
     const char *skip; /* reason in the manifest, or NULL */
 } sp_test;
 
@@ -49,7 +49,8 @@ typedef struct sp_manifest {
     size_t count;
 } sp_manifest;
 
-/* Lines: "NAME", "skip NAME: reason", "quant NAME", "# comment". */
+/* Lines: "NAME", "skip NAME: reason", "quant NAME" or "quant NAME: STEPS",
+ * "# comment". */
 bool sp_manifest_read(sp_manifest *manifest, const char *path, char *error, size_t size);
 void sp_manifest_apply(sp_manifest *manifest, sp_testset *set);
 void sp_manifest_free(sp_manifest *manifest);

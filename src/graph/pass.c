@@ -6,9 +6,11 @@
 #include "ops/op.h"
 
 const sp_pass sp_pass_table[] = {
-    {"fold", sp_pass_fold, "works out nodes whose inputs are constant", false},
     {"simplify", sp_pass_simplify,
      "drops nodes that do nothing, shares equal ones, folds padding into Conv", false},
+    {"quantize", sp_pass_quantize,
+     "makes one 8-bit operator of dequantise, float operator, quantise", false},
+    {"fold", sp_pass_fold, "works out nodes whose inputs are constant", false},
     {"pattern", sp_pass_pattern,
      "recognises activations, normalisations and pools that are spelled out, merges moves of data",
      false},

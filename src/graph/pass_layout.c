@@ -188,14 +188,29 @@ static bool any_last(const layout *l, const sp_gnode *n)
     return false;
 }
 
+/* Element by element on input 0; the other inputs are parameters. */
+static bool is_unary(const layout *l, const sp_gnode *n)
+{
+    if (n->op->flags & SPAROA_OP_UNARY_POINTWISE) return true;
+    const sparoa_tensor *scale = sp_node_in(l->g, n, 1);
+    bool quantises = sp_node_is(n, "QuantizeLinear") || sp_node_is(n, "DequantizeLinear");
+    return quantises && scale && sparoa_tensor_count(scale) == 1;
+}
+
+static bool is_quantised_pair(const sp_gnode *n)
+{
+    return strcmp(n->domain, "com.microsoft") == 0 &&
+           (strcmp(n->op_type, "QLinearAdd") == 0 || strcmp(n->op_type, "QLinearMul") == 0);
+}
+
 /* Whether an element-wise node can work with the channel last: every input is an image of the
  * output's rank, a constant, or a single element. */
 static bool eltwise_can_follow(const layout *l, const sp_gnode *n)
 {
     const sparoa_tensor *out = sp_node_out(l->g, n, 0);
     if (!is_image(out) || !single_output(n)) return false;
-    bool unary = n->op->flags & SPAROA_OP_UNARY_POINTWISE;
-    if (!unary && !(n->op->flags & SPAROA_OP_BROADCASTS)) return false;
+    bool unary = is_unary(l, n);
+    if (!unary && !(n->op->flags & SPAROA_OP_BROADCASTS) && !is_quantised_pair(n)) return false;
     sparoa_node attrs = sp_node_attrs(n);
     if (sparoa_attr_find(&attrs, "broadcast")) return false;
     for (int32_t k = 0; k < n->n_in; k++) {
@@ -212,7 +227,7 @@ static bool eltwise_can_follow(const layout *l, const sp_gnode *n)
 static sparoa_status convert_eltwise(layout *l, size_t i, sparoa_error *err)
 {
     int32_t rank = sp_node_out(l->g, &l->g->nodes[i], 0)->rank;
-    bool unary = l->g->nodes[i].op->flags & SPAROA_OP_UNARY_POINTWISE;
+    bool unary = is_unary(l, &l->g->nodes[i]);
     for (int32_t k = 0; k < l->g->nodes[i].n_in; k++) {
         sp_id in = l->g->nodes[i].in[k];
         if (in == SP_NO_ID || (unary && k > 0)) continue;
@@ -324,8 +339,16 @@ static sparoa_status convert_shape(layout *l, size_t i, sparoa_error *err)
     return SPAROA_OK;
 }
 
+/* 8-bit convolutions that have a kernel with the channel last. */
+static bool is_quantised_conv(const layout *l, const sp_gnode *n)
+{
+    const sp_value *w = sp_node_is(n, "QLinearConv") ? sp_const_in(l->g, n, 3) : NULL;
+    return w && w->fact.dtype == SPAROA_INT8 && w->fact.rank == 4 && single_output(n);
+}
+
 static bool is_anchor(const layout *l, const sp_gnode *n)
 {
+    if (is_image(sp_node_in(l->g, n, 0)) && is_quantised_conv(l, n)) return true;
     if (!is_image(sp_node_in(l->g, n, 0)) || !is_image(sp_node_out(l->g, n, 0))) return false;
     if (sp_node_in(l->g, n, 0)->dtype != SPAROA_FLOAT32 || !single_output(n)) return false;
     if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose"))
@@ -341,11 +364,28 @@ static bool is_anchor(const layout *l, const sp_gnode *n)
     return false;
 }
 
+static bool is_quantised_pool(const layout *l, const sp_gnode *n)
+{
+    sparoa_node attrs = sp_node_attrs(n);
+    return strcmp(n->domain, "com.microsoft") == 0 &&
+           strcmp(n->op_type, "QLinearGlobalAveragePool") == 0 && has_last(l, n->in[0]) &&
+           !sparoa_attr_int(&attrs, "channels_last", 0);
+}
+
+static sparoa_status convert_quantised_pool(layout *l, size_t i, sparoa_error *err)
+{
+    l->g->nodes[i].in[0] = l->of[l->g->nodes[i].in[0]].last;
+    if (!sp_node_set_int(l->g, (sp_id)i, "channels_last", 1) || !give_last(l, i, 0))
+        return no_memory(l, err);
+    return SPAROA_OK;
+}
+
 static sparoa_status convert_node(layout *l, size_t i, sparoa_error *err)
 {
     sp_gnode *n = &l->g->nodes[i];
     if (n->n_subgraphs) return stay_first(l, i, err);
     if (is_anchor(l, n)) return convert_anchor(l, i, err);
+    if (is_quantised_pool(l, n)) return convert_quantised_pool(l, i, err);
     if (sp_node_is(n, "Transpose") && convert_transpose(l, n)) return SPAROA_OK;
     if (sp_node_is(n, "Transpose") && is_to_last(l, n))
         return make_identity(l, i) ? SPAROA_OK : stay_first(l, i, err);

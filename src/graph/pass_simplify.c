@@ -103,6 +103,8 @@ static bool does_nothing(const sp_graph *g, const sp_gnode *n)
     if (sp_node_is(n, "Dropout"))
         return n->n_in < 3 || n->in[2] == SP_NO_ID ||
                (sp_const_scalar(g, n, 2, &training) && training == 0);
+    if (in->dtype == out->dtype && (sp_node_is(n, "Cast") || sp_node_is(n, "CastLike")))
+        return true;
     if (in->dtype != out->dtype || !sp_known(in) || !sp_same_shape(in, out)) return false;
     if (n->op->flags & SPAROA_OP_VIEW || sp_node_is(n, "Cast") || sp_node_is(n, "CastLike") ||
         sp_node_is(n, "Expand"))

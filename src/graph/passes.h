@@ -34,6 +34,7 @@ sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, spa
 /* Writes a graph as text: one line per node with shapes, values and attributes. */
 sparoa_status sp_graph_dump(const sp_graph *graph, const char *path, sparoa_error *err);
 
+sparoa_status sp_pass_quantize(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err);

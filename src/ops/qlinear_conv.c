@@ -1,6 +1,7 @@
 /* ConvInteger and QLinearConv: convolutions of 8-bit images, accumulated in 32 bits (which wrap).
  */
 #include "ops/conv_shape.h"
+#include "ops/epilogue.h"
 #include "ops/quant.h"
 
 /* Where the inputs are; -1: there is none. */
@@ -198,18 +199,60 @@ static sparoa_status qlinear_infer(const sparoa_node *node, sparoa_error *err)
                                (long long)m);
     }
     node->out[0]->dtype = node->in[at->y_zero]->dtype;
-    return sp_conv_infer(node, node->in[0], node->in[at->w], false, node->out[0], err);
+    return sp_conv_infer(node, node->in[0], node->in[at->w], sp_is_nhwc(node), node->out[0], err);
 }
 
+static size_t align_up(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
+/* Accumulators; with the channel last also the image and the result with the channel second. */
 static size_t qlinear_workspace(const sparoa_node *node, int32_t threads)
 {
     (void)threads;
-    return sparoa_tensor_bytes(node->out[0]) * sizeof(uint32_t);
+    size_t y = align_up(sparoa_tensor_bytes(node->out[0]));
+    if (!sp_is_nhwc(node)) return y * sizeof(uint32_t);
+    return y * sizeof(uint32_t) + y + align_up(sparoa_tensor_bytes(node->in[0]));
+}
+
+/* to[n][c][i] = from[n][i][c] for n images of `rows` x `columns` bytes. */
+static void transpose(int64_t n, int64_t rows, int64_t columns, const uint8_t *from, uint8_t *to)
+{
+    for (int64_t k = 0; k < n; k++, from += rows * columns, to += rows * columns)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t c = 0; c < columns; c++) to[c * rows + i] = from[i * columns + c];
+}
+
+static void channel_second(const sparoa_tensor *t, sparoa_tensor *to)
+{
+    *to = *t;
+    to->dims[1] = t->dims[t->rank - 1];
+    for (int32_t d = 2; d < t->rank; d++) to->dims[d] = t->dims[d - 1];
 }
 
 static sparoa_status qlinear_run(const sparoa_node *node, const sparoa_exec *exec)
 {
-    return conv_run(node, exec, &qlinear_places, exec->workspace);
+    if (!sp_is_nhwc(node)) return conv_run(node, exec, &qlinear_places, exec->workspace);
+    const sparoa_tensor *x = node->in[0], *y = node->out[0];
+    if (sp_count(y) <= 0) return SPAROA_OK;
+    sparoa_tensor first, result, *in[9], *out[1] = {&result};
+    sparoa_node inner = *node;
+    memcpy(in, node->in, (size_t)node->n_in * sizeof *in);
+    channel_second(x, &first);
+    channel_second(y, &result);
+    size_t y_bytes = align_up(sparoa_tensor_bytes(y));
+    result.data = (char *)exec->workspace + y_bytes * sizeof(uint32_t);
+    first.data = (char *)result.data + y_bytes;
+    in[0] = &first;
+    inner.in = in;
+    inner.out = out;
+    transpose(x->dims[0], sp_dims_product(x, 1, x->rank - 1), x->dims[x->rank - 1], x->data,
+              first.data);
+    SP_TRY(conv_run(&inner, exec, &qlinear_places, exec->workspace));
+    transpose(y->dims[0], y->dims[y->rank - 1], sp_dims_product(y, 1, y->rank - 1), result.data,
+              y->data);
+    return SPAROA_OK;
 }
 
 static void conv_cost(const sparoa_node *node, sparoa_cost *cost)
