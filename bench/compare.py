@@ -9,11 +9,11 @@ import argparse
 import contextlib
 import datetime
 import json
-import math
 import os
 import pathlib
 import random
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+import noise
 import tables
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -148,10 +149,6 @@ def busy_seconds():
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def spread(values):
-    return [float(v) for v in np.percentile(values, [25, 50, 75])]
-
-
 def open_engine(spec, case, threads, folder, log):
     """A process with the model loaded and its outputs checked, and what is known of it."""
     own = os.path.join(folder, spec.label.replace("/", "_"))
@@ -181,26 +178,26 @@ def make_reference(case, arguments, folder, log):
 
 def time_rounds(running, arguments, generator):
     """The interleaved rounds: every engine once a round, in random order, after a rest in which the
-    threads of the one before go to sleep."""
-    counts, rounds = {}, []
+    threads of the one before go to sleep. Goes on until enough rounds are undisturbed or the time
+    is over."""
+    sizes, rounds = {}, noise.Rounds(list(running))
     for label, process in running.items():
-        counts[label] = process.ask("calibrate", seconds=arguments.round_ms * 1e-3)["k"]
+        sizes[label] = process.ask("calibrate", seconds=arguments.round_ms * 1e-3, group_s=1e-3)
         time.sleep(arguments.rest_ms * 1e-3)
     begin, busy, own = time.monotonic(), busy_seconds(), 0.0
-    while len(rounds) < arguments.rounds:
+    while rounds.undisturbed() < arguments.rounds:
         order = list(running)
         generator.shuffle(order)
         one = {}
         for label in order:
             time.sleep(arguments.rest_ms * 1e-3)
-            answer = running[label].ask("round", k=counts[label])
-            own += answer["cpu"]
-            one[label] = answer["median"]
-        rounds.append(one)
+            one[label] = running[label].ask("round", **sizes[label])
+            own += one[label]["cpu"]
+        rounds.add(one)
         if len(rounds) >= arguments.min_rounds and time.monotonic() - begin > arguments.case_seconds:
             break
     wall = time.monotonic() - begin
-    return rounds, counts, max(0.0, busy_seconds() - busy - own) / wall
+    return rounds, max(0.0, busy_seconds() - busy - own) / wall
 
 
 def start_rounds(running, arguments, generator):
@@ -212,11 +209,6 @@ def start_rounds(running, arguments, generator):
             time.sleep(arguments.rest_ms * 1e-3)
             found[label].append(running[label].ask("start"))
     return found
-
-
-def paired(rounds, ours, label):
-    p25, p50, p75 = spread([r[label] / r[ours] for r in rounds])
-    return {"ratio": p50, "ratio_p25": p25, "ratio_p75": p75}
 
 
 def run_case(case, threads, specs, arguments, generator, folder, log):
@@ -231,27 +223,22 @@ def run_case(case, threads, specs, arguments, generator, folder, log):
             except Failure as problem:
                 result["engines"][spec.label] = {"failed": str(problem)}
         ours = specs[0].label
-        rounds, counts, foreign = time_rounds(running, arguments, generator)
+        rounds, foreign = time_rounds(running, arguments, generator)
         memory = {label: process.ask("memory") for label, process in running.items()}
-        idle = {label: process.ask("idle", seconds=arguments.idle_s) if arguments.idle_s else None
+        idle = {label: process.ask("idle", seconds=arguments.idle_s)["share"] if arguments.idle_s else None
                 for label, process in running.items()}
         starts = start_rounds(running, arguments, generator)
         result |= {"rounds": len(rounds), "foreign_cores": foreign}
         for label in running:
-            p25, p50, p75 = spread([r[label] for r in rounds])
             about = result["engines"][label]
-            about |= {"k": counts[label], "latency_s": p50, "latency_p25_s": p25, "latency_p75_s": p75,
-                      "best_s": min(r[label] for r in rounds),
-                      "memory_peak": memory[label]["peak"],
-                      "memory_engine": max(0, memory[label]["peak"] - memory[label]["base"]),
-                      "round_s": [r[label] for r in rounds]}
+            about |= rounds.latency(label)
+            about |= {"memory_peak": memory[label]["peak"], "idle_share": idle[label],
+                      "memory_engine": max(0, memory[label]["peak"] - memory[label]["base"])}
             if starts[label]:
-                about["start_s"] = spread([s["load_s"] + s["first_s"] for s in starts[label]])[1]
-                about["start_load_s"] = spread([s["load_s"] for s in starts[label]])[1]
-            if idle[label]:
-                about["idle_share"] = idle[label]["share"]
+                about["start_s"] = statistics.median(s["load_s"] + s["first_s"] for s in starts[label])
+                about["start_load_s"] = statistics.median(s["load_s"] for s in starts[label])
             if label != ours and ours in running:
-                about |= paired(rounds, ours, label)
+                about |= rounds.paired(label, ours)
     except Failure as problem:
         result["failed"] = str(problem)
     finally:

@@ -29,14 +29,14 @@ def line(document, case):
         e = case["engines"][label]
         if "ratio" in e:
             text += (f" | {label} {milliseconds(e['latency_s'])} ms, x{e['ratio']:.3f} "
-                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f})")
+                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f}) of {e['pairs']}{'' if e['clean'] else ' NOISY'}")
         else:
             text += f" | {label}: {e.get('failed', 'not timed')}"
         if e.get("error", 0) > TOLERANCE:
             text += " DIFFERS"
     if ours.get("error", 0) > TOLERANCE:
         text += f" OURS DIFFERS by {ours['error']:.1e}"
-    return text + f" [others {case['foreign_cores']:.2f} cores]"
+    return text + f" [{case['rounds']} rounds, others took {case['foreign_cores']:.2f} cores]"
 
 
 def header(names):
@@ -60,7 +60,7 @@ def cases(document, key):
 def peer_cell(e):
     if "ratio" not in e:
         return "failed"
-    mark = "" if e.get("error", 0) <= TOLERANCE else " (!)"
+    mark = ("" if e.get("error", 0) <= TOLERANCE else " (!)") + ("" if e["clean"] else " (~)")
     return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark}"
 
 
@@ -154,7 +154,7 @@ def idle(document):
     out = header(["engine", "median idle share of a core", "largest"])
     for label in [document["ours"]] + document["peers"]:
         shares = sorted(c["engines"][label]["idle_share"] for c in document["cases"]
-                        if "idle_share" in c["engines"].get(label, {}))
+                        if c["engines"].get(label, {}).get("idle_share") is not None)
         if shares:
             out.append(f"| {label} | {100 * shares[len(shares) // 2]:.2f} % | {100 * shares[-1]:.2f} % |")
     return "\n".join(out) + "\n"

@@ -4,8 +4,10 @@ another engine is measured."""
 
 import gc
 import json
+import math
 import os
 import resource
+import statistics
 import sys
 import time
 import traceback
@@ -34,6 +36,19 @@ def reset_peak():
 def cpu_seconds():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def waited_seconds():
+    """Time that the threads of this process were ready to run but had no core: what other
+    processes took from it. Linux counts it per thread; 0 where it does not."""
+    total = 0
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/schedstat", encoding="ascii") as f:
+                total += int(f.read().split()[1])
+    except OSError:
+        return 0.0
+    return total * 1e-9
 
 
 class Worker:
@@ -76,31 +91,37 @@ class Worker:
         np.savez(path, **{f"a{i}": a for i, a in enumerate(found)})
         return {"count": len(found), "peak_before": peak}
 
-    def calibrate(self, seconds):
-        """How many inferences make a round of at least `seconds`."""
+    def calibrate(self, seconds, group_s):
+        """How many groups of how many inferences make a round of at least `seconds`."""
         run, best = self.engine.run, None
-        spent = time.perf_counter()
-        for _ in range(3):
+        begin = time.perf_counter()
+        for _ in range(5):
             start = time.perf_counter()
             run()
             took = time.perf_counter() - start
             best = took if best is None else min(best, took)
-            if time.perf_counter() - spent > 4 * seconds:
+            if time.perf_counter() - begin > 2 * seconds:
                 break
-        return {"k": max(1, int(np.ceil(seconds / best)))}
+        size = max(1, math.ceil(group_s / best))
+        return {"group": size, "groups": max(1, math.ceil(seconds / (best * size)))}
 
-    def round(self, k):
+    def round(self, group, groups):
+        """Times of an inference in each group, and the share of that time in which threads waited
+        for a core."""
         run, clock = self.engine.run, time.perf_counter
-        times = []
+        times, waits = [], []
         cpu = cpu_seconds()
         gc.disable()
-        for _ in range(k):
-            start = clock()
-            run()
-            times.append(clock() - start)
+        for _ in range(groups):
+            waited, each = waited_seconds(), []
+            for _ in range(group):
+                start = clock()
+                run()
+                each.append(clock() - start)
+            times.append(statistics.median(each))
+            waits.append((waited_seconds() - waited) / sum(each))
         gc.enable()
-        return {"median": float(np.median(times)), "min": min(times), "total": sum(times), "k": k,
-                "cpu": cpu_seconds() - cpu}
+        return {"times": times, "waits": waits, "cpu": cpu_seconds() - cpu}
 
     def start(self):
         """Loads the model once more: the library and the file are in memory by now."""
