@@ -7,7 +7,7 @@
 #define RG_STEPS 18
 #define RG_MAX_OUTPUTS 64
 
-static inline void rg_build(rg *r, uint64_t seed)
+static inline void rg_build_steps(rg *r, uint64_t seed, int steps)
 {
     static const int64_t opsets[] = {11, 13, 17, 17, 18};
     memset(r, 0, sizeof *r);
@@ -28,7 +28,7 @@ static inline void rg_build(rg *r, uint64_t seed)
         if (r->dynamic) dims[0] = -1;
         mb_input(r->g, v->name, SPAROA_FLOAT32, 4, dims);
     }
-    for (int step = 0; step < RG_STEPS && r->count < RG_MAX_VALUES - 20; step++) {
+    for (int step = 0; step < steps && r->count < RG_MAX_VALUES - 20; step++) {
         rg_value *x = rg_any(r, rg_chance(r, 65) ? 4 : 0);
         if (!x) x = rg_any(r, 0);
         if (!rg_ops[rg_pick(r, sizeof rg_ops / sizeof *rg_ops)](r, x)) step -= rg_chance(r, 80);
@@ -39,6 +39,11 @@ static inline void rg_build(rg *r, uint64_t seed)
             mb_output(r->g, r->values[i].name);
     }
     if (r->g->n_output == 0) mb_output(r->g, r->values[r->count - 1].name);
+}
+
+static inline void rg_build(rg *r, uint64_t seed)
+{
+    rg_build_steps(r, seed, RG_STEPS);
 }
 
 /* Random inputs of batch n; free their data. */
