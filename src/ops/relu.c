@@ -28,7 +28,9 @@ static void relu_piece(void *arg, int64_t begin, int64_t end)
 
 static sparoa_status relu_infer(const sparoa_node *node, sparoa_error *err)
 {
-    SP_TRY(sp_check_type(node, 0, SP_TYPES_FLOAT | SP_TYPES_INT, err));
+    const uint32_t signed_ints =
+        1u << SPAROA_INT8 | 1u << SPAROA_INT16 | 1u << SPAROA_INT32 | 1u << SPAROA_INT64;
+    SP_TRY(sp_check_type(node, 0, SP_TYPES_FLOAT | signed_ints, err));
     return sp_infer_same(node, err);
 }
 
