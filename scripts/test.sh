@@ -2,8 +2,11 @@
 # Builds everything and runs all tests: unit tests, the ONNX conformance tests, real models and the
 # bundled model. The last line sums them up: N passed, N failed, N skipped.
 #
-#   scripts/test.sh [PRESET]      release unless told: debug, asan, tsan ...
+#   scripts/test.sh [PRESET [PART...]]
 #
+# PRESET          release unless told: debug, asan, tsan ...
+# PART            ctest, conformance, models or bundled; all of them unless told
+# SPAROA_CTEST    regular expression: only tests of CTest that match, built alone
 # SPAROA_SHARED   folder with onnx-backend-tests and models (default: ../shared beside this repository)
 # SPAROA_JOBS     compile and test jobs at once (default: one for each core)
 set -euo pipefail
@@ -13,6 +16,9 @@ preset=${1:-release}
 build=build/$preset
 shared=${SPAROA_SHARED:-../shared}
 jobs=${SPAROA_JOBS:-$(nproc)}
+parts=("${@:2}")
+[ ${#parts[@]} -gt 0 ] || parts=(ctest conformance models bundled)
+only=${SPAROA_CTEST:-}
 passed=0 failed=0 skipped=0
 
 scripts/deps.sh
@@ -35,12 +41,19 @@ finish() {
 }
 
 build_all() {
-    cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$jobs"
+    local targets=() name
+    cmake --preset "$preset" || return
+    if [ -n "$only" ]; then
+        for name in $(ctest --test-dir "$build" -N -R "$only" | sed -n 's/^ *Test *#[0-9]*: //p'); do
+            targets+=(--target "$name")
+        done
+    fi
+    cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}"
 }
 
 run_ctest() {
     local log=$build/ctest.log code=0 total=0 bad=0 skips=0
-    ctest --test-dir "$build" --output-on-failure --no-tests=error --parallel "$jobs" 2>&1 |
+    ctest --test-dir "$build" ${only:+-R "$only"} --output-on-failure --no-tests=error --parallel "$jobs" 2>&1 |
         tee "$log" || code=$?
     total=$(sed -n 's/.* tests failed out of \([0-9]*\)$/\1/p' "$log")
     bad=$(sed -n 's/.*, \([0-9]*\) tests failed out of .*/\1/p' "$log")
@@ -106,8 +119,18 @@ if ! build_all; then
     finish
     exit
 fi
-run_ctest
-run_conformance
-run_shared_models
-run_models bundled models/digits --compare scaled --manifest tests/bundled.txt
+run_bundled() {
+    run_models bundled models/digits --compare scaled --manifest tests/bundled.txt
+}
+
+for part in "${parts[@]}"; do
+    case $part in
+        ctest | conformance | bundled) "run_$part" ;;
+        models) run_shared_models ;;
+        *)
+            echo "unknown part: $part"
+            count 0 1 0
+            ;;
+    esac
+done
 finish
