@@ -72,6 +72,7 @@ typedef struct sp_env_node {
     double kernel, stride, groups;         /* 1 where it has none */
     uint8_t allowed;                       /* bit d: may run on device d; never 0 */
     uint8_t why;                           /* sp_reason for a bit that is not set */
+    uint8_t sparse;                        /* bit d: a sparse kernel is what is priced there */
     double time_ns[SP_ENV_DEVICES];        /* without entry cost */
     double energy_j[SP_ENV_DEVICES];       /* above idle */
     double memory[SP_ENV_DEVICES];         /* bytes that it keeps on the device: weights */

@@ -1,0 +1,166 @@
+/* Profiles: features of a small graph, files that read back to the same text, refusals. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "ops/op.h"
+#include "profile/profile.h"
+#include "schedule/env_build.h"
+
+static sp_mem mem;
+static sparoa_allocator alloc;
+
+static int setup(void **state)
+{
+    alloc = sp_mem_init(&mem, NULL, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    return atomic_load(&mem.used) != 0;
+}
+
+/* x[?,4,8,8] -> depthwise Conv (half of its weights zero) -> Relu -> out */
+static sp_graph *make_graph(void)
+{
+    sp_graph *g = sp_graph_create(&alloc, "g");
+    sp_id x = sp_graph_add_value(g, "x", SP_VALUE_INPUT);
+    int64_t open[] = {-1, 4, 8, 8};
+    sp_set_shape(&g->values[x].fact, SPAROA_FLOAT32, 4, open);
+    sparoa_tensor w = {.dtype = SPAROA_FLOAT32, .rank = 4, .dims = {4, 1, 3, 3}};
+    sp_blob *blob = sp_blob_create(&alloc, 36 * 4);
+    for (int i = 0; i < 36; i++) ((float *)blob->data)[i] = i % 2 ? 1.f : 0.f;
+    sp_id weight = sp_graph_add_const(g, "w", &w, blob);
+    sp_id y = sp_graph_add_value(g, "y", SP_VALUE_NODE),
+          z = sp_graph_add_value(g, "z", SP_VALUE_NODE);
+    sp_id in[] = {x, weight};
+    sp_id conv = sp_graph_add_node(g, "conv \"1\"", sp_op_find("", "Conv", 11, NULL, 0), 11, in, 2,
+                                   &y, 1, NULL, 0);
+    sp_node_set_int(g, conv, "group", 4);
+    sp_node_set_ints(g, conv, "kernel_shape", (int64_t[]){3, 3}, 2);
+    sp_graph_add_node(g, "relu", sp_op_find("", "Relu", 14, NULL, 0), 14, &y, 1, &z, 1, NULL, 0);
+    g->inputs = sp_arena_copy(&g->arena, &x, sizeof x);
+    g->outputs = sp_arena_copy(&g->arena, &z, sizeof z);
+    g->input_count = g->output_count = 1;
+    return g;
+}
+
+static sp_profile *make_profile(sp_regime regime)
+{
+    sp_graph *g = make_graph();
+    sparoa_tensor in = {.dtype = SPAROA_FLOAT32, .rank = 4, .dims = {2, 4, 8, 8}};
+    sp_profile *p = NULL;
+    sparoa_error err = {0};
+    if (sp_profile_create(&alloc, g, "m", &in, 1, regime, &p, &err)) fail_msg("%s", err.message);
+    sp_graph_destroy(g);
+    return p;
+}
+
+static void features(void **state)
+{
+    sp_profile *p = make_profile(SP_REGIME_EAGER);
+    assert_int_equal(p->node_count, 2);
+    assert_int_equal(p->value_count, 3);
+    const sp_profile_node *n = &p->nodes[0];
+    assert_int_equal(n->kind, SP_KIND_DEPTHWISE);
+    assert_true(n->weight_zeros == 0.5 && n->input_zeros == -1);
+    assert_true(n->batch == 2 && n->channels == 4 && n->height == 6 && n->width == 6);
+    assert_true(n->kernel == 3 && n->groups == 4 && n->stride == 1);
+    assert_true(n->cost.flops >= 2 * 2 * 4 * 36 * 9);
+    assert_true(p->values[0].bytes == 2 * 4 * 64 * 4 && p->values[2].output);
+    assert_int_equal(sp_profile_find(p, "relu"), 1);
+    assert_int_equal(p->nodes[1].kind, SPAROA_CLASS_ELTWISE);
+    sp_profile_destroy(p);
+    p = make_profile(SP_REGIME_GRAPH);
+    int depthwise = 0; /* among transposes that the layout pass put around it */
+    for (uint32_t i = 0; i < p->node_count; i++) depthwise += p->nodes[i].kind == SP_KIND_DEPTHWISE;
+    assert_int_equal(depthwise, 1);
+    assert_true(p->values[p->value_count - 1].output);
+    sp_profile_destroy(p);
+    sp_graph *g = make_graph();
+    sparoa_tensor wrong = {.dtype = SPAROA_FLOAT32, .rank = 4, .dims = {2, 5, 8, 8}};
+    assert_int_equal(sp_profile_create(&alloc, g, "m", &wrong, 1, SP_REGIME_EAGER, &p, NULL),
+                     SPAROA_SHAPE_MISMATCH);
+    sp_graph_destroy(g);
+}
+
+static void round_trip(void **state)
+{
+    sp_profile *p = make_profile(SP_REGIME_EAGER), *again = NULL;
+    p->device_count = 1;
+    strcpy(p->devices[0], "cpu");
+    p->nodes[0].measured_ns[0] = 12345.5;
+    sp_text a, b, csv;
+    sp_text_init(&a, &alloc);
+    sp_text_init(&b, &alloc);
+    sp_text_init(&csv, &alloc);
+    sp_profile_write(p, &a);
+    sparoa_error err = {0};
+    if (sp_profile_parse(&alloc, "p", a.data, a.size, &again, &err)) fail_msg("%s", err.message);
+    sp_profile_write(again, &b);
+    assert_string_equal(a.data, b.data);
+    assert_true(again->nodes[0].measured_ns[0] == 12345.5);
+    sp_profile_write_csv(again, &csv);
+    assert_non_null(strstr(csv.data, "\"conv \"\"1\"\"\",\"Conv\",conv,depthwise,"));
+    sp_profile_destroy(again);
+    /* damage */
+    for (uint64_t i = 0; i < 3000; i++) {
+        memcpy(b.data, a.data, a.size);
+        for (uint64_t k = 0; k <= i % 3; k++)
+            b.data[sp_rng_bits(i, 2 * k) % a.size] =
+                "0-9:[]{},\n \"x\xff"[sp_rng_bits(i, 2 * k + 1) % 14];
+        again = NULL;
+        if (sp_profile_parse(&alloc, "p", b.data, a.size, &again, &err) == SPAROA_OK)
+            sp_profile_destroy(again);
+    }
+    sp_text_free(&a);
+    sp_text_free(&b);
+    sp_text_free(&csv);
+    sp_profile_destroy(p);
+}
+
+static void priced(void **state)
+{
+    static sp_platform platform;
+    sparoa_error err = {0};
+    assert_int_equal(sp_platform_load(&alloc,
+                                      SPAROA_SOURCE_DIR "/platforms/jetson_orin_nano_8gb.yaml",
+                                      &platform, &err),
+                     SPAROA_OK);
+    sp_profile *p = make_profile(SP_REGIME_EAGER);
+    sp_env *env;
+    if (sp_env_build(&alloc, p, &platform, SP_REGIME_EAGER, NULL, &env, &err))
+        fail_msg("%s", err.message);
+    assert_true(env->nodes[0].time_ns[1] > 274e3 && env->nodes[0].time_ns[0] < 100e3);
+    assert_true(env->values[0].copy_ns[0][1] >= 30e3 && env->values[0].copy_ns[0][0] == 0);
+    assert_int_equal(sp_env_pin(env, "relu", "gpu", &err), SPAROA_OK);
+    assert_int_equal(sp_env_forbid(env, "relu", "gpu", &err), SPAROA_INVALID_PLAN);
+    assert_int_equal(sp_env_pin(env, "none", "gpu", &err), SPAROA_NOT_FOUND);
+    assert_int_equal(sp_env_pin(env, "relu", "npu", &err), SPAROA_NOT_FOUND);
+    assert_int_equal(env->nodes[1].allowed, 2);
+    double fast = env->nodes[0].time_ns[1];
+    sp_env_reprice(env, p, &platform, SP_REGIME_EAGER,
+                   &sp_platform_find_mode(&platform, "7W")->state);
+    assert_true(env->nodes[0].time_ns[1] > 1.5 * fast);
+    /* a measured time replaces the model's */
+    p->device_count = 1;
+    strcpy(p->devices[0], "cpu");
+    p->nodes[0].measured_ns[0] = 777;
+    sp_env_reprice(env, p, &platform, SP_REGIME_EAGER, NULL);
+    assert_true(fabs(env->nodes[0].time_ns[0] - 777) < 1e-6);
+    sp_env_destroy(env);
+    sp_profile_destroy(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(features), cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(priced)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,136 @@
+/* Policies against brute force. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "schedule/policy.h"
+
+static sp_mem mem;
+static sparoa_allocator alloc;
+
+static int setup(void **state)
+{
+    alloc = sp_mem_init(&mem, NULL, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    return atomic_load(&mem.used) != 0;
+}
+
+static double brute_force(const sp_env *env, sp_objective objective)
+{
+    sp_env_state s;
+    uint8_t device[24];
+    double best = INFINITY;
+    assert_true(sp_env_state_init(&s, env));
+    for (uint32_t bits = 0; bits < 1u << env->node_count; bits++) {
+        bool may = true;
+        for (uint32_t i = 0; i < env->node_count; i++) {
+            device[i] = bits >> i & 1;
+            may &= env->nodes[i].allowed >> device[i] & 1;
+        }
+        if (!may) continue;
+        sp_env_replay(&s, device);
+        best = fmin(best, sp_objective_score(objective, &s.result));
+    }
+    sp_env_state_free(&s);
+    return best;
+}
+
+static double run(const char *name, const sp_env *env, sp_objective objective, bool *optimal)
+{
+    sp_policy_options o = {.objective = objective};
+    sp_policy_result r;
+    uint8_t device[512];
+    sparoa_error err = {0};
+    if (sp_policy_run(sp_policy_find(name), env, &o, device, &r, &err))
+        fail_msg("%s: %s", name, err.message);
+    if (optimal) *optimal = r.optimal;
+    return sp_objective_score(objective, &r.price);
+}
+
+static void near(double a, double b)
+{
+    if (!(fabs(a - b) <= 1e-9 * fabs(b))) fail_msg("%.12g is not %.12g", a, b);
+}
+
+static void optimal_is_brute_force(void **state)
+{
+    for (uint64_t seed = 0; seed < 150; seed++)
+        for (int objective = 0; objective < 3; objective++) {
+            sp_env *env;
+            assert_int_equal(sp_env_random(&alloc, seed, 2 + seed % 10, 1 + seed % 5, &env, NULL),
+                             SPAROA_OK);
+            if (seed % 3 == 0) env->devices[0].lanes = 2;
+            if (seed % 7 == 0) env->devices[1].lanes = 3;
+            env->link_shared = seed % 4 == 0;
+            double best = brute_force(env, objective);
+            bool proved;
+            near(run("optimal", env, objective, &proved), best);
+            assert_true(proved);
+            for (const sp_policy *p = sp_policy_table; p->name; p++) {
+                double score = run(p->name, env, objective, &proved);
+                if (!(score >= best * (1 - 1e-9))) fail_msg("%s beats brute force", p->name);
+                if (proved) near(score, best);
+            }
+            near(run("portfolio", env, objective, NULL), best);
+            if (objective == SP_OBJECTIVE_LATENCY)
+                assert_true(sp_env_lower_bound(env) <= best * 1e9 * (1 + 1e-9));
+            sp_env_destroy(env);
+        }
+}
+
+static void dp_is_exact_on_chains(void **state)
+{
+    for (uint64_t seed = 0; seed < 100; seed++)
+        for (int objective = 0; objective < 2; objective++) {
+            sp_env *env;
+            assert_int_equal(sp_env_random(&alloc, seed, 2 + seed % 11, 1, &env, NULL), SPAROA_OK);
+            bool proved;
+            near(run("dp", env, objective, &proved), brute_force(env, objective));
+            assert_true(proved);
+            sp_env_destroy(env);
+        }
+}
+
+static void large_graphs(void **state)
+{
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        sp_env *env;
+        assert_int_equal(sp_env_random(&alloc, seed, 300, 1 + (uint32_t)seed, &env, NULL),
+                         SPAROA_OK);
+        double best = run("optimal", env, 0, NULL), bound = sp_env_lower_bound(env) * 1e-9;
+        assert_true(bound <= best);
+        assert_true(best <= run("heft", env, 0, NULL) && best <= run("dp", env, 0, NULL));
+        near(run("optimal", env, 0, NULL), best); /* the same again */
+        sp_env_destroy(env);
+    }
+}
+
+static void limits_hold(void **state)
+{
+    sp_env *env;
+    assert_int_equal(sp_env_random(&alloc, 5, 60, 2, &env, NULL), SPAROA_OK);
+    for (uint32_t i = 0; i < 60; i++) env->nodes[i].allowed = 3;
+    env->devices[1].memory_limit = 4e6;
+    for (const sp_policy *p = sp_policy_table; p->name; p++) {
+        bool proved;
+        run(p->name, env, 0, &proved); /* evaluation refuses what passes the limit */
+        assert_false(proved);
+    }
+    sp_env_destroy(env);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(optimal_is_brute_force), cmocka_unit_test(dp_is_exact_on_chains),
+        cmocka_unit_test(large_graphs), cmocka_unit_test(limits_hold)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
