@@ -68,10 +68,10 @@ static void check_shapes(const rg *r, uint64_t seed, const results *got)
 
 static void check_graph(sparoa_runtime *rt, uint64_t seed)
 {
-    const char *variants[] = {"", "all", "layout", NULL};
+    const char *variants[] = {"", "all", "layout", "+attention", NULL};
     size_t passes = 0; /* and one of them for each graph */
     while (sparoa_pass_name(passes)) passes++;
-    variants[3] = sparoa_pass_name(seed % passes);
+    variants[4] = sparoa_pass_name(seed % passes);
     rg *r = malloc(sizeof *r);
     sparoa_tensor in[2][2];
     results want[2], got;
