@@ -70,6 +70,7 @@ typedef struct sp_predict_training {
     uint32_t epochs; /* [100] */
     uint32_t batch;  /* windows per step [8] */
     double rate;     /* of Adam at first, falling to 0 along a cosine [1e-3] */
+    double limit;    /* errors beyond it count linearly (Huber) [0: none do] */
     bool keep_scale; /* fine-tuning: keep the normalisation of features */
     uint64_t seed;   /* order of the windows */
     /* May be NULL. Called after each epoch; false ends training. */

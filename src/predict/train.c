@@ -87,6 +87,12 @@ static void shuffle(run *r, sp_nn_rng *rng)
     }
 }
 
+/* A label at a bound is met by all that lies beyond it, which is cut off there when it is used. */
+static float error(float y, float label)
+{
+    return (label <= 0 && y < 0) || (label >= 1 && y > 1) ? 0 : y - label;
+}
+
 /* The windows first..last-1, one step. Returns the sum of squared errors. */
 static double step(run *r, size_t first, size_t last)
 {
@@ -101,8 +107,9 @@ static double step(run *r, size_t first, size_t last)
         sp_predict_forward(p, w->n, p->y);
         const float *label = r->data->labels + w->first * SP_PREDICT_OUTPUTS;
         for (size_t j = 0; j < w->n * SP_PREDICT_OUTPUTS; j++) {
-            float e = p->y[j] - label[j];
+            float e = error(p->y[j], label[j]), limit = (float)r->t.limit;
             loss += (double)e * (double)e;
+            if (limit > 0) e = fminf(fmaxf(e, -limit), limit) / limit;
             p->dy[j] = e / (float)total;
         }
         sp_predict_backward(p, w->n, p->y, p->dy, r->grads);

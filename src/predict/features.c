@@ -1,0 +1,134 @@
+#include "predict/features.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+static const char schema[] =
+    "kind one-hot; log10 flops/12 bytes_in/9 bytes_w/9 bytes_out/9; log10 flop per byte/3; zeros "
+    "of "
+    "weights, inputs; log10 channels/4 pixels/6; kernel/11 stride/4; log10 groups/4; log2 batch/8; "
+    "per device: log10 peak/12, log10 efficiency at the operator and at 1e5..1e10, log10 "
+    "bandwidth/10, log10 overhead/6, log2 sparse gain at .5 .7 .8 .9 .95 .99, log10 compute memory "
+    "total ns/8; log10 time ratio, asinh overhead difference, log10 ns per flop of both, "
+    "first-order "
+    "crossover; thresholds: zeros 0..1, log10 flops 3..12; version 1";
+
+uint64_t sp_predict_schema(void)
+{
+    return sp_rng_stream(sp_rng_text(schema), SP_PREDICT_FEATURES);
+}
+
+static double log10_of(double x)
+{
+    return log10(x > 1 ? x : 1);
+}
+
+double sp_predict_work(const sp_predict_op *op)
+{
+    const sparoa_cost *c = &op->work.cost;
+    if (c->flops >= 1) return c->flops;
+    double elements = (c->bytes_in + c->bytes_out) / 8;
+    return elements >= 1 ? elements : 1;
+}
+
+double sp_predict_flops(double normalised)
+{
+    return pow(10, SP_PREDICT_LOG_LOW + normalised * (SP_PREDICT_LOG_HIGH - SP_PREDICT_LOG_LOW));
+}
+
+double sp_predict_normalised(double flops)
+{
+    double x = (log10_of(flops) - SP_PREDICT_LOG_LOW) / (SP_PREDICT_LOG_HIGH - SP_PREDICT_LOG_LOW);
+    return fmin(fmax(x, 0), 1);
+}
+
+double sp_predict_time(const sp_predict_machine *m, uint32_t device, const sp_predict_op *op,
+                       double scale, double zeros)
+{
+    sp_work w = op->work;
+    w.cost.flops *= scale;
+    w.cost.bytes_in *= scale;
+    w.cost.bytes_out *= scale;
+    if (zeros >= 0) w.weight_zeros = w.input_zeros = zeros;
+    return sp_platform_cost(m->platform, device, m->regime, &w, m->state).ns;
+}
+
+static float *operator_features(const sp_predict_op *op, float *f)
+{
+    const sparoa_cost *c = &op->work.cost;
+    double bytes = c->bytes_in + c->bytes_w + c->bytes_out;
+    for (int k = 0; k < SP_KIND_COUNT; k++) *f++ = k == op->work.kind;
+    const double v[] = {log10_of(c->flops) / 12,
+                        log10_of(c->bytes_in) / 9,
+                        log10_of(c->bytes_w) / 9,
+                        log10_of(c->bytes_out) / 9,
+                        bytes > 0 ? log10(fmax(c->flops / bytes, 1e-3)) / 3 : -1,
+                        op->work.weight_zeros,
+                        op->work.input_zeros,
+                        log10_of(op->channels) / 4,
+                        log10_of(op->pixels) / 6,
+                        fmin(op->kernel / 11, 2),
+                        fmin(op->stride / 4, 2),
+                        log10_of(op->groups) / 4,
+                        log2(fmax(op->batch, 1)) / 8};
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) *f++ = (float)v[i];
+    return f;
+}
+
+static float *device_features(const sp_predict_machine *m, uint32_t device, const sp_predict_op *op,
+                              float *f)
+{
+    static const double zeros[] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.99};
+    const sp_platform_device *d = &m->platform->devices[device];
+    const sp_platform_kind *k = &d->kinds[op->work.kind];
+    const sp_device_state *s = &m->state->device[device];
+    double free_share = s->clock * s->units * (1 - s->load);
+    *f++ = (float)(log10_of(d->peak_flops * free_share) / 12);
+    *f++ = (float)log10(fmax(sp_curve_at(&k->efficiency, op->work.cost.flops), 1e-4));
+    for (int e = 5; e <= 10; e++)
+        *f++ = (float)log10(fmax(sp_curve_at(&k->efficiency, pow(10, e)), 1e-4));
+    double bandwidth = d->bandwidth * k->bandwidth * (1 - s->load) *
+                       fmin(m->state->memory_clock, sqrt(s->clock * s->units));
+    *f++ = (float)(log10_of(bandwidth) / 10);
+    *f++ = (float)(log10_of(k->overhead_ns[m->regime] / m->state->device[0].clock) / 6);
+    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
+        double gain = fmax(sp_curve_at(&k->sparse_weights, zeros[i]),
+                           sp_curve_at(&k->sparse_inputs, zeros[i]));
+        *f++ = (float)log2(fmax(gain, 1));
+    }
+    sp_price p = sp_platform_cost(m->platform, device, m->regime, &op->work, m->state);
+    *f++ = (float)(log10_of(p.compute_ns) / 8);
+    *f++ = (float)(log10_of(p.memory_ns) / 8);
+    *f++ = (float)(log10_of(p.ns) / 8);
+    return f;
+}
+
+static void pair_features(const sp_predict_machine *m, const sp_predict_op *op, float *f)
+{
+    double work = sp_predict_work(op);
+    sp_price a = sp_platform_cost(m->platform, 0, m->regime, &op->work, m->state),
+             b = sp_platform_cost(m->platform, 1, m->regime, &op->work, m->state);
+    double per_a = fmax(a.compute_ns, a.memory_ns) / work,
+           per_b = fmax(b.compute_ns, b.memory_ns) / work;
+    double more = b.overhead_ns - a.overhead_ns, gain = per_a - per_b;
+    *f++ = (float)log10(fmax(a.ns, 1) / fmax(b.ns, 1));
+    *f++ = (float)(asinh(more / 1000) / 5);
+    *f++ = (float)(log10(fmax(per_a, 1e-6)) / 4);
+    *f++ = (float)(log10(fmax(per_b, 1e-6)) / 4);
+    /* Where two straight lines would cross. */
+    if (more > 0 && gain > 0)
+        *f = (float)sp_predict_normalised(more / gain);
+    else
+        *f = gain > 0 ? 0 : 1;
+}
+
+void sp_predict_features(const sp_predict_machine *machine, const sp_predict_op *op,
+                         float features[SP_PREDICT_FEATURES])
+{
+    float *f = operator_features(op, features);
+    f = device_features(machine, 0, op, f);
+    f = device_features(machine, 1, op, f);
+    pair_features(machine, op, f);
+}
