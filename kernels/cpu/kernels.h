@@ -147,7 +147,8 @@ typedef struct sp_kernels {
     /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
      * p0..p1-1. */
     /* names of variants: "gemm_f32_12x32__avx512", ... "f32__avx512" */
-    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *q8_name, *name;
+    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *attention_name, *q8_name,
+        *name;
     int32_t gemm_rows;    /* rows of a register tile */
     int32_t gemm_columns; /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);

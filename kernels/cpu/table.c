@@ -10,6 +10,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .conv_name = "conv_f32_" TILE_NAME "__" SP_ISA_STRING,
     .dwconv_name = "dwconv_f32__" SP_ISA_STRING,
     .winograd_name = "conv_winograd_f32_" TILE_NAME "__" SP_ISA_STRING,
+    .attention_name = "attention_f32_" TILE_NAME "__" SP_ISA_STRING,
     .q8_name = "conv_q8__" SP_ISA_STRING,
     .name = "f32__" SP_ISA_STRING,
     .gemm_rows = MR_OF_2,

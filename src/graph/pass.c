@@ -14,7 +14,7 @@ const sp_pass sp_pass_table[] = {
     {"pattern", sp_pass_pattern,
      "recognises activations, normalisations and pools that are spelled out, merges moves of data",
      false},
-    {"attention", sp_pass_attention, "recognises attention that is spelled out", true},
+    {"attention", sp_pass_attention, "recognises attention that is spelled out", false},
     {"scale", sp_pass_scale, "folds batch normalisation and scaling into weights", false},
     {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul",
      false},

@@ -1,0 +1,195 @@
+/*
+ * Attention on float32 tensors [batch, heads, length, size]: a block of queries at a time, so that
+ * only its rows of the scores exist. Keys and values of a head are packed once; scale, mask and the
+ * products go through the matrix kernel. Caches, windows and causal masks are left to the plain
+ * operator.
+ */
+#include "backends/cpu/gemm_run.h"
+#include "ops/op.h"
+
+#define SCORE_BYTES ((size_t)128 << 10) /* of one block: stays in the second-level cache */
+
+enum { IN_Q, IN_K, IN_V, IN_MASK };
+
+static const char *attention_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    static const char *const plain_only[] = {"is_causal",
+                                             "softcap",
+                                             "left_window_size",
+                                             "right_window_size",
+                                             "qk_matmul_output_mode",
+                                             "softmax_precision"};
+    if (node->n_in < 3 || !sp_cpu_all_float32(node)) return NULL;
+    for (int32_t i = 0; i < 3; i++)
+        if (!node->in[i] || node->in[i]->rank != 4) return NULL;
+    for (int32_t i = 4; i < node->n_in; i++)
+        if (node->in[i]) return NULL;
+    for (int32_t i = 1; i < node->n_out; i++)
+        if (node->out[i]) return NULL;
+    for (size_t i = 0; i < sizeof plain_only / sizeof *plain_only; i++)
+        if (sparoa_attr_find(node, plain_only[i])) return NULL;
+    const sparoa_tensor *mask = sparoa_in(node, IN_MASK);
+    if (mask && (mask->rank < 1 || mask->rank > 4)) return NULL;
+    return host->kernels->attention_name;
+}
+
+typedef struct attention_job {
+    const sparoa_node *node;
+    const sp_kernels *kernels;
+    size_t heads, kv_heads, queries, keys, size, value_size;
+    size_t block;                           /* rows of scores at a time */
+    size_t mask_batch, mask_head, mask_row; /* strides; 0: repeated */
+    float scale;
+    char *workspace;
+    size_t piece_bytes, k_floats, v_floats;
+    int64_t total; /* heads of all batches */
+    int32_t pieces;
+} attention_job;
+
+static size_t align16(size_t floats)
+{
+    return (floats + 15) / 16 * 16;
+}
+
+/* Strides of the mask seen as [batch, heads, queries, keys]. False: its last dimension is repeated.
+ */
+static bool mask_strides(attention_job *job, const sparoa_tensor *mask)
+{
+    size_t stride = job->keys, *to[3] = {&job->mask_row, &job->mask_head, &job->mask_batch};
+    if (mask->dims[mask->rank - 1] != (int64_t)job->keys) return false;
+    for (int32_t d = mask->rank - 2, k = 0; d >= 0; d--, k++) {
+        *to[k] = mask->dims[d] == 1 ? 0 : stride;
+        stride *= (size_t)mask->dims[d];
+    }
+    return true;
+}
+
+static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, attention_job *job,
+                              sparoa_error *err)
+{
+    const sparoa_tensor *q = node->in[IN_Q], *k = node->in[IN_K], *v = node->in[IN_V];
+    *job = (attention_job){.node = node, .kernels = host->kernels};
+    job->heads = (size_t)q->dims[1], job->queries = (size_t)q->dims[2],
+    job->size = (size_t)q->dims[3];
+    job->kv_heads = (size_t)k->dims[1], job->keys = (size_t)k->dims[2],
+    job->value_size = (size_t)v->dims[3];
+    job->scale = sparoa_attr_float(node, "scale", job->size ? 1 / sqrtf((float)job->size) : 1);
+    job->total = q->dims[0] * q->dims[1];
+    const sparoa_tensor *mask = sparoa_in(node, IN_MASK);
+    if (mask && !mask_strides(job, mask))
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "the mask's last dimension is %lld, expected %zu keys",
+                           (long long)mask->dims[mask->rank - 1], job->keys);
+    job->block = job->keys ? SCORE_BYTES / sizeof(float) / job->keys : 1;
+    size_t tile = (size_t)host->kernels->gemm_rows;
+    job->block = job->block / tile * tile;
+    if (job->block < tile) job->block = tile;
+    if (job->block > job->queries) job->block = job->queries;
+    job->k_floats = align16(sp_gemm_group_floats(host->kernels, job->keys, job->size));
+    job->v_floats = align16(sp_gemm_group_floats(host->kernels, job->value_size, job->keys));
+    job->piece_bytes =
+        (job->k_floats + job->v_floats + align16(job->block * job->keys)) * sizeof(float);
+    return SPAROA_OK;
+}
+
+static sparoa_status attention_prepare(void *state, const sp_cpu_host *host,
+                                       const sparoa_node *node, void **prepared, size_t *workspace,
+                                       sparoa_error *err)
+{
+    attention_job job;
+    (void)state;
+    (void)prepared;
+    SP_TRY(read_job(host, node, &job, err));
+    *workspace = job.piece_bytes * (size_t)host->threads;
+    return SPAROA_OK;
+}
+
+static void pack(const attention_job *job, size_t n, size_t k, const float *b, size_t k_stride,
+                 size_t n_stride, float scale, float *to)
+{
+    sp_gemm_f32_source source = {.n = n,
+                                 .k = k,
+                                 .taps = 1,
+                                 .b = b,
+                                 .k_stride = k_stride,
+                                 .n_stride = n_stride,
+                                 .scale = scale};
+    job->kernels->gemm_f32_pack(&source, 0, job->kernels->gemm_f32_panels(n), to);
+}
+
+static void run_head(const attention_job *job, size_t index, float *room)
+{
+    const sp_kernels *f = job->kernels;
+    size_t batch = index / job->heads, head = index % job->heads;
+    size_t kv = batch * job->kv_heads + head / (job->heads / job->kv_heads);
+    const float *q = (const float *)job->node->in[IN_Q]->data + index * job->queries * job->size;
+    const float *k = (const float *)job->node->in[IN_K]->data + kv * job->keys * job->size;
+    const float *v = (const float *)job->node->in[IN_V]->data + kv * job->keys * job->value_size;
+    float *y = (float *)job->node->out[0]->data + index * job->queries * job->value_size;
+    const sparoa_tensor *mask = sparoa_in(job->node, IN_MASK);
+    const float *m =
+        mask ? (const float *)mask->data + batch * job->mask_batch + head * job->mask_head : NULL;
+    float *keys = room, *values = keys + job->k_floats, *scores = values + job->v_floats;
+    pack(job, job->keys, job->size, k, 1, job->size, job->scale, keys);
+    pack(job, job->value_size, job->keys, v, job->value_size, 1, 1, values);
+    for (size_t at = 0; at < job->queries; at += job->block) {
+        size_t rows = job->queries - at < job->block ? job->queries - at : job->block;
+        sp_gemm_f32 g = {.m = rows,
+                         .n = job->keys,
+                         .k = job->size,
+                         .taps = 1,
+                         .a = q + at * job->size,
+                         .lda = job->size,
+                         .b = keys,
+                         .c = scores,
+                         .ldc = job->keys};
+        if (m) {
+            g.residual = m + at * job->mask_row;
+            g.ldr = job->mask_row;
+            g.epilogue.residual = 1;
+        }
+        f->gemm_f32(&g, 0, rows, 0, f->gemm_f32_panels(job->keys));
+        f->softmax_f32(rows, job->keys, scores, scores);
+        sp_gemm_f32 o = {.m = rows,
+                         .n = job->value_size,
+                         .k = job->keys,
+                         .taps = 1,
+                         .a = scores,
+                         .lda = job->keys,
+                         .b = values,
+                         .c = y + at * job->value_size,
+                         .ldc = job->value_size};
+        f->gemm_f32(&o, 0, rows, 0, f->gemm_f32_panels(job->value_size));
+    }
+}
+
+static void attention_piece(void *arg, int32_t piece)
+{
+    const attention_job *job = arg;
+    float *room = (float *)(void *)(job->workspace + job->piece_bytes * (size_t)piece);
+    int64_t begin = job->total * piece / job->pieces, end = job->total * (piece + 1) / job->pieces;
+    for (int64_t i = begin; i < end; i++) run_head(job, (size_t)i, room);
+}
+
+static sparoa_status attention_run(void *state, void *prepared, const sp_cpu_host *host,
+                                   const sparoa_node *node, const sparoa_exec *exec)
+{
+    attention_job job;
+    (void)state;
+    (void)prepared;
+    SP_TRY(read_job(host, node, &job, exec->err));
+    if (sp_count(node->out[0]) == 0 || job.keys == 0) return SPAROA_OK;
+    job.workspace = exec->workspace;
+    job.pieces = job.total < exec->threads ? (int32_t)job.total : exec->threads;
+    exec->parallel(exec, job.pieces, attention_piece, &job);
+    return SPAROA_OK;
+}
+
+/* ONNX Attention, version 23 and newer. */
+SP_CPU_KERNEL(Attention) = {
+    .op = "Attention",
+    .domain = "",
+    .supports = attention_supports,
+    .prepare = attention_prepare,
+    .run = attention_run,
+};
