@@ -1,0 +1,429 @@
+/* Element-wise operators: one, two and three operands with broadcasting, casts, and the epilogue of
+ * products. All are bound by memory, so what to compute is a switch that every thread of a launch
+ * takes the same way. */
+#include "kernels/cuda/common.cuh"
+
+static __device__ float unary(int op, float a, float b, float x)
+{
+    switch (op) {
+    case SP_CU_Relu: return x < 0 ? 0.0f : x;
+    case SP_CU_LeakyRelu: return x < 0 ? a * x : x;
+    case SP_CU_Sigmoid: return 1 / (1 + expf(-x));
+    case SP_CU_Tanh: return tanhf(x);
+    case SP_CU_HardSigmoid: return sp_cu_act(6, a, b, x);
+    case SP_CU_HardSwish: return sp_cu_act(7, a, b, x);
+    case SP_CU_QuickGelu:
+    case SP_CU_Swish: return x / (1 + expf(-a * x));
+    case SP_CU_Gelu: return sp_cu_act(9, a, b, x);
+    case SP_CU_GeluTanh: return sp_cu_act(10, a, b, x);
+    case SP_CU_Erf: return erff(x);
+    case SP_CU_Exp: return expf(x);
+    case SP_CU_Log: return logf(x);
+    case SP_CU_Sqrt: return sqrtf(x);
+    case SP_CU_Reciprocal: return 1 / x;
+    case SP_CU_Abs: return fabsf(x);
+    case SP_CU_Neg: return -x;
+    case SP_CU_Sign: return x != x ? x : (float)((x > 0) - (x < 0));
+    case SP_CU_Floor: return floorf(x);
+    case SP_CU_Ceil: return ceilf(x);
+    case SP_CU_Round: return rintf(x);
+    case SP_CU_Sin: return sinf(x);
+    case SP_CU_Cos: return cosf(x);
+    case SP_CU_Tan: return tanf(x);
+    case SP_CU_Asin: return asinf(x);
+    case SP_CU_Acos: return acosf(x);
+    case SP_CU_Atan: return atanf(x);
+    case SP_CU_Sinh: return sinhf(x);
+    case SP_CU_Cosh: return coshf(x);
+    case SP_CU_Asinh: return asinhf(x);
+    case SP_CU_Acosh: return acoshf(x);
+    case SP_CU_Atanh: return atanhf(x);
+    case SP_CU_Softplus: return (x > 0 ? x : 0.0f) + log1pf(expf(-fabsf(x)));
+    case SP_CU_Softsign: return x / (1 + fabsf(x));
+    case SP_CU_Elu: return x < 0 ? a * expm1f(x) : x;
+    case SP_CU_Selu: return x <= 0 ? b * a * expm1f(x) : b * x;
+    case SP_CU_Celu:
+        return (x > 0 ? x : 0.0f) + (x < 0 ? a * expm1f(x / a) : 0.0f) + (x != x ? x : 0.0f);
+    case SP_CU_ThresholdedRelu: return x > a ? x : 0.0f;
+    case SP_CU_Mish: return x * tanhf((x > 0 ? x : 0.0f) + log1pf(expf(-fabsf(x))));
+    default: return x;
+    }
+}
+
+static __global__ void unary_kernel(int op, float a, float b, const float *x, float *y, int64_t n)
+{
+    SP_CU_FOR(i, n) y[i] = unary(op, a, b, x[i]);
+}
+
+static __global__ void unary4_kernel(int op, float a, float b, const float4 *x, float4 *y,
+                                     int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        float4 v = x[i];
+        v.x = unary(op, a, b, v.x);
+        v.y = unary(op, a, b, v.y);
+        v.z = unary(op, a, b, v.z);
+        v.w = unary(op, a, b, v.w);
+        y[i] = v;
+    }
+}
+
+static bool quads(int64_t n, const void *a, const void *b, const void *c)
+{
+    return n % 4 == 0 && ((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) % 16 == 0;
+}
+
+void sp_cu_unary(sp_cu_unary_op op, float a, float b, const float *x, float *y, int64_t n,
+                 cudaStream_t stream)
+{
+    if (n <= 0) return;
+    if (quads(n, x, y, NULL))
+        unary4_kernel<<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            op, a, b, (const float4 *)x, (float4 *)y, n / 4);
+    else
+        unary_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(op, a, b, x, y,
+                                                                                   n);
+}
+
+template <typename T>
+static __global__ void negate_kernel(int absolute, const T *x, T *y, int64_t n)
+{
+    SP_CU_FOR(i, n) y[i] = !absolute || x[i] < 0 ? (T)-x[i] : x[i];
+}
+
+void sp_cu_negate(sp_cu_type type, int absolute, const void *x, void *y, int64_t n,
+                  cudaStream_t stream)
+{
+    if (n <= 0) return;
+    unsigned blocks = sp_cu_blocks(n, SP_CU_THREADS);
+    if (type == SP_CU_I32)
+        negate_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(absolute, (const int32_t *)x,
+                                                            (int32_t *)y, n);
+    else
+        negate_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(absolute, (const int64_t *)x,
+                                                            (int64_t *)y, n);
+}
+
+static __global__ void test_kernel(int test, int signs, const void *x, uint8_t *y, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        if (test == 0) {
+            y[i] = ((const uint8_t *)x)[i] == 0;
+            continue;
+        }
+        float v = ((const float *)x)[i];
+        if (test == 1)
+            y[i] = v != v;
+        else
+            y[i] = (v == CUDART_INF_F && (signs & 1)) || (v == -CUDART_INF_F && (signs & 2));
+    }
+}
+
+void sp_cu_test(int test, int signs, const void *x, uint8_t *y, int64_t n, cudaStream_t stream)
+{
+    if (n <= 0) return;
+    test_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(test, signs, x, y, n);
+}
+
+/* ---- two operands ---- */
+
+static __device__ float special(int op, float a, float b)
+{
+    switch (op) {
+    case SP_CU_BIN_Pow: return powf(a, b);
+    case SP_CU_BIN_PRelu: return a < 0 ? a * b : a;
+    case SP_CU_BIN_BiasGelu: return sp_cu_act(9, 0, 0, a + b);
+    case SP_CU_BIN_Min: return sp_cu_min(a, b);
+    case SP_CU_BIN_Max: return sp_cu_max(a, b);
+    default: return a / b;
+    }
+}
+
+template <typename T> static __device__ T special(int op, T a, T b)
+{
+    switch (op) {
+    case SP_CU_BIN_Min: return a < b ? a : b;
+    case SP_CU_BIN_Max: return a > b ? a : b;
+    default: return b == 0 ? 0 : b == (T)-1 ? (T)(0 - a) : (T)(a / b);
+    }
+}
+
+template <typename T, typename R> static __device__ R binary(int op, T a, T b)
+{
+    switch (op) {
+    case SP_CU_BIN_Add: return (R)(a + b);
+    case SP_CU_BIN_Sub: return (R)(a - b);
+    case SP_CU_BIN_Mul: return (R)(a * b);
+    case SP_CU_BIN_Equal: return (R)(a == b);
+    case SP_CU_BIN_Greater: return (R)(a > b);
+    case SP_CU_BIN_GreaterOrEqual: return (R)(a >= b);
+    case SP_CU_BIN_Less: return (R)(a < b);
+    case SP_CU_BIN_LessOrEqual: return (R)(a <= b);
+    case SP_CU_BIN_And: return (R)(a != 0 && b != 0);
+    case SP_CU_BIN_Or: return (R)(a != 0 || b != 0);
+    case SP_CU_BIN_Xor: return (R)((a != 0) != (b != 0));
+    default: return (R)special(op, a, b);
+    }
+}
+
+/* Offsets of element i in each operand. I: the integer that indices fit in. */
+template <typename I, int N> static __device__ void offsets(const sp_cu_space &s, I i, I *at)
+{
+    for (int k = 0; k < N; k++) at[k] = 0;
+    for (int d = s.rank - 1; d > 0; d--) {
+        I q = i / (I)s.dims[d], c = i - q * (I)s.dims[d];
+        for (int k = 0; k < N; k++) at[k] += c * (I)s.strides[k][d];
+        i = q;
+    }
+    for (int k = 0; k < N; k++) at[k] += i * (I)s.strides[k][0];
+}
+
+template <typename T, typename R>
+static __global__ void dense_kernel(int op, int step_a, int step_b, const T *a, const T *b, R *y,
+                                    int64_t n)
+{
+    SP_CU_FOR(i, n) y[i] = binary<T, R>(op, a[i * step_a], b[i * step_b]);
+}
+
+template <typename T, typename R, typename I>
+static __global__ void binary_kernel(int op, sp_cu_space s, const T *a, const T *b, R *y)
+{
+    SP_CU_FOR(i, s.count)
+    {
+        I at[2];
+        offsets<I, 2>(s, (I)i, at);
+        y[i] = binary<T, R>(op, a[at[0]], b[at[1]]);
+    }
+}
+
+static __global__ void dense4_kernel(int op, const float4 *a, const float4 *b, float4 *y, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        float4 p = a[i], q = b[i];
+        p.x = binary<float, float>(op, p.x, q.x);
+        p.y = binary<float, float>(op, p.y, q.y);
+        p.z = binary<float, float>(op, p.z, q.z);
+        p.w = binary<float, float>(op, p.w, q.w);
+        y[i] = p;
+    }
+}
+
+template <typename T, typename R>
+static void run_binary(int op, const sp_cu_space *s, const void *a, const void *b, void *y,
+                       cudaStream_t stream)
+{
+    int64_t n = s->count;
+    unsigned blocks = sp_cu_blocks(n, SP_CU_THREADS);
+    if (s->rank <= 1)
+        dense_kernel<T, R><<<blocks, SP_CU_THREADS, 0, stream>>>(
+            op, s->rank ? (int)s->strides[0][0] : 0, s->rank ? (int)s->strides[1][0] : 0,
+            (const T *)a, (const T *)b, (R *)y, n);
+    else if (n < INT32_MAX)
+        binary_kernel<T, R, uint32_t>
+            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const T *)a, (const T *)b, (R *)y);
+    else
+        binary_kernel<T, R, int64_t>
+            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const T *)a, (const T *)b, (R *)y);
+}
+
+void sp_cu_binary(sp_cu_binary_op op, sp_cu_type type, const sp_cu_space *s, const void *a,
+                  const void *b, void *y, cudaStream_t stream)
+{
+    if (s->count <= 0) return;
+    bool truth = op >= SP_CU_BIN_Equal;
+    if (type == SP_CU_F32 && !truth && s->rank == 1 && s->strides[0][0] == 1 &&
+        s->strides[1][0] == 1 && quads(s->count, a, b, y)) {
+        dense4_kernel<<<sp_cu_blocks(s->count / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            op, (const float4 *)a, (const float4 *)b, (float4 *)y, s->count / 4);
+        return;
+    }
+    switch (type) {
+    case SP_CU_F32:
+        if (truth)
+            run_binary<float, uint8_t>(op, s, a, b, y, stream);
+        else
+            run_binary<float, float>(op, s, a, b, y, stream);
+        break;
+    case SP_CU_I32:
+        if (truth)
+            run_binary<int32_t, uint8_t>(op, s, a, b, y, stream);
+        else
+            run_binary<int32_t, int32_t>(op, s, a, b, y, stream);
+        break;
+    case SP_CU_I64:
+        if (truth)
+            run_binary<int64_t, uint8_t>(op, s, a, b, y, stream);
+        else
+            run_binary<int64_t, int64_t>(op, s, a, b, y, stream);
+        break;
+    default: run_binary<uint8_t, uint8_t>(op, s, a, b, y, stream);
+    }
+}
+
+template <typename T>
+static __global__ void where_kernel(sp_cu_space s, const uint8_t *c, const T *a, const T *b, T *y)
+{
+    SP_CU_FOR(i, s.count)
+    {
+        int64_t at[3] = {0, 0, 0};
+        if (s.rank > 0) offsets<int64_t, 3>(s, i, at);
+        y[i] = c[at[0]] ? a[at[1]] : b[at[2]];
+    }
+}
+
+void sp_cu_where(int size, const sp_cu_space *s, const uint8_t *c, const void *a, const void *b,
+                 void *y, cudaStream_t stream)
+{
+    if (s->count <= 0) return;
+    unsigned n = sp_cu_blocks(s->count, SP_CU_THREADS);
+#define CASE(T)                                                                                    \
+    where_kernel<<<n, SP_CU_THREADS, 0, stream>>>(*s, c, (const T *)a, (const T *)b, (T *)y)
+    switch (size) {
+    case 1: CASE(uint8_t); break;
+    case 2: CASE(uint16_t); break;
+    case 4: CASE(uint32_t); break;
+    default: CASE(uint64_t);
+    }
+#undef CASE
+}
+
+/* ---- casts ---- */
+
+static __device__ bool is_float(int t)
+{
+    return t == SP_CU_F32 || t == SP_CU_F64 || t == SP_CU_F16;
+}
+
+static __device__ double load_float(int t, const void *x, int64_t i)
+{
+    if (t == SP_CU_F32) return ((const float *)x)[i];
+    if (t == SP_CU_F16) return (double)__half2float(((const __half *)x)[i]);
+    return ((const double *)x)[i];
+}
+
+static __device__ int64_t load_int(int t, const void *x, int64_t i)
+{
+    switch (t) {
+    case SP_CU_I32: return ((const int32_t *)x)[i];
+    case SP_CU_I64: return ((const int64_t *)x)[i];
+    case SP_CU_I8: return ((const int8_t *)x)[i];
+    default: return ((const uint8_t *)x)[i];
+    }
+}
+
+static __global__ void cast_kernel(int from, int to, const void *x, void *y, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        double f = 0;
+        int64_t v = 0;
+        if (is_float(from)) {
+            f = load_float(from, x, i);
+            v = (int64_t)f;
+        } else {
+            v = load_int(from, x, i);
+            f = (double)v;
+        }
+        switch (to) {
+        case SP_CU_F32: ((float *)y)[i] = is_float(from) ? (float)f : (float)v; break;
+        case SP_CU_F64: ((double *)y)[i] = f; break;
+        case SP_CU_F16: ((__half *)y)[i] = __float2half_rn((float)f); break;
+        case SP_CU_I32: ((int32_t *)y)[i] = (int32_t)v; break;
+        case SP_CU_I64: ((int64_t *)y)[i] = v; break;
+        case SP_CU_I8: ((int8_t *)y)[i] = (int8_t)v; break;
+        case SP_CU_U8: ((uint8_t *)y)[i] = (uint8_t)v; break;
+        default: ((uint8_t *)y)[i] = is_float(from) ? f != 0 : v != 0;
+        }
+    }
+}
+
+void sp_cu_cast(sp_cu_type from, sp_cu_type to, const void *x, void *y, int64_t n,
+                cudaStream_t stream)
+{
+    if (n <= 0) return;
+    cast_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(from, to, x, y, n);
+}
+
+template <typename T>
+static __global__ void clip_kernel(const T *x, const T *low, const T *high, T *y, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        T v = x[i];
+        if (low && v < *low) v = *low;
+        if (high && v > *high) v = *high;
+        y[i] = v;
+    }
+}
+
+void sp_cu_clip(sp_cu_type type, const void *x, const void *low, const void *high, void *y,
+                int64_t n, cudaStream_t stream)
+{
+    if (n <= 0) return;
+    unsigned blocks = sp_cu_blocks(n, SP_CU_THREADS);
+#define CASE(T)                                                                                    \
+    clip_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>((const T *)x, (const T *)low,                \
+                                                      (const T *)high, (T *)y, n)
+    if (type == SP_CU_F32)
+        CASE(float);
+    else if (type == SP_CU_I32)
+        CASE(int32_t);
+    else
+        CASE(int64_t);
+#undef CASE
+}
+
+static __global__ void scale_kernel(float factor, float *y, int64_t n)
+{
+    SP_CU_FOR(i, n) y[i] *= factor;
+}
+
+void sp_cu_scale(float factor, float *y, int64_t n, cudaStream_t stream)
+{
+    if (n <= 0) return;
+    scale_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(factor, y, n);
+}
+
+/* ---- epilogue ---- */
+
+static __global__ void epilogue_kernel(sp_cu_epilogue e, float *y, const float *bias,
+                                       const float *residual, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    y[i] = sp_cu_finish(e, y[i], bias, e.inner == 1 ? i % e.channels : i / e.inner % e.channels,
+                        residual, i);
+}
+
+/* Channels vary fastest and come in fours. */
+static __global__ void epilogue4_kernel(sp_cu_epilogue e, float4 *y, const float4 *bias,
+                                        const float4 *residual, uint32_t n)
+{
+    SP_CU_FOR(i, (int64_t)n)
+    {
+        float4 v = y[i], r = {0, 0, 0, 0}, c = {0, 0, 0, 0};
+        if (bias) c = bias[(uint32_t)i % (uint32_t)(e.channels / 4)];
+        if (e.residual) r = residual[i];
+        sp_cu_epilogue scalar = e;
+        v.x = sp_cu_finish(scalar, v.x, &c.x, 0, &r.x, 0);
+        v.y = sp_cu_finish(scalar, v.y, &c.y, 0, &r.y, 0);
+        v.z = sp_cu_finish(scalar, v.z, &c.z, 0, &r.z, 0);
+        v.w = sp_cu_finish(scalar, v.w, &c.w, 0, &r.w, 0);
+        y[i] = v;
+    }
+}
+
+void sp_cu_epilogue_run(const sp_cu_epilogue *e, float *y, const float *bias, const float *residual,
+                        int64_t n, cudaStream_t stream)
+{
+    if (n <= 0 || (!bias && !e->act && !e->residual)) return;
+    if (e->inner == 1 && e->channels % 4 == 0 && n < (int64_t)1 << 33 &&
+        quads(n, y, bias, residual))
+        epilogue4_kernel<<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            *e, (float4 *)y, (const float4 *)bias, (const float4 *)residual, (uint32_t)(n / 4));
+    else
+        epilogue_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(*e, y, bias,
+                                                                                      residual, n);
+}

@@ -1,0 +1,279 @@
+/*
+ * launch.h - the device code as the host sees it: one launcher per kernel family, plain C. A
+ * launcher enqueues on `stream`, allocates nothing and waits for nothing; what goes wrong shows in
+ * cudaGetLastError. Counts may be zero: then nothing is launched.
+ */
+#ifndef SP_CUDA_LAUNCH_H
+#define SP_CUDA_LAUNCH_H
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#define SP_CU_RANK 8
+#define SP_CU_MOVE_RANK 16
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- element-wise (eltwise.cu) ---- */
+
+/* X(operator's name). The first are for float32 only. */
+#define SP_CU_UNARY(X)                                                                             \
+    X(Relu)                                                                                        \
+    X(LeakyRelu)                                                                                   \
+    X(Sigmoid)                                                                                     \
+    X(Tanh)                                                                                        \
+    X(HardSigmoid)                                                                                 \
+    X(HardSwish)                                                                                   \
+    X(Swish)                                                                                       \
+    X(Gelu)                                                                                        \
+    X(GeluTanh)                                                                                    \
+    X(Erf)                                                                                         \
+    X(Exp)                                                                                         \
+    X(Log)                                                                                         \
+    X(Sqrt)                                                                                        \
+    X(Reciprocal)                                                                                  \
+    X(Abs)                                                                                         \
+    X(Neg)                                                                                         \
+    X(Sign)                                                                                        \
+    X(Floor)                                                                                       \
+    X(Ceil)                                                                                        \
+    X(Round)                                                                                       \
+    X(Sin)                                                                                         \
+    X(Cos)                                                                                         \
+    X(Tan)                                                                                         \
+    X(Asin)                                                                                        \
+    X(Acos)                                                                                        \
+    X(Atan)                                                                                        \
+    X(Sinh)                                                                                        \
+    X(Cosh)                                                                                        \
+    X(Asinh)                                                                                       \
+    X(Acosh)                                                                                       \
+    X(Atanh)                                                                                       \
+    X(Softplus)                                                                                    \
+    X(Softsign)                                                                                    \
+    X(Elu)                                                                                         \
+    X(Selu)                                                                                        \
+    X(Celu)                                                                                        \
+    X(ThresholdedRelu)                                                                             \
+    X(Mish)                                                                                        \
+    X(QuickGelu)
+
+#define SP_CU_BINARY(X)                                                                            \
+    X(Add)                                                                                         \
+    X(Sub)                                                                                         \
+    X(Mul)                                                                                         \
+    X(Div)                                                                                         \
+    X(Min)                                                                                         \
+    X(Max)                                                                                         \
+    X(Pow)                                                                                         \
+    X(PRelu)                                                                                       \
+    X(BiasGelu)                                                                                    \
+    X(Equal)                                                                                       \
+    X(Greater)                                                                                     \
+    X(GreaterOrEqual)                                                                              \
+    X(Less)                                                                                        \
+    X(LessOrEqual)                                                                                 \
+    X(And)                                                                                         \
+    X(Or)                                                                                          \
+    X(Xor)
+
+#define X(name) SP_CU_##name,
+typedef enum sp_cu_unary_op { SP_CU_UNARY(X) SP_CU_UNARY_COUNT } sp_cu_unary_op;
+#undef X
+#define X(name) SP_CU_BIN_##name,
+typedef enum sp_cu_binary_op { SP_CU_BINARY(X) SP_CU_BINARY_COUNT } sp_cu_binary_op;
+#undef X
+
+/* An iteration space with the element strides of up to three operands; the result is dense. */
+typedef struct sp_cu_space {
+    int32_t rank;
+    int64_t count;
+    int64_t dims[SP_CU_RANK];
+    int64_t strides[3][SP_CU_RANK];
+} sp_cu_space;
+
+typedef enum sp_cu_type {
+    SP_CU_F32,
+    SP_CU_I32,
+    SP_CU_I64,
+    SP_CU_U8,
+    SP_CU_I8,
+    SP_CU_F16,
+    SP_CU_F64,
+    SP_CU_BOOL,
+    SP_CU_TYPE_COUNT
+} sp_cu_type;
+
+void sp_cu_unary(sp_cu_unary_op op, float a, float b, const float *x, float *y, int64_t n,
+                 cudaStream_t stream);
+/* Abs and Neg of integers; Not, IsNaN, IsInf have their own. */
+void sp_cu_negate(sp_cu_type type, int absolute, const void *x, void *y, int64_t n,
+                  cudaStream_t stream);
+/* test 0: bool Not; 1: float32 is NaN; 2: float32 is infinite, with +1 positive and +2 negative
+ * ones counted in `signs`. */
+void sp_cu_test(int test, int signs, const void *x, uint8_t *y, int64_t n, cudaStream_t stream);
+void sp_cu_binary(sp_cu_binary_op op, sp_cu_type type, const sp_cu_space *space, const void *a,
+                  const void *b, void *y, cudaStream_t stream);
+void sp_cu_where(int size, const sp_cu_space *space, const uint8_t *cond, const void *a,
+                 const void *b, void *y, cudaStream_t stream);
+void sp_cu_cast(sp_cu_type from, sp_cu_type to, const void *x, void *y, int64_t n,
+                cudaStream_t stream);
+/* low and high: device memory, or NULL for no limit. */
+void sp_cu_clip(sp_cu_type type, const void *x, const void *low, const void *high, void *y,
+                int64_t n, cudaStream_t stream);
+void sp_cu_scale(float factor, float *y, int64_t n, cudaStream_t stream);
+
+/* What comes after a product: y = act(y + bias + residual) or act(y + bias) + residual, in place.
+ * y has `rows` x `inner` blocks per channel: element i belongs to channel i / inner % channels. */
+typedef struct sp_cu_epilogue {
+    int act; /* sp_act */
+    float a, b;
+    int residual; /* 0 none, 1 before the activation, 2 after */
+    int64_t channels, inner;
+} sp_cu_epilogue;
+void sp_cu_epilogue_run(const sp_cu_epilogue *e, float *y, const float *bias, const float *residual,
+                        int64_t n, cudaStream_t stream);
+
+/* ---- moving (move.cu) ---- */
+
+typedef struct sp_cu_move {
+    int32_t size, rank; /* bytes of an element */
+    int64_t dims[SP_CU_MOVE_RANK], src[SP_CU_MOVE_RANK], dst[SP_CU_MOVE_RANK]; /* element strides */
+} sp_cu_move;
+void sp_cu_move_run(const sp_cu_move *move, const void *src, void *dst, cudaStream_t stream);
+
+typedef struct sp_cu_pad {
+    int32_t size, rank, mode; /* mode: 0 constant, 1 edge, 2 reflect, 3 wrap */
+    int64_t count;
+    int64_t out[SP_CU_RANK], low[SP_CU_RANK], n[SP_CU_RANK], before[SP_CU_RANK],
+        strides[SP_CU_RANK];
+} sp_cu_pad;
+/* value: device memory, or NULL for zero. */
+void sp_cu_pad_run(const sp_cu_pad *pad, const void *x, const void *value, void *y,
+                   cudaStream_t stream);
+
+/* ---- indexing (gather.cu); a bad index gives zero and sets *fault ---- */
+
+/* y[o][j][i] = x[o][index[j]][i]; sizes in blocks of `size` bytes. */
+void sp_cu_gather(int size, int wide, const void *x, const void *index, void *y, int64_t outer,
+                  int64_t extent, int64_t n_index, int64_t inner, int *fault, cudaStream_t stream);
+typedef struct sp_cu_gather_elements {
+    int32_t size, wide, rank, axis;
+    int64_t count, extent;
+    int64_t dims[SP_CU_RANK], strides[SP_CU_RANK]; /* of the indices; of x */
+} sp_cu_gather_elements;
+void sp_cu_gather_elements_run(const sp_cu_gather_elements *g, const void *x, const void *index,
+                               void *y, int *fault, cudaStream_t stream);
+typedef struct sp_cu_gather_nd {
+    int32_t size, depth;                               /* depth: length of one index tuple */
+    int64_t tuples, inner, batch_tuples, batch_stride; /* tuples of one batch, elements of x */
+    int64_t dims[SP_CU_RANK], strides[SP_CU_RANK];
+} sp_cu_gather_nd;
+void sp_cu_gather_nd_run(const sp_cu_gather_nd *g, const void *x, const int64_t *index, void *y,
+                         int *fault, cudaStream_t stream);
+/* y, already a copy of x, gets the updates at the index tuples. */
+void sp_cu_scatter_nd_run(const sp_cu_gather_nd *g, const void *updates, const int64_t *index,
+                          void *y, int *fault, cudaStream_t stream);
+
+/* ---- reductions (reduce.cu) ---- */
+
+typedef enum sp_cu_reduce_kind {
+    SP_CU_SUM,
+    SP_CU_MEAN,
+    SP_CU_SUM_SQUARE,
+    SP_CU_L1,
+    SP_CU_L2,
+    SP_CU_LOG_SUM,
+    SP_CU_LOG_SUM_EXP,
+    SP_CU_MAX,
+    SP_CU_MIN,
+    SP_CU_PROD
+} sp_cu_reduce_kind;
+/* Kept and reduced dimensions with their strides in x; the result is dense in the kept ones. */
+typedef struct sp_cu_reduce {
+    sp_cu_reduce_kind kind;
+    int32_t n_kept, n_reduced;
+    int64_t outputs, total;
+    int64_t kept[SP_CU_RANK], kept_stride[SP_CU_RANK];
+    int64_t reduced[SP_CU_RANK], reduced_stride[SP_CU_RANK];
+} sp_cu_reduce;
+void sp_cu_reduce_run(const sp_cu_reduce *r, const float *x, float *y, cudaStream_t stream);
+void sp_cu_argmax(int least, int last, const float *x, int64_t *y, int64_t outer, int64_t extent,
+                  int64_t inner, cudaStream_t stream);
+void sp_cu_softmax(int logarithm, const float *x, float *y, int64_t outer, int64_t extent,
+                   int64_t inner, cudaStream_t stream);
+
+/* ---- normalisation (norm.cu) ---- */
+
+/* Rows of `width` elements; skip (same shape), bias, scale and shift [width] or NULL; sum, mean and
+ * inverse: further outputs or NULL. */
+typedef struct sp_cu_row_norm {
+    int64_t rows, width;
+    int centred;
+    float epsilon;
+    const float *x, *skip, *bias, *scale, *shift;
+    float *y, *sum, *mean, *inverse;
+} sp_cu_row_norm;
+void sp_cu_row_norm_run(const sp_cu_row_norm *r, cudaStream_t stream);
+/* y = (x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + shift[c]; channel of element i as in
+ * sp_cu_epilogue. */
+void sp_cu_batch_norm(const float *x, const float *scale, const float *shift, const float *mean,
+                      const float *var, float epsilon, float *y, int64_t n, int64_t channels,
+                      int64_t inner, cudaStream_t stream);
+/* Statistics of each group of channels of each image. nhwc: channels vary fastest. */
+void sp_cu_group_norm(const float *x, const float *scale, const float *shift, float epsilon,
+                      float *y, int64_t images, int64_t channels, int64_t groups, int64_t pixels,
+                      int nhwc, cudaStream_t stream);
+
+/* ---- windows (pool.cu, conv.cu) ---- */
+
+/* Images [n][d][h][w] of channels with element strides; at most three spatial dimensions. */
+typedef struct sp_cu_window {
+    int32_t n, c_in, c_out, group;
+    int32_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
+    int64_t x_n, x_c, x_s[3], y_n, y_c, y_s[3];
+} sp_cu_window;
+/* kind 0: maximum; 1: average; 2: average that counts padding. */
+void sp_cu_pool(int kind, const sp_cu_window *w, const float *x, float *y, cudaStream_t stream);
+/* Weights [kernel...][c_out], one input channel for each output channel (c_out a multiple of it).
+ */
+void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
+                     const float *weight, const float *bias, const float *residual, float *y,
+                     cudaStream_t stream);
+/* Weights [c_out][kernel...][c_in / group]. */
+void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x, const float *weight,
+                const float *bias, const float *residual, float *y, cudaStream_t stream);
+/* Weights [group][kernel...][c_in / group][c_out / group]. */
+void sp_cu_conv_transpose(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
+                          const float *weight, const float *bias, const float *residual, float *y,
+                          cudaStream_t stream);
+
+/* One axis as a table: output o is the sum of weight[o * taps + t] * input[start[o] + t]. */
+typedef struct sp_cu_resize {
+    int32_t rank, n_active;
+    int64_t count;
+    int64_t out[SP_CU_RANK], strides[SP_CU_RANK]; /* output dims; input strides */
+    int32_t active[3], taps[3];
+    const int32_t *start[3]; /* device memory; -1: outside */
+    const float *weight[3];  /* device memory; NULL: one tap of weight 1 */
+    float extrapolation;
+} sp_cu_resize;
+void sp_cu_resize_run(const sp_cu_resize *r, const float *x, float *y, cudaStream_t stream);
+
+/* ---- products (gemm.cu) ---- */
+
+/* y[b][m][n] = alpha * sum_k a[b][m][k] * b[b][k][n], any strides. */
+typedef struct sp_cu_gemm {
+    int64_t m, n, k, batch;
+    int64_t a_m, a_k, a_batch, b_k, b_n, b_batch, y_batch;
+    float alpha;
+} sp_cu_gemm;
+void sp_cu_gemm_run(const sp_cu_gemm *g, const float *a, const float *b, float *y,
+                    cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,314 @@
+/* Conv and ConvTranspose in float32. A 1x1 convolution with the channel last is a product;
+ * depthwise ones have their own kernel; the rest goes to cuDNN and, where that is missing or
+ * refuses, to an implicit product of our own. */
+#include "backends/cuda/dnn.h"
+#include "backends/cuda/window.h"
+#include "ops/epilogue.h"
+
+typedef enum conv_kind { CONV_PRODUCT, CONV_DEPTHWISE, CONV_DNN, CONV_IMPLICIT } conv_kind;
+
+typedef struct conv_state {
+    conv_kind kind;
+    bool transposed;
+    float *weight; /* packed; NULL: as the engine uploads it */
+    size_t weight_bytes;
+} conv_state;
+
+typedef struct conv_prepared {
+    sp_cu_window window;
+    sp_cu_epilogue epilogue;
+    sp_cuda_product product;
+    sp_cuda_dnn dnn;
+} conv_prepared;
+
+static const char *conv_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    const sparoa_tensor *x = sparoa_in(node, 0), *w = sparoa_in(node, 1);
+    (void)dev, (void)op;
+    if (!x || !w || !sp_cuda_all_f32(node)) return "only float32";
+    if (!node->constant || !node->constant[1]) return "weights that are not constant";
+    if (w->rank < 3 || w->rank > 5 || x->rank != w->rank)
+        return "an image of unknown or other rank";
+    int64_t group = sparoa_attr_int(node, "group", 1);
+    if (group < 1 || group > 65535 || w->dims[0] % group != 0) return "too many groups";
+    return NULL;
+}
+
+static sp_cu_epilogue epilogue_of(const sparoa_node *node)
+{
+    sp_epilogue e = sp_epilogue_of(node);
+    const sparoa_tensor *y = node->out[0];
+    bool nhwc = sp_is_nhwc(node);
+    return (sp_cu_epilogue){.act = e.act,
+                            .a = e.a,
+                            .b = e.b,
+                            .residual = e.residual,
+                            .channels = y->dims[nhwc ? y->rank - 1 : 1],
+                            .inner = nhwc ? 1 : sp_dims_product(y, 2, y->rank)};
+}
+
+static const float *bias_of(const sparoa_node *node)
+{
+    const sparoa_tensor *b = sp_epilogue_of(node).residual_input == 2 ? NULL : sparoa_in(node, 2);
+    return b ? b->data : NULL;
+}
+
+static const float *residual_of(const sparoa_node *node)
+{
+    int32_t i = sp_epilogue_of(node).residual_input;
+    return i >= 0 ? node->in[i]->data : NULL;
+}
+
+/* Whether a window of one element is all there is: no strides, no padding. */
+static bool is_pointwise(const sparoa_node *node)
+{
+    const sparoa_tensor *w = node->in[1];
+    size_t n;
+    for (int32_t i = 2; i < w->rank; i++)
+        if (w->dims[i] != 1) return false;
+    const int64_t *v = sparoa_attr_ints(node, "strides", &n);
+    for (size_t i = 0; i < n; i++)
+        if (v[i] != 1) return false;
+    v = sparoa_attr_ints(node, "pads", &n);
+    for (size_t i = 0; i < n; i++)
+        if (v[i] != 0) return false;
+    return sparoa_attr_int(node, "group", 1) == 1;
+}
+
+/* ---- packing ---- */
+
+/* Weights [a][b][taps] in another order: out[i] of the element is at(a, b, tap). */
+typedef struct packing {
+    int64_t outer, inner, taps;         /* dims 0 and 1, product of the rest */
+    int64_t to_outer, to_inner, to_tap; /* strides in the packed array */
+    int64_t group_size, to_group;       /* outer counts groups of that many */
+} packing;
+
+static sparoa_status pack(sparoa_kernel *k, const float *w, const packing *p, sparoa_error *err)
+{
+    conv_state *s = k->state;
+    s->weight_bytes = (size_t)(p->outer * p->inner * p->taps) * sizeof(float);
+    if (s->weight_bytes == 0) return SPAROA_OK;
+    float *packed = sp_cuda_host_alloc(k->dev, s->weight_bytes);
+    if (!packed) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no memory to pack weights");
+    for (int64_t o = 0; o < p->outer; o++)
+        for (int64_t i = 0; i < p->inner; i++)
+            for (int64_t t = 0; t < p->taps; t++)
+                packed[o / p->group_size * p->to_group + o % p->group_size * p->to_outer +
+                       i * p->to_inner + t * p->to_tap] = *w++;
+    sparoa_status status =
+        sp_cuda_upload(k->dev, k, packed, s->weight_bytes, (void **)&s->weight, err);
+    sp_cuda_host_free(k->dev, packed, s->weight_bytes);
+    return status;
+}
+
+static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
+{
+    static const char *const names[] = {"conv_product", "conv_depthwise", "conv_cudnn",
+                                        "conv_implicit"};
+    conv_state *s = k->state;
+    const sparoa_tensor *w = node->in[1];
+    int64_t group = sparoa_attr_int(node, "group", 1), taps = sp_dims_product(w, 2, w->rank);
+    bool nhwc = sp_is_nhwc(node), flat = w->rank < 5;
+    if (nhwc && is_pointwise(node))
+        s->kind = CONV_PRODUCT;
+    else if (flat && group > 1 && w->dims[1] == 1)
+        s->kind = CONV_DEPTHWISE;
+    else
+        s->kind = nhwc && flat && k->dev->dnn ? CONV_DNN : CONV_IMPLICIT;
+    k->variant = names[s->kind];
+    if (s->kind == CONV_PRODUCT) return SPAROA_OK; /* [c_out][c_in] is what it wants */
+    packing p = {w->dims[0], w->dims[1], taps, taps * w->dims[1], 1, w->dims[1], w->dims[0], 0};
+    if (s->kind == CONV_DEPTHWISE) {
+        p.to_outer = 1;
+        p.to_inner = 0;
+        p.to_tap = w->dims[0];
+    }
+    return p.outer ? pack(k, w->data, &p, err) : SPAROA_OK;
+}
+
+static void conv_destroy(sparoa_kernel *k)
+{
+    conv_state *s = k->state;
+    sp_cuda_free(k->dev, s->weight, s->weight_bytes);
+}
+
+static bool conv_keeps_input(const sparoa_kernel *k, int32_t input)
+{
+    return input != 1 || !((const conv_state *)k->state)->weight;
+}
+
+/* ---- running ---- */
+
+static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
+                                  size_t *workspace, sparoa_error *err)
+{
+    conv_state *s = k->state;
+    conv_prepared *p = prepared;
+    const sparoa_tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
+    bool nhwc = sp_is_nhwc(node);
+    sp_conv c;
+    SP_TRY(sp_conv_shape(node, x, w, nhwc, &c, err));
+    p->epilogue = epilogue_of(node);
+    SP_TRY(sp_cuda_window(node, &c.w, nhwc, &p->window, err));
+    p->window.group = (int32_t)c.group;
+    if (sp_count(y) == 0) return SPAROA_OK;
+    if (s->kind == CONV_PRODUCT) {
+        int64_t n = w->dims[0], in = w->dims[1];
+        p->product.shape = (sp_cu_gemm){.m = sp_count(y) / n,
+                                        .n = n,
+                                        .k = in,
+                                        .batch = 1,
+                                        .a_m = in,
+                                        .a_k = 1,
+                                        .b_k = 1,
+                                        .b_n = in,
+                                        .alpha = 1};
+        bool bias = sp_epilogue_of(node).residual_input != 2 && sparoa_in(node, 2);
+        sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, bias);
+        *workspace = p->product.workspace;
+    } else if (s->kind == CONV_DNN) {
+        sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue);
+        *workspace = p->dnn.ready ? p->dnn.workspace + p->dnn.pad_bytes : 0;
+    }
+    return SPAROA_OK;
+}
+
+static void conv_unprepare(sparoa_kernel *k, void *prepared)
+{
+    conv_prepared *p = prepared;
+    sp_cuda_product_done(k->dev, &p->product);
+    sp_cuda_dnn_done(k->dev, &p->dnn);
+}
+
+static sparoa_status conv_run(sparoa_kernel *k, void *prepared, cudaStream_t stream,
+                              const sparoa_node *node, void *workspace, sparoa_error *err)
+{
+    const conv_state *s = k->state;
+    conv_prepared *p = prepared;
+    const float *x = node->in[0]->data, *bias = bias_of(node), *residual = residual_of(node);
+    float *y = node->out[0]->data;
+    int64_t count = sp_count(node->out[0]);
+    if (count == 0) return SPAROA_OK;
+    if (s->kind == CONV_PRODUCT)
+        return sp_cuda_product_run(k->dev, &p->product, x, node->in[1]->data, bias, residual, y,
+                                   workspace, stream, node, err);
+    if (s->kind == CONV_DEPTHWISE) {
+        sp_cu_depthwise(&p->window, &p->epilogue, x, s->weight, bias, residual, y, stream);
+        return SPAROA_OK;
+    }
+    if (p->dnn.ready && sp_cuda_dnn_run(k->dev, &p->dnn, &p->epilogue, x, s->weight, bias, residual,
+                                        y, count, workspace, stream))
+        return SPAROA_OK;
+    sp_cu_conv(&p->window, &p->epilogue, x, s->weight, bias, residual, y, stream);
+    return SPAROA_OK;
+}
+
+/* ONNX Conv, versions 1 to 22: one to three dimensions, constant weights. */
+SP_CUDA_KERNEL(Conv) = {.ops = SP_CUDA_NAMES("Conv"),
+                        .variant = "conv",
+                        .state_bytes = sizeof(conv_state),
+                        .prepared_bytes = sizeof(conv_prepared),
+                        .refuses = conv_refuses,
+                        .create = conv_create,
+                        .destroy = conv_destroy,
+                        .keeps_input = conv_keeps_input,
+                        .prepare = conv_prepare,
+                        .unprepare = conv_unprepare,
+                        .run = conv_run};
+
+/* com.microsoft FusedConv: Conv with an activation. */
+SP_CUDA_KERNEL(FusedConv) = {.ops = SP_CUDA_NAMES("FusedConv"),
+                             .domain = "com.microsoft",
+                             .variant = "conv",
+                             .state_bytes = sizeof(conv_state),
+                             .prepared_bytes = sizeof(conv_prepared),
+                             .refuses = conv_refuses,
+                             .create = conv_create,
+                             .destroy = conv_destroy,
+                             .keeps_input = conv_keeps_input,
+                             .prepare = conv_prepare,
+                             .unprepare = conv_unprepare,
+                             .run = conv_run};
+
+/* ---- ConvTranspose ---- */
+
+static sparoa_status transpose_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
+{
+    conv_state *s = k->state;
+    const sparoa_tensor *w = node->in[1]; /* [c_in][c_out / group][taps] */
+    int64_t group = sparoa_attr_int(node, "group", 1), taps = sp_dims_product(w, 2, w->rank);
+    int64_t cig = w->dims[0] / group, cog = w->dims[1];
+    s->transposed = true;
+    if (cig == 0) return SPAROA_OK;
+    packing p = {w->dims[0], cog, taps, cog, 1, cig * cog, cig, taps * cig * cog};
+    return pack(k, w->data, &p, err);
+}
+
+/* Padding before each dimension. Source: ONNX ConvTranspose. The output's size is known by now. */
+static sparoa_status transpose_window(const sparoa_node *node, sp_window *w, bool nhwc,
+                                      sparoa_error *err)
+{
+    const sparoa_tensor *x = node->in[0], *f = node->in[1], *y = node->out[0];
+    int64_t unknown[SP_MAX_SPATIAL];
+    int32_t spatial = x->rank - 2;
+    const char *mode = sparoa_attr_string(node, "auto_pad", "NOTSET");
+    bool upper = strcmp(mode, "SAME_UPPER") == 0, same = upper || strcmp(mode, "SAME_LOWER") == 0;
+    size_t n, n_shape, n_extra;
+    const int64_t *extra = sparoa_attr_ints(node, "output_padding", &n_extra);
+    (void)sparoa_attr_ints(node, "output_shape", &n_shape);
+    (void)n;
+    for (int32_t i = 0; i < spatial; i++) unknown[i] = -1;
+    SP_TRY(sp_window_shape(node, spatial, unknown, f->dims + 2, false, w, err));
+    for (int32_t i = 0; i < spatial; i++) {
+        w->in[i] = x->dims[i + (nhwc ? 1 : 2)];
+        w->out[i] = y->dims[i + (nhwc ? 1 : 2)];
+        if (!same && n_shape == 0) continue;
+        int64_t more = extra && i < (int32_t)n_extra ? extra[i] : 0;
+        int64_t full =
+            (w->in[i] - 1) * w->stride[i] + more + (w->kernel[i] - 1) * w->dilation[i] + 1;
+        int64_t total = full > w->out[i] ? full - w->out[i] : 0;
+        w->pad_begin[i] = upper ? total / 2 : total - total / 2;
+        w->pad_end[i] = total - w->pad_begin[i];
+    }
+    for (int32_t i = 0; i < spatial; i++)
+        if (w->pad_begin[i] < 0 || w->pad_end[i] < 0) w->pad_begin[i] = w->pad_end[i] = 0;
+    return SPAROA_OK;
+}
+
+static sparoa_status transpose_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
+                                       size_t *workspace, sparoa_error *err)
+{
+    conv_prepared *p = prepared;
+    bool nhwc = sp_is_nhwc(node);
+    sp_window w;
+    (void)k, (void)workspace;
+    SP_TRY(transpose_window(node, &w, nhwc, err));
+    SP_TRY(sp_cuda_window(node, &w, nhwc, &p->window, err));
+    p->epilogue = epilogue_of(node);
+    p->window.group = (int32_t)sparoa_attr_int(node, "group", 1);
+    return SPAROA_OK;
+}
+
+static sparoa_status transpose_run(sparoa_kernel *k, void *prepared, cudaStream_t stream,
+                                   const sparoa_node *node, void *workspace, sparoa_error *err)
+{
+    const conv_state *s = k->state;
+    const conv_prepared *p = prepared;
+    (void)workspace, (void)err;
+    sp_cu_conv_transpose(&p->window, &p->epilogue, node->in[0]->data, s->weight, bias_of(node),
+                         residual_of(node), node->out[0]->data, stream);
+    return SPAROA_OK;
+}
+
+/* ONNX ConvTranspose, versions 1 to 22: one to three dimensions, constant weights. */
+SP_CUDA_KERNEL(ConvTranspose) = {.ops = SP_CUDA_NAMES("ConvTranspose"),
+                                 .variant = "conv_transpose_f32",
+                                 .state_bytes = sizeof(conv_state),
+                                 .prepared_bytes = sizeof(conv_prepared),
+                                 .refuses = conv_refuses,
+                                 .create = transpose_create,
+                                 .destroy = conv_destroy,
+                                 .keeps_input = conv_keeps_input,
+                                 .prepare = transpose_prepare,
+                                 .run = transpose_run};

@@ -1,0 +1,136 @@
+/*
+ * cuda.h - inside the CUDA plug-in: its device, the libraries it finds at run time, and the rows
+ * through which operators are offered. A row lives in the file of its family and starts with a line
+ * "SP_CUDA_KERNEL(symbol) = {"; cmake/cuda.cmake gathers the rows into the table.
+ */
+#ifndef SP_BACKENDS_CUDA_H
+#define SP_BACKENDS_CUDA_H
+
+#include <cuda_runtime_api.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backends/cuda/libs.h"
+#include "kernels/cuda/launch.h"
+#include "ops/op.h"
+
+typedef struct sp_cuda_row sp_cuda_row;
+
+struct sparoa_dev {
+    const sparoa_host *engine;
+    sparoa_allocator allocator;
+    int index;
+    struct cudaDeviceProp prop;
+    bool tf32;     /* option tf32=1: products may round their operands to 10 bits of mantissa */
+    bool autotune; /* option autotune=1: convolutions are timed when they are prepared */
+    sp_cuda_libs libs;
+    void *lt;                   /* cublasLtHandle_t, or NULL */
+    void *dnn;                  /* cudnnHandle_t, or NULL */
+    pthread_mutex_t lock;       /* of dnn and of the memory pool */
+    int *fault;                 /* pinned: set by kernels that met a bad index */
+    int *fault_dev;             /* the same as the device sees it */
+    struct sp_cuda_block *idle; /* freed memory kept for the next allocation */
+    size_t idle_bytes, idle_limit;
+    struct sparoa_queue *queues;
+};
+
+struct sparoa_queue {
+    sparoa_dev *dev;
+    cudaStream_t stream;
+    bool capturing;
+    struct sparoa_queue *next;
+};
+
+struct sparoa_event {
+    sparoa_dev *dev;
+    cudaEvent_t event;
+};
+
+struct sparoa_kernel {
+    sparoa_dev *dev;
+    const sp_cuda_row *row;
+    int op; /* index of the operator's name in row->ops */
+    const char *variant;
+    size_t bytes; /* device memory that it keeps */
+    void *state;  /* row->state_bytes, zeroed */
+};
+
+/* One family of operators. Functions that are not needed may be NULL. */
+struct sp_cuda_row {
+    const char *const *ops; /* ends with NULL */
+    const char *domain;     /* NULL: "" */
+    const char *variant;
+    size_t state_bytes, prepared_bytes;
+    /* NULL: the node can be done; else what stands in the way. Shapes may be unknown. */
+    const char *(*refuses)(sparoa_dev *dev, const sparoa_node *node, int op);
+    sparoa_status (*create)(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err);
+    void (*destroy)(sparoa_kernel *k);
+    bool (*keeps_input)(const sparoa_kernel *k, int32_t input);
+    /* prepared: row->prepared_bytes, zeroed. */
+    sparoa_status (*prepare)(sparoa_kernel *k, const sparoa_node *node, void *prepared,
+                             size_t *workspace, sparoa_error *err);
+    void (*unprepare)(sparoa_kernel *k, void *prepared);
+    sparoa_status (*run)(sparoa_kernel *k, void *prepared, cudaStream_t stream,
+                         const sparoa_node *node, void *workspace, sparoa_error *err);
+};
+
+#define SP_CUDA_KERNEL(symbol) const sp_cuda_row sp_cuda_kernel_##symbol
+
+extern const sp_cuda_row *const sp_cuda_kernel_table[]; /* generated; ends with NULL */
+
+const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, int *op,
+                                    const char **why);
+
+/* ---- memory (memory.c) ---- */
+sparoa_status sp_cuda_alloc(sparoa_dev *dev, size_t bytes, void **ptr);
+void sp_cuda_free(sparoa_dev *dev, void *ptr, size_t bytes);
+void sp_cuda_pool_trim(sparoa_dev *dev);
+/* Device memory with a copy of `bytes` of host memory; counted in k->bytes (k may be NULL). */
+sparoa_status sp_cuda_upload(sparoa_dev *dev, sparoa_kernel *k, const void *host, size_t bytes,
+                             void **ptr, sparoa_error *err);
+void *sp_cuda_host_alloc(sparoa_dev *dev, size_t bytes); /* zeroed */
+void sp_cuda_host_free(sparoa_dev *dev, void *ptr, size_t bytes);
+
+/* ---- errors (backend.c) ---- */
+sparoa_status sp_cuda_status(cudaError_t error);
+sparoa_status sp_cuda_fail(sparoa_error *err, const sparoa_node *node, const char *what,
+                           cudaError_t error);
+
+/* ---- what rows share (rows.c) ---- */
+/* The type as kernels name it, or -1. */
+int sp_cuda_type(sparoa_dtype dtype);
+bool sp_cuda_is_f32(const sparoa_node *node, int32_t input); /* there and float32 */
+bool sp_cuda_all_f32(const sparoa_node *node); /* every input and output that is there */
+/* Input i is absent or a constant (or has a value that is already known). */
+bool sp_cuda_known(const sparoa_node *node, int32_t i);
+/* The space of out's shape with the strides of each input under broadcasting, dimensions merged. */
+void sp_cuda_space(sp_cu_space *s, const sparoa_tensor *out, int n,
+                   const sparoa_tensor *const in[]);
+void sp_cuda_move_axis(sp_cu_move *m, int64_t dim, int64_t src, int64_t dst);
+/* A plain copy of all bytes. */
+void sp_cuda_copy(void *dst, const void *src, size_t bytes, cudaStream_t stream);
+#define SP_CUDA_NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* ---- products (gemm.c): y = epilogue(alpha * a b) ---- */
+typedef struct sp_cuda_product {
+    sp_cu_gemm shape;   /* one call */
+    int32_t outer_rank; /* batch dimensions that one call can't take, outermost first */
+    int64_t outer[SPAROA_MAX_RANK], outer_a[SPAROA_MAX_RANK], outer_b[SPAROA_MAX_RANK];
+    int64_t outer_y;    /* elements of y that one call writes */
+    bool use_lt, fused; /* cuBLASLt does the product; and the epilogue with it */
+    bool has_bias;
+    void *desc, *layout_a, *layout_b, *layout_y; /* of cuBLASLt */
+    lt_algo algo;
+    size_t workspace;
+    sp_cu_epilogue epilogue;
+} sp_cuda_product;
+/* epilogue: act, residual, channels (n) and inner (1); has_bias: a bias [n] comes with it. */
+void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilogue *epilogue,
+                          bool has_bias);
+void sp_cuda_product_done(sparoa_dev *dev, sp_cuda_product *p);
+sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const float *a,
+                                  const float *b, const float *bias, const float *residual,
+                                  float *y, void *workspace, cudaStream_t stream,
+                                  const sparoa_node *node, sparoa_error *err);
+
+#endif

@@ -1,0 +1,25 @@
+/* dnn.h - one convolution by cuDNN: images with the channel last, weights [c_out][kh][kw][c_in /
+ * group]. */
+#ifndef SP_BACKENDS_CUDA_DNN_H
+#define SP_BACKENDS_CUDA_DNN_H
+
+#include "backends/cuda/cuda.h"
+
+typedef struct sp_cuda_dnn {
+    void *x, *w, *y, *bias, *conv, *act; /* descriptors */
+    int algo;
+    bool ready, fuse;            /* fuse: bias, residual and ReLU in the same call */
+    size_t workspace, pad_bytes; /* the padded image, which comes first in the workspace */
+    sp_cu_pad pad;
+} sp_cuda_dnn;
+
+/* ready stays false where cuDNN can't do it. */
+void sp_cuda_dnn_plan(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *w,
+                      const sp_cu_epilogue *e);
+void sp_cuda_dnn_done(sparoa_dev *dev, sp_cuda_dnn *d);
+/* false: cuDNN refused, and nothing was enqueued. bias may be NULL. */
+bool sp_cuda_dnn_run(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_epilogue *e, const float *x,
+                     const float *weight, const float *bias, const float *residual, float *y,
+                     int64_t count, void *workspace, cudaStream_t stream);
+
+#endif
