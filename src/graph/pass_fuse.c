@@ -6,6 +6,8 @@
 #include "graph/rewrite.h"
 #include "ops/epilogue.h"
 
+typedef enum fused { NOT_FUSED, FUSED, NO_MEMORY } fused;
+
 typedef struct activation {
     sp_act act;
     float a, b;
@@ -79,53 +81,59 @@ static int32_t own_inputs(const sp_gnode *n)
 }
 
 /* Add of a constant [N] behind a MatMul. */
-static bool fuse_bias(sp_graph *g, sp_gnode *add, sp_gnode *matmul, int32_t from)
+static fused fuse_bias(sp_graph *g, sp_gnode *add, sp_gnode *matmul, int32_t from)
 {
     sparoa_node attrs = sp_node_attrs(matmul);
     const sp_value *bias = sp_const_in(g, add, 1 - from);
     const sparoa_tensor *out = sp_node_out(g, matmul, 0);
     if (!sp_node_is(matmul, "MatMul") || attrs.n_attrs || !bias ||
         bias->fact.dtype != SPAROA_FLOAT32)
-        return false;
+        return NOT_FUSED;
     int64_t n = out->rank >= 2 ? out->dims[out->rank - 1] : -1;
     if (n <= 0 || bias->fact.rank < 1 || bias->fact.rank > out->rank ||
         sparoa_tensor_count(&bias->fact) != n || bias->fact.dims[bias->fact.rank - 1] != n)
-        return false;
+        return NOT_FUSED;
     sp_id node = (sp_id)(matmul - g->nodes), value = add->in[1 - from];
     if (bias->fact.rank > 1)
         value = sp_add_const(g, bias->name, SPAROA_FLOAT32, 1, &n, bias->fact.data);
-    return value != SP_NO_ID && append(g, node, 2, value) && sp_node_set_int(g, node, "sp.bias", 1);
+    return value != SP_NO_ID && append(g, node, 2, value) && sp_node_set_int(g, node, "sp.bias", 1)
+               ? FUSED
+               : NO_MEMORY;
 }
 
-static bool fuse_residual(sp_graph *g, sp_gnode *add, sp_gnode *product, int32_t from)
+static fused fuse_residual(sp_graph *g, sp_gnode *add, sp_gnode *product, int32_t from)
 {
     sparoa_node attrs = sp_node_attrs(product);
     const sparoa_tensor *other = sp_node_in(g, add, 1 - from), *out = sp_node_out(g, product, 0);
     if (sparoa_attr_find(&attrs, "sp.residual") || !same_facts(other, out) || out->rank < 2)
-        return false;
+        return NOT_FUSED;
     if (add->in[0] == add->in[1] || g->values[add->in[1 - from]].kind == SP_VALUE_CONST)
-        return false;
+        return NOT_FUSED;
     sp_id node = (sp_id)(product - g->nodes);
     bool after = sparoa_attr_find(&attrs, "sp.act") != NULL;
     int32_t at_least = own_inputs(product);
     return append(g, node, at_least, add->in[1 - from]) &&
-           sp_node_set_int(g, node, "sp.residual", after ? 2 : 1);
+                   sp_node_set_int(g, node, "sp.residual", after ? 2 : 1)
+               ? FUSED
+               : NO_MEMORY;
 }
 
-static bool fuse_activation(sp_graph *g, const sp_gnode *n, sp_gnode *product)
+static fused fuse_activation(sp_graph *g, const sp_gnode *n, sp_gnode *product)
 {
     activation act;
     sparoa_node attrs = sp_node_attrs(product);
-    if (!read_activation(g, n, &act) || sparoa_attr_find(&attrs, "sp.act")) return false;
+    if (!read_activation(g, n, &act) || sparoa_attr_find(&attrs, "sp.act")) return NOT_FUSED;
     sp_id node = (sp_id)(product - g->nodes);
     return sp_node_set_string(g, node, "sp.act", sp_act_names[act.act]) &&
-           sp_node_set_float(g, node, "sp.act_a", act.a) &&
-           sp_node_set_float(g, node, "sp.act_b", act.b);
+                   sp_node_set_float(g, node, "sp.act_a", act.a) &&
+                   sp_node_set_float(g, node, "sp.act_b", act.b)
+               ? FUSED
+               : NO_MEMORY;
 }
 
-/* True if node i was taken into the product in front of it. Where both inputs of an Add are
+/* FUSED if node i was taken into the product in front of it. Where both inputs of an Add are
  * products, the later one takes it: the other is ready by then. */
-static bool try_fuse(sp_graph *g, const sp_uses *uses, size_t i)
+static fused try_fuse(sp_graph *g, const sp_uses *uses, size_t i)
 {
     sp_gnode *n = &g->nodes[i];
     bool add = sp_node_is(n, "Add");
@@ -135,15 +143,15 @@ static bool try_fuse(sp_graph *g, const sp_uses *uses, size_t i)
         if (!p || !takes_epilogue(g, p) || uses->count[n->in[from]] != 1) continue;
         if (best < 0 || p > sp_producer(g, n, best)) best = from;
     }
-    if (best < 0) return false;
+    if (best < 0) return NOT_FUSED;
     sp_gnode *product = sp_producer(g, n, best);
     sp_id node = (sp_id)(product - g->nodes), value = n->out[0];
-    bool done = add ? fuse_bias(g, n, product, best) || fuse_residual(g, n, product, best)
-                    : fuse_activation(g, n, product);
-    if (!done) return false;
+    fused done = add ? fuse_bias(g, n, product, best) : fuse_activation(g, n, product);
+    if (add && done == NOT_FUSED) done = fuse_residual(g, n, product, best);
+    if (done != FUSED) return done;
     g->nodes[i].dead = true;
     sp_take_output(g, node, value);
-    return true;
+    return FUSED;
 }
 
 sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err)
@@ -153,9 +161,13 @@ sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err)
         sp_uses uses;
         if (!sp_uses_build(&uses, graph, &graph->arena.alloc)) return SP_NO_MEMORY(graph, err);
         size_t count = graph->node_count;
-        for (size_t i = 0; i < count; i++)
-            if (!graph->nodes[i].dead && try_fuse(graph, &uses, i)) changed = true;
+        fused last = NOT_FUSED;
+        for (size_t i = 0; i < count && last != NO_MEMORY; i++) {
+            last = graph->nodes[i].dead ? NOT_FUSED : try_fuse(graph, &uses, i);
+            if (last == FUSED) changed = true;
+        }
         sp_uses_free(&uses);
+        if (last == NO_MEMORY) return SP_NO_MEMORY(graph, err);
         if (changed) SP_TRY(sp_graph_compact(graph, err));
     }
     return SPAROA_OK;
