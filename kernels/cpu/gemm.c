@@ -9,11 +9,17 @@
 #include "kernels/cpu/protos.h"
 #include "ops/epilogue.h"
 
+#define STEP 16   /* k between fetches of what comes next */
+#define DEPTH 512 /* k of one pass over the rows */
+
 typedef struct tile {
     const sp_gemm_f32 *g;
     const float *panel; /* bias row, then B */
     size_t m, column, columns;
-    float lo, hi; /* bounds of the activation, if that is all it is */
+    size_t k0, k1;      /* of the sums: all, or with one tap a part whose sums so far C holds */
+    const float *ahead; /* what is read next, fetched while this computes */
+    size_t ahead_lines; /* of 64 bytes, for each STEP of k */
+    float lo, hi;       /* bounds of the activation, if that is all it is */
     bool bounded, direct;
 } tile;
 
@@ -48,16 +54,52 @@ SP_INLINE void add_residual(const tile *t, vf acc[][NV + 1], const int mr, const
         vf_load(r + (size_t)i * ldr + j * VL);
 }
 
+SP_INLINE size_t columns_in(const tile *t, const int j)
+{
+    size_t left = t->columns > (size_t)j * VL ? t->columns - (size_t)j * VL : 0;
+    return left < VL ? left : VL;
+}
+
+/* Sums of a part of k, from C and to C. */
+SP_INLINE void load_sums(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
+{
+    const float *c = t->g->c + t->m * t->g->ldc + t->column;
+    const bool whole = t->columns == (size_t)nv * VL;
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+    {
+        const float *p = c + (size_t)i * t->g->ldc + j * VL;
+        acc[i][j] = whole ? vf_load(p) : vf_load_n(p, columns_in(t, j));
+    }
+}
+
+SP_INLINE void store_sums(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
+{
+    float *c = t->g->c + t->m * t->g->ldc + t->column;
+    const bool whole = t->columns == (size_t)nv * VL;
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+    {
+        float *p = c + (size_t)i * t->g->ldc + j * VL;
+        if (whole)
+            vf_store(p, acc[i][j]);
+        else
+            vf_store_n(p, acc[i][j], columns_in(t, j));
+    }
+}
+
 /* mr and nv are constants where this is inlined: all loops but those over taps and k disappear. */
 SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
 {
     const sp_gemm_f32 *g = t->g;
-    const float *b = t->panel;
-    const size_t depth = g->k;
+    const float *b = t->panel, *ahead = t->ahead;
+    const size_t lines = t->ahead_lines;
     vf acc[MR_MAX][NV + 1];
-    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
-        vf_load(b + j * VL);
-    b += nv * VL;
+    if (t->k0 == 0) {
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+            vf_load(b + j * VL);
+    } else {
+        load_sums(t, acc, mr, nv);
+    }
+    b += (1 + t->k0) * (size_t)nv * VL;
     for (size_t tap = 0; tap < g->taps; tap++) {
         const float *a[MR_MAX];
         if (g->rows) {
@@ -66,16 +108,24 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
         } else {
             SP_UNROLL for (int i = 0; i < mr; i++) a[i] = g->a + (t->m + (size_t)i) * g->lda;
         }
-        for (size_t k = 0; k < depth; k++) {
-            vf bv[NV + 1];
-            SP_UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VL);
-            b += nv * VL;
-            SP_UNROLL for (int i = 0; i < mr; i++)
-            {
-                vf av = vf_splat(a[i][k]);
-                SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);
+        for (size_t k = t->k0; k < t->k1;) {
+            const size_t end = t->k1 - k > STEP ? k + STEP : t->k1;
+            for (size_t l = 0; l < lines; l++, ahead += 16) __builtin_prefetch(ahead, 0, 2);
+            for (; k < end; k++) {
+                vf bv[NV + 1];
+                SP_UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VL);
+                b += nv * VL;
+                SP_UNROLL for (int i = 0; i < mr; i++)
+                {
+                    vf av = vf_splat(a[i][k]);
+                    SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);
+                }
             }
         }
+    }
+    if (t->k1 < g->k) {
+        store_sums(t, acc, mr, nv);
+        return;
     }
     if (!t->direct) {
         float buffer[MR_MAX * NR_MAX] __attribute__((aligned(64)));
@@ -145,7 +195,8 @@ typedef void tile_fn(const tile *t);
     }
 ROW(1)
 ROW(2)
-ROW(3) TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+ROW(3)
+TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
 #endif
@@ -184,32 +235,49 @@ ROW(3) TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4,
 
 static const size_t tile_rows[NV + 2] = {0, MR_OF_1, MR_OF_2, MR_OF_3};
 
-/* Rows of A that one pass over the panels keeps in the second-level cache. */
-static size_t block_rows(const sp_gemm_f32 *g)
+/* k that one pass takes: a panel's part then stays near while all rows pass by. Sums wait in C
+ * between passes; convolutions, whose rows overlap, and single rows are not cut. */
+static size_t block_depth(const sp_gemm_f32 *g, size_t rows)
 {
-    size_t k = g->k * g->taps + 1, rows = (192u << 10) / k;
+    const bool safe = g->residual == NULL || g->residual != g->c;
+    if (g->taps != 1 || rows < MR_MAX || g->k <= DEPTH + DEPTH / 2 || !safe) return g->k;
+    size_t parts = (g->k + DEPTH - 1) / DEPTH;
+    return ((g->k + parts - 1) / parts + STEP - 1) / STEP * STEP;
+}
+
+/* Rows of A that one pass over the panels keeps in the second-level cache. */
+static size_t block_rows(const sp_gemm_f32 *g, size_t depth)
+{
+    size_t rows = (192u << 10) / (depth * g->taps + 1);
     rows -= rows % MR_MAX;
     if (rows > 40 * MR_MAX) return 40 * MR_MAX; /* C passes by in one stream, not once per panel */
     return rows < 4 * MR_MAX ? 4 * MR_MAX : rows;
 }
 
-static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors)
+static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors, size_t ahead_floats)
 {
     /* Even tiles: 49 rows are 4 tiles of 10 and one of 9, not 4 of 12 and one of 1. */
     size_t rows = m1 - m0, count = (rows + tile_rows[vectors] - 1) / tile_rows[vectors];
     size_t size = rows / count, larger = rows % count;
+    size_t steps = (t->k1 - t->k0 + STEP - 1) / STEP * t->g->taps, total = steps * count;
+    t->ahead_lines = total ? (ahead_floats / 16 + total - 1) / total : 0;
+    if (t->ahead_lines > 8) t->ahead_lines = 8;
+    const float *end = t->ahead + ahead_floats;
     t->m = m0;
     for (size_t i = 0; i < count; i++) {
         size_t mr = size + (i < larger);
         tiles[vectors][mr](t);
         t->m += mr;
+        t->ahead += steps * t->ahead_lines * 16;
+        if (t->ahead >= end) t->ahead_lines = 0;
     }
 }
 
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const sp_gemm_epilogue *e = &g->epilogue;
-    size_t panels = gemm_panels(g->n), k_total = g->k * g->taps, block = block_rows(g);
+    size_t panels = gemm_panels(g->n), k_total = g->k * g->taps;
+    size_t depth = block_depth(g, m1 - m0), block = block_rows(g, depth);
     tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY};
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
@@ -217,13 +285,23 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
     bool simple = t.bounded || e->act == SP_ACT_NONE;
     for (size_t m = m0; m < m1; m += block) {
         size_t end = m1 - m < block + block / 2 ? m1 : m + block;
-        for (size_t p = p0; p < p1; p++) {
-            size_t vectors = gemm_panel_vectors(g->n, p, panels);
-            t.column = p * NR;
-            t.columns = g->n - t.column < vectors * VL ? g->n - t.column : vectors * VL;
-            t.panel = g->b + t.column * (k_total + 1);
-            t.direct = simple && t.columns == vectors * VL;
-            panel_run(&t, m, end, vectors);
+        for (size_t k = 0;; k += depth) {
+            t.k0 = k, t.k1 = g->k - k < depth ? g->k : k + depth;
+            for (size_t p = p0; p < p1; p++) {
+                size_t vectors = gemm_panel_vectors(g->n, p, panels);
+                t.column = p * NR;
+                t.columns = g->n - t.column < vectors * VL ? g->n - t.column : vectors * VL;
+                t.panel = g->b + t.column * (k_total + 1);
+                t.direct = simple && t.columns == vectors * VL;
+                /* the same part of the next panel, else the next part of the first */
+                size_t next = p + 1 < p1 ? p + 1 : p0, from = p + 1 < p1 ? k : t.k1;
+                size_t width = gemm_panel_vectors(g->n, next, panels) * VL;
+                size_t length = g->taps > 1 ? k_total : g->k - from < depth ? g->k - from : depth;
+                if (p + 1 == p1 && from == g->k) length = 0;
+                t.ahead = g->b + next * NR * (k_total + 1) + (from + (from > 0)) * width;
+                panel_run(&t, m, end, vectors, length * width);
+            }
+            if (t.k1 == g->k) break;
         }
         if (end == m1) break;
     }
