@@ -176,11 +176,11 @@ def make_reference(case, arguments, folder, log):
         process.close()
 
 
-def time_rounds(running, arguments, generator):
+def time_rounds(running, threads, arguments, generator):
     """The interleaved rounds: every engine once a round, in random order, after a rest in which the
     threads of the one before go to sleep. Goes on until enough rounds are undisturbed or the time
     is over."""
-    sizes, rounds = {}, noise.Rounds(list(running))
+    sizes, rounds = {}, noise.Rounds(list(running), threads)
     for label, process in running.items():
         sizes[label] = process.ask("calibrate", seconds=arguments.round_ms * 1e-3, group_s=1e-3)
         time.sleep(arguments.rest_ms * 1e-3)
@@ -223,7 +223,7 @@ def run_case(case, threads, specs, arguments, generator, folder, log):
             except Failure as problem:
                 result["engines"][spec.label] = {"failed": str(problem)}
         ours = specs[0].label
-        rounds, foreign = time_rounds(running, arguments, generator)
+        rounds, foreign = time_rounds(running, threads, arguments, generator)
         memory = {label: process.ask("memory") for label, process in running.items()}
         idle = {label: process.ask("idle", seconds=arguments.idle_s)["share"] if arguments.idle_s else None
                 for label, process in running.items()}
@@ -232,10 +232,12 @@ def run_case(case, threads, specs, arguments, generator, folder, log):
         for label in running:
             about = result["engines"][label]
             about |= rounds.latency(label)
-            about |= {"memory_peak": memory[label]["peak"], "idle_share": idle[label],
+            about |= {"memory_peak": memory[label]["peak"], "memory_anonymous": memory[label]["anonymous"],
+                      "memory_file": memory[label]["file"], "idle_share": idle[label],
                       "memory_engine": max(0, memory[label]["peak"] - memory[label]["base"])}
             if starts[label]:
-                about["start_s"] = statistics.median(s["load_s"] + s["first_s"] for s in starts[label])
+                about["start_s"] = statistics.median(s["load_s"] + s["first_s"] - s["waited_s"] * (threads == 1)
+                                                      for s in starts[label])
                 about["start_load_s"] = statistics.median(s["load_s"] for s in starts[label])
             if label != ours and ours in running:
                 about |= rounds.paired(label, ours)

@@ -15,13 +15,17 @@ def spread(values):
 class Rounds:
     """Every round has, for every engine, times and waiting shares of groups of inferences."""
 
-    def __init__(self, labels):
-        self.labels, self.rounds = labels, []
+    def __init__(self, labels, threads):
+        self.labels, self.rounds, self.alone = labels, [], threads == 1
 
     def __len__(self):
         return len(self.rounds)
 
     def add(self, one):
+        if self.alone:
+            # What one thread waited is simply not its work; with more, one may wait for another.
+            for e in one.values():
+                e["times"] = e["alone"]
         self.rounds.append(one)
 
     def limit(self, label):
@@ -29,13 +33,13 @@ class Rounds:
         return min(float(np.percentile(waits, LOWEST)) + ALLOWED, MOST)
 
     def values(self, label):
-        """For each round the median time of its undisturbed groups, or of all; and whether it has
-        undisturbed ones."""
+        """For each round the median time of its undisturbed groups, or of all; and whether it can
+        be used as undisturbed."""
         limit, found = self.limit(label), []
         for r in self.rounds:
             pairs = list(zip(r[label]["times"], r[label]["waits"]))
             clean = [t for t, w in pairs if w <= limit]
-            found.append((float(np.median(clean or r[label]["times"])), bool(clean)))
+            found.append((float(np.median(clean or r[label]["times"])), self.alone or bool(clean)))
         return found
 
     def undisturbed(self):
@@ -49,7 +53,7 @@ class Rounds:
         clean = [t for t, c in values if c]
         used = clean if len(clean) >= ENOUGH else [t for t, _ in values]
         p25, p50, p75 = spread(used)
-        return {"latency_s": p50, "latency_p25_s": p25, "latency_p75_s": p75, "best_s": min(used),
+        return {"latency_s": p50, "latency_p25_s": p25, "latency_p75_s": p75, "best_s": min(t for r in self.rounds for t in r[label]["times"]),
                 "undisturbed": len(clean), "round_s": [t for t, _ in values],
                 "round_clean": [int(c) for _, c in values]}
 
@@ -59,4 +63,5 @@ class Rounds:
         clean = [ratio for ratio, c in both if c]
         used = clean if len(clean) >= ENOUGH else [ratio for ratio, _ in both]
         p25, p50, p75 = spread(used)
-        return {"ratio": p50, "ratio_p25": p25, "ratio_p75": p75, "pairs": len(used), "clean": used is clean}
+        best = [min(t for r in self.rounds for t in r[x]["times"]) for x in (label, ours)]
+        return {"ratio_best": best[0] / best[1], "ratio": p50, "ratio_p25": p25, "ratio_p75": p75, "pairs": len(used), "clean": used is clean}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes docs/performance.md from result files and a template:
 
-report.py five=bench/results/five.json real=bench/results/real.json > docs/performance.md
+report.py five=bench/results/five_b1.json,bench/results/five_b8.json real=... > docs/performance.md
 
 The template (bench/performance.template.md) holds the prose. A line {{name:table}} becomes that table of the
-result file called name; one whose file was not given becomes a line that says so. Tables: about, latency,
-slower, memory, peak, idle, failures, versions."""
+result file called name; one whose file was not given becomes a line that says so. Files joined by commas
+make one table. Tables: about, latency, slower, memory, peak, idle, failures, versions."""
 
 import argparse
 import json
@@ -16,24 +16,42 @@ import sys
 import tables
 
 
+def read(paths):
+    """One document of several runs: their cases together, and each run's circumstances."""
+    runs = []
+    for path in paths.split(","):
+        with open(path, encoding="utf-8") as f:
+            runs.append(json.load(f))
+    peers = list(dict.fromkeys(p for r in runs for p in r["peers"]))
+    peaks = {}
+    for r in runs:
+        for threads, peak in r["peaks"].items():
+            if threads not in peaks or peak["gflops_all"] > peaks[threads]["gflops_all"]:
+                peaks[threads] = peak
+    return runs[0] | {"cases": [c for r in runs for c in r["cases"]], "peers": peers, "peaks": peaks, "runs": runs}
+
+
+def describe(run):
+    cases = [c for c in run["cases"] if "foreign_cores" in c]
+    busy = sorted(c["foreign_cores"] for c in cases)
+    marks = [e["clean"] for c in cases for e in c["engines"].values() if "clean" in e]
+    lines = [f"- {run['date']}, commit {run['commit']}, nice {run['nice']}: `{run['command']}`"]
+    if busy:
+        lines.append(f"  Other processes took {busy[len(busy) // 2]:.2f} cores in the median case ({busy[0]:.2f} to "
+                     f"{busy[-1]:.2f}); {marks.count(False)} of {len(marks)} comparisons are marked (~).")
+    return lines
+
+
 def about(document):
     machine = document["machine"]
     peaks = ", ".join(f"{t} thread{'s' if t != '1' else ''} {p['gflops_all']:.0f} GFLOP/s and {p['bandwidth']:.0f} GB/s"
-                      for t, p in document["peaks"].items())
+                      for t, p in sorted(document["peaks"].items()))
     isa = next(iter(document["peaks"].values()))["isa"] if document["peaks"] else "unknown"
-    cases = [c for c in document["cases"] if "foreign_cores" in c]
-    busy = sorted(c["foreign_cores"] for c in cases)
-    noisy = sum(not e["clean"] for c in cases for e in c["engines"].values() if "clean" in e)
-    pairs = sum("clean" in e for c in cases for e in c["engines"].values())
-    lines = [f"- date {document['date']}, commit {document['commit']}, nice {document['nice']}",
-             f"- {machine['processor']} (family {machine['family']}, model {machine['model']}), {machine['cores']} cores, "
+    lines = [f"- {machine['processor']} (family {machine['family']}, model {machine['model']}), {machine['cores']} cores, "
              f"{machine['memory_bytes'] / 2**30:.0f} GiB, Linux {machine['kernel']}, kernels {isa}",
-             f"- measured peak: {peaks}",
-             f"- command: `{document['command']}`"]
-    if busy:
-        lines.append(f"- other processes took {busy[len(busy) // 2]:.2f} cores during the rounds (median case; "
-                     f"{busy[0]:.2f} to {busy[-1]:.2f}); {noisy} of {pairs} comparisons had too few undisturbed rounds and "
-                     "are marked (~)")
+             f"- measured peak: {peaks}"]
+    for run in document["runs"]:
+        lines += describe(run)
     return "\n".join(lines) + "\n"
 
 
@@ -49,8 +67,7 @@ def main():
     documents = {}
     for text in arguments.results:
         name, _, path = text.partition("=")
-        with open(path, encoding="utf-8") as f:
-            documents[name] = json.load(f)
+        documents[name] = read(path)
 
     def fill(match):
         name, table = match.groups()

@@ -26,10 +26,10 @@ def line(document, case):
         return f"{text} {case['failed']}"
     text += f" ours {milliseconds(ours['latency_s'])} ms" if "latency_s" in ours else f" ours: {ours.get('failed')}"
     for label in document["peers"]:
-        e = case["engines"][label]
+        e = case["engines"].get(label, {})
         if "ratio" in e:
             text += (f" | {label} {milliseconds(e['latency_s'])} ms, x{e['ratio']:.3f} "
-                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f}) of {e['pairs']}{'' if e['clean'] else ' NOISY'}")
+                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f}, best {e['ratio_best']:.3f}) of {e['pairs']}{'' if e['clean'] else ' NOISY'}")
         else:
             text += f" | {label}: {e.get('failed', 'not timed')}"
         if e.get("error", 0) > TOLERANCE:
@@ -61,7 +61,7 @@ def peer_cell(e):
     if "ratio" not in e:
         return "failed"
     mark = ("" if e.get("error", 0) <= TOLERANCE else " (!)") + ("" if e["clean"] else " (~)")
-    return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark}"
+    return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark} | {e['ratio_best']:.2f}"
 
 
 def latency(document):
@@ -71,21 +71,24 @@ def latency(document):
         title = f"{threads} thread{'s' if threads > 1 else ''}" + (f", batch {batch}" if batch else "")
         names = ["model", "libsparoa ms"]
         for label in document["peers"]:
-            names += [f"{label} ms", f"{label} / libsparoa"]
+            names += [f"{label} ms", f"{label} / libsparoa", "best / best"]
         out += [f"**{title}**", ""] + header(names)
-        ratios = {label: [] for label in document["peers"]}
+        ratios, bests = ({label: [] for label in document["peers"]} for _ in range(2))
         for case in cases(document, (threads, batch)):
             ours = case["engines"].get(document["ours"], {})
             mark = "" if ours.get("error", 0) <= TOLERANCE else " (!)"
             row = [case["model"], (milliseconds(ours["latency_s"]) if "latency_s" in ours else "failed") + mark]
             for label in document["peers"]:
                 e = case["engines"].get(label, {})
-                row.append(peer_cell(e) if "ratio" in e else "failed | -")
-                ratios[label] += [e["ratio"]] if "ratio" in e else []
+                row.append(peer_cell(e) if "ratio" in e else "failed | - | -")
+                if "ratio" in e:
+                    ratios[label].append(e["ratio"])
+                    bests[label].append(e["ratio_best"])
             out.append("| " + " | ".join(row) + " |")
         mean = ["geometric mean", ""]
         for label in document["peers"]:
-            mean += ["", f"**{geometric(ratios[label]):.2f}** of {len(ratios[label])}"]
+            mean += ["", f"**{geometric(ratios[label]):.2f}** of {len(ratios[label])}",
+                     f"{geometric(bests[label]):.2f}"]
         out += ["| " + " | ".join(mean) + " |", ""]
     return "\n".join(out)
 
@@ -179,6 +182,6 @@ def versions(document):
     found = {}
     for case in document["cases"]:
         for label, e in case["engines"].items():
-            if "version" in e:
+            if "version" in e and label not in found:
                 found[label] = f"{e['version']}" + (f" ({e['notes']})" if e["notes"] else "")
     return "".join(f"- {label} {text}\n" for label, text in found.items())
