@@ -56,6 +56,7 @@ void pruned_model(const corpus *c, const model *m, sp_nn_rng *rng, sp_predict_op
 /* ---- table.c: how good predictions are ---- */
 typedef struct score {
     double bound[2];           /* share of labels at a bound */
+    double near[2];            /* share within 10% of the range of thresholds */
     double within[2];          /* share of predictions within 10% of the label */
     double within_interior[2]; /* of the interior labels */
     double decided;            /* share of operators for which the faster device was chosen */

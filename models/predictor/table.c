@@ -21,6 +21,8 @@ score score_of(const examples *e, const float *predicted)
         for (int k = 0; k < 2; k++) {
             bool ok = close_enough(k, predicted[2 * i + (size_t)k], e->labels[2 * i + (size_t)k]);
             s.within[k] += ok;
+            s.near[k] += fabs((double)predicted[2 * i + (size_t)k] -
+                              (double)e->labels[2 * i + (size_t)k]) <= 0.1;
             if (!e->interior[2 * i + (size_t)k])
                 s.bound[k]++;
             else
@@ -37,6 +39,7 @@ score score_of(const examples *e, const float *predicted)
     for (int k = 0; k < 2; k++) {
         s.bound[k] /= n;
         s.within[k] /= n;
+        s.near[k] /= n;
         s.within_interior[k] /= inside[k] > 0 ? inside[k] : 1;
     }
     s.decided /= n;
@@ -49,15 +52,16 @@ void print_head(FILE *f)
     fputs("| predictor | sparsity within 10%, all | interior | intensity within 10%, all | "
           "interior | "
           "right device | regret | file, KB | ms per 100 |\n"
-          "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+          "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
           f);
 }
 
 void print_score(FILE *f, const char *name, const score *s, size_t bytes, double ms)
 {
-    fprintf(f, "| %s | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.2f%% | ", name,
-            100 * s->within[0], 100 * s->within_interior[0], 100 * s->within[1],
-            100 * s->within_interior[1], 100 * s->decided, 100 * s->regret);
+    fprintf(f, "| %s | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.1f%% | %.2f%% | ",
+            name, 100 * s->within[0], 100 * s->within_interior[0], 100 * s->near[0],
+            100 * s->within[1], 100 * s->within_interior[1], 100 * s->near[1], 100 * s->decided,
+            100 * s->regret);
     if (bytes)
         fprintf(f, "%.0f | %.3f |\n", (double)bytes / 1e3, ms);
     else

@@ -13,7 +13,7 @@ static const char schema[] =
     "bandwidth/10, log10 overhead/6, log2 sparse gain at .5 .7 .8 .9 .95 .99, log10 compute memory "
     "total ns/8; log10 time ratio, asinh overhead difference, log10 ns per flop of both, "
     "first-order "
-    "crossover; thresholds: zeros 0..1, log10 flops 3..12; version 1";
+    "crossover; thresholds: zeros 0..1, log10 flops 3..12; version 2";
 
 uint64_t sp_predict_schema(void)
 {
@@ -105,23 +105,49 @@ static float *device_features(const sp_predict_machine *m, uint32_t device, cons
     return f;
 }
 
+/* Where straight lines through an operator's times on both devices would cross, in work. */
+static double crossing(const sp_price *a, const sp_price *b, double work)
+{
+    double more = b->overhead_ns - a->overhead_ns;
+    double gain = (fmax(a->compute_ns, a->memory_ns) - fmax(b->compute_ns, b->memory_ns)) / work;
+    double low = pow(10, SP_PREDICT_LOG_LOW), high = pow(10, SP_PREDICT_LOG_HIGH);
+    if (more > 0 && gain > 0) return fmin(fmax(more / gain, low), high);
+    return gain > 0 || (gain == 0 && more <= 0) ? low : high;
+}
+
+/* What the host would have to gain from zeros, to be as fast as device 1 is without any. */
+static double gain_needed(const sp_price *a, const sp_price *b)
+{
+    double left = b->ns - a->overhead_ns;
+    if (!(a->compute_ns > 0)) return a->ns <= b->ns ? -8 : 8;
+    return left > 0 ? fmin(fmax(log2(a->compute_ns / left), -8), 8) : 8;
+}
+
 static void pair_features(const sp_predict_machine *m, const sp_predict_op *op, float *f)
 {
-    double work = sp_predict_work(op);
-    sp_price a = sp_platform_cost(m->platform, 0, m->regime, &op->work, m->state),
-             b = sp_platform_cost(m->platform, 1, m->regime, &op->work, m->state);
-    double per_a = fmax(a.compute_ns, a.memory_ns) / work,
-           per_b = fmax(b.compute_ns, b.memory_ns) / work;
-    double more = b.overhead_ns - a.overhead_ns, gain = per_a - per_b;
+    double work = sp_predict_work(op), at = work;
+    sp_work w = op->work;
+    sp_price a = sp_platform_cost(m->platform, 0, m->regime, &w, m->state),
+             b = sp_platform_cost(m->platform, 1, m->regime, &w, m->state);
     *f++ = (float)log10(fmax(a.ns, 1) / fmax(b.ns, 1));
-    *f++ = (float)(asinh(more / 1000) / 5);
-    *f++ = (float)(log10(fmax(per_a, 1e-6)) / 4);
-    *f++ = (float)(log10(fmax(per_b, 1e-6)) / 4);
-    /* Where two straight lines would cross. */
-    if (more > 0 && gain > 0)
-        *f = (float)sp_predict_normalised(more / gain);
-    else
-        *f = gain > 0 ? 0 : 1;
+    *f++ = (float)(asinh((b.overhead_ns - a.overhead_ns) / 1000) / 5);
+    *f++ = (float)(log10(fmax(fmax(a.compute_ns, a.memory_ns) / work, 1e-6)) / 4);
+    *f++ = (float)(log10(fmax(fmax(b.compute_ns, b.memory_ns) / work, 1e-6)) / 4);
+    for (int i = 0; i < 3; i++) {
+        at = crossing(&a, &b, at);
+        *f++ = (float)sp_predict_normalised(at);
+        w.cost = op->work.cost;
+        w.cost.flops *= at / work;
+        w.cost.bytes_in *= at / work;
+        w.cost.bytes_out *= at / work;
+        a = sp_platform_cost(m->platform, 0, m->regime, &w, m->state);
+        b = sp_platform_cost(m->platform, 1, m->regime, &w, m->state);
+    }
+    w = op->work;
+    w.weight_zeros = w.input_zeros = 0;
+    a = sp_platform_cost(m->platform, 0, m->regime, &w, m->state);
+    b = sp_platform_cost(m->platform, 1, m->regime, &w, m->state);
+    *f = (float)(gain_needed(&a, &b) / 8);
 }
 
 void sp_predict_features(const sp_predict_machine *machine, const sp_predict_op *op,

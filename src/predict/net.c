@@ -4,10 +4,6 @@
 
 #include "predict/parts.h"
 
-/* Bounded to a little more than 0..1, so that the bounds themselves can be reached. */
-#define LOW (-0.1f)
-#define RANGE 1.2f
-
 /* Rows of three neighbours, zeros beyond the ends. */
 static void widen(size_t n, size_t w, const float *x, float *wide)
 {
@@ -62,13 +58,10 @@ void sp_predict_forward(sp_predictor *p, size_t n, float *y)
         for (size_t i = 0; i < size; i++) v->sum[i] = at[i] + v->mixed[i];
         at = v->sum;
     }
-    sp_nn_linear_forward(nn, &p->head, p->params, n, at, v->out);
-    if (p->shape.net == SP_PREDICT_LINEAR) {
-        memcpy(y, v->out, n * SP_PREDICT_OUTPUTS * sizeof(float));
-        return;
-    }
-    sp_nn_act_forward(nn, SP_ACT_SIGMOID, n * SP_PREDICT_OUTPUTS, v->out, y);
-    for (size_t i = 0; i < n * SP_PREDICT_OUTPUTS; i++) y[i] = LOW + RANGE * y[i];
+    sp_nn_linear_forward(nn, &p->head, p->params, n, at, y);
+    if (!p->has_embed) return;
+    sp_nn_linear_forward(nn, &p->skip, p->params, n, v->x, v->out);
+    for (size_t i = 0; i < n * SP_PREDICT_OUTPUTS; i++) y[i] += v->out[i];
 }
 
 static const float *before_head(const sp_predictor *p)
@@ -81,20 +74,16 @@ static const float *before_head(const sp_predictor *p)
                             : v->x;
 }
 
-void sp_predict_backward(sp_predictor *p, size_t n, const float *y, const float *dy, float *grads)
+void sp_predict_backward(sp_predictor *p, size_t n, const float *dy, float *grads)
 {
     sp_predict_values *v = &p->values, *d = &p->work;
     sp_nn *nn = &p->nn;
     size_t w = p->shape.width, size = n * w;
-    bool linear = p->shape.net == SP_PREDICT_LINEAR;
-    for (size_t i = 0; i < n * SP_PREDICT_OUTPUTS; i++) {
-        float s = (y[i] - LOW) / RANGE;
-        d->out[i] = linear ? dy[i] : dy[i] * RANGE * s * (1 - s);
-    }
     float *g = d->sum;
-    sp_nn_linear_backward(nn, &p->head, p->params, n, before_head(p), d->out, linear ? NULL : g,
+    sp_nn_linear_backward(nn, &p->head, p->params, n, before_head(p), dy, p->has_embed ? g : NULL,
                           grads);
-    if (linear) return;
+    if (!p->has_embed) return;
+    sp_nn_linear_backward(nn, &p->skip, p->params, n, v->x, dy, NULL, grads);
     if (p->has_lstm) {
         const float *in = p->has_encoder ? v->encoded : v->bent;
         sp_nn_lstm_backward(nn, &p->lstm, p->params, n, in, g, d->mixed, grads, v->lstm, d->lstm);

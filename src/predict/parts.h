@@ -12,7 +12,7 @@ typedef struct sp_predict_values {
     float *embedded, *bent;       /* [n][width] */
     float *wide[2], *conv[2];     /* CNN: [n][3 width], [n][width] */
     float *encoded, *mixed, *sum; /* [n][width] */
-    float *out;                   /* [n][2], before the bounding function */
+    float *out;                   /* [n][2]: what skip adds */
     float *encoder, *lstm;        /* caches */
 } sp_predict_values;
 
@@ -22,7 +22,7 @@ struct sp_predictor {
     sp_nn nn;
     sp_predict_shape shape;
     size_t count;
-    sp_nn_linear embed, conv[2], head;
+    sp_nn_linear embed, conv[2], head, skip; /* skip: from the features straight to y */
     sp_nn_encoder encoder;
     sp_nn_lstm lstm;
     bool has_embed, has_conv, has_encoder, has_lstm;
@@ -31,10 +31,10 @@ struct sp_predictor {
     float *y, *dy; /* [window][2] */
 };
 
-/* Values of n operators (at most a window) that are in p->values.x, bounded, into y [n][2]. */
+/* Of the n operators (at most a window) in p->values.x: y [n][2], not yet cut off at 0 and 1. */
 void sp_predict_forward(sp_predictor *p, size_t n, float *y);
 /* From dy to grads, after forward with the same n. */
-void sp_predict_backward(sp_predictor *p, size_t n, const float *y, const float *dy, float *grads);
+void sp_predict_backward(sp_predictor *p, size_t n, const float *dy, float *grads);
 /* p->values.x from features as they are; returns how many operators are far out. */
 size_t sp_predict_normalise(sp_predictor *p, size_t n, const float *features);
 

@@ -51,6 +51,7 @@ static void make_layers(sp_predictor *p)
     if (p->has_encoder) p->encoder = sp_nn_encoder_make(&p->count, w, s->heads, s->feed);
     if (p->has_lstm) p->lstm = sp_nn_lstm_make(&p->count, w, w / 2);
     p->head = sp_nn_linear_make(&p->count, p->has_embed ? w : s->features, SP_PREDICT_OUTPUTS);
+    if (p->has_embed) p->skip = sp_nn_linear_make(&p->count, s->features, SP_PREDICT_OUTPUTS);
 }
 
 static void take(sp_predictor *p, float **array, size_t floats, bool *ok)
@@ -99,6 +100,7 @@ static void init_params(sp_predictor *p, uint64_t seed)
     if (p->has_encoder) sp_nn_encoder_init(&p->encoder, p->params, &rng);
     if (p->has_lstm) sp_nn_lstm_init(&p->lstm, p->params, &rng);
     sp_nn_linear_init(&p->head, p->params, &rng);
+    if (p->has_embed) sp_nn_linear_init(&p->skip, p->params, &rng);
 }
 
 sparoa_status sp_predictor_create(const sparoa_allocator *alloc, const sp_kernels *kernels,

@@ -112,7 +112,7 @@ static double step(run *r, size_t first, size_t last)
             if (limit > 0) e = fminf(fmaxf(e, -limit), limit) / limit;
             p->dy[j] = e / (float)total;
         }
-        sp_predict_backward(p, w->n, p->y, p->dy, r->grads);
+        sp_predict_backward(p, w->n, p->dy, r->grads);
     }
     sp_nn_clip(p->count, r->grads, 1);
     sp_nn_adam_step(&r->adam, p->params, r->grads);

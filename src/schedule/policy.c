@@ -13,6 +13,7 @@ const sp_policy sp_policy_table[] = {
     {"optimal", "search with bounds and dominance: exact while its labels suffice",
      sp_policy_optimal},
     {"portfolio", "the best of the others, refined", sp_policy_portfolio},
+    {"sac", "learned on this graph at these prices by Soft Actor-Critic", sp_policy_sac},
     {NULL, NULL, NULL},
 };
 

@@ -11,7 +11,10 @@
 
 typedef struct sp_policy_options {
     sp_objective objective;
-    uint32_t labels; /* of "optimal" and "portfolio": partial plans kept side by side; 0: 512 */
+    uint32_t labels;  /* of "optimal" and "portfolio": partial plans kept side by side; 0: 512 */
+    uint32_t updates; /* of "sac": gradient steps; 0: 60 for each node, 2000 to 8000 */
+    uint64_t seed;    /* of "sac" */
+    bool alone;       /* "sac" learns without what greedy, dp and heft would do */
 } sp_policy_options;
 
 typedef struct sp_policy_result {
@@ -59,5 +62,6 @@ SP_POLICY_RUN(dp);
 SP_POLICY_RUN(heft);
 SP_POLICY_RUN(optimal);
 SP_POLICY_RUN(portfolio);
+SP_POLICY_RUN(sac);
 
 #endif

@@ -198,6 +198,11 @@ void sp_sac_observe(sp_sac *s, const float *obs, const float *action, double rew
     if (s->stored < s->o.replay) s->stored++;
 }
 
+void sp_sac_forget(sp_sac *s)
+{
+    s->stored = s->position = 0;
+}
+
 static void draw_batch(sp_sac *s)
 {
     size_t n = s->o.obs, w = s->width;

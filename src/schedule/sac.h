@@ -47,6 +47,8 @@ void sp_sac_policy(sp_sac *sac, size_t rows, const float *obs, float *out);
  */
 void sp_sac_observe(sp_sac *sac, const float *obs, const float *action, double reward,
                     const float *next, bool done);
+/* Empties the replay memory. */
+void sp_sac_forget(sp_sac *sac);
 
 /* One gradient step of critics, policy and temperature on a batch from the replay memory, which
  * must hold something. */
