@@ -29,7 +29,7 @@ def line(document, case):
         e = case["engines"].get(label, {})
         if "ratio" in e:
             text += (f" | {label} {milliseconds(e['latency_s'])} ms, x{e['ratio']:.3f} "
-                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f}, best {e['ratio_best']:.3f}) of {e['pairs']}{'' if e['clean'] else ' NOISY'}")
+                     f"({e['ratio_p25']:.3f}-{e['ratio_p75']:.3f}) of {e['pairs']}{'' if e['clean'] else ' NOISY'}")
         else:
             text += f" | {label}: {e.get('failed', 'not timed')}"
         if e.get("error", 0) > TOLERANCE:
@@ -57,11 +57,16 @@ def cases(document, key):
     return [c for c in document["cases"] if (c["threads"], c["batch"]) == key and c["engines"]]
 
 
-def peer_cell(e):
+def best(e, ours):
+    """The ratio of the fastest rounds of each."""
+    return min(e["round_s"]) / min(ours["round_s"])
+
+
+def peer_cell(e, ours):
     if "ratio" not in e:
         return "failed"
     mark = ("" if e.get("error", 0) <= TOLERANCE else " (!)") + ("" if e["clean"] else " (~)")
-    return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark} | {e['ratio_best']:.2f}"
+    return f"{milliseconds(e['latency_s'])} | {e['ratio']:.2f} ({e['ratio_p25']:.2f}-{e['ratio_p75']:.2f}){mark} | {best(e, ours):.2f}"
 
 
 def latency(document):
@@ -80,10 +85,10 @@ def latency(document):
             row = [case["model"], (milliseconds(ours["latency_s"]) if "latency_s" in ours else "failed") + mark]
             for label in document["peers"]:
                 e = case["engines"].get(label, {})
-                row.append(peer_cell(e) if "ratio" in e else "failed | - | -")
+                row.append(peer_cell(e, ours) if "ratio" in e else "failed | - | -")
                 if "ratio" in e:
                     ratios[label].append(e["ratio"])
-                    bests[label].append(e["ratio_best"])
+                    bests[label].append(best(e, ours))
             out.append("| " + " | ".join(row) + " |")
         mean = ["geometric mean", ""]
         for label in document["peers"]:

@@ -39,19 +39,16 @@ def cpu_seconds():
 
 
 def waited_seconds():
-    """Time that the calling thread, and that all threads of this process, were ready to run but had
-    no core: what other processes took from it. Linux counts it per thread; 0 where it does not."""
-    own, total = 0, 0
+    """Time that the threads of this process were ready to run but had no core: what other
+    processes took from it. Linux counts it per thread; 0 where it does not."""
+    total = 0
     try:
         for task in os.listdir("/proc/self/task"):
             with open(f"/proc/self/task/{task}/schedstat", encoding="ascii") as f:
-                waited = int(f.read().split()[1])
-            total += waited
-            if int(task) == os.getpid():
-                own = waited
+                total += int(f.read().split()[1])
     except OSError:
-        return 0.0, 0.0
-    return own * 1e-9, total * 1e-9
+        return 0.0
+    return total * 1e-9
 
 
 class Worker:
@@ -109,22 +106,22 @@ class Worker:
         return {"group": size, "groups": max(1, math.ceil(seconds / (best * size)))}
 
     def round(self, group, groups):
-        """Times of an inference in each group, the same without what the calling thread waited, and
+        """Times of an inference in each group, the processor time of each, and
         the share of the time in which any thread waited for a core."""
         run, clock = self.engine.run, time.perf_counter
         times, alone, waits = [], [], []
         cpu = cpu_seconds()
         gc.disable()
         for _ in range(groups):
-            (own, waited), each = waited_seconds(), []
+            waited, each = waited_seconds(), []
+            cpu_before = time.process_time()
             for _ in range(group):
                 start = clock()
                 run()
                 each.append(clock() - start)
-            own_after, after = waited_seconds()
             times.append(statistics.median(each))
-            alone.append(max(sum(each) - (own_after - own), 1e-9) / group)
-            waits.append((after - waited) / sum(each))
+            alone.append(min(sum(each), time.process_time() - cpu_before) / group)
+            waits.append((waited_seconds() - waited) / sum(each))
         gc.enable()
         return {"times": times, "alone": alone, "waits": waits, "cpu": cpu_seconds() - cpu}
 
@@ -132,12 +129,12 @@ class Worker:
         """Loads the model once more: the library and the file are in memory by now."""
         self.engine.close()
         gc.collect()
-        waited, begin = waited_seconds()[0], time.perf_counter()
+        waited, begin = waited_seconds(), time.perf_counter()
         self.engine.load(self.path, self.data)
         loaded = time.perf_counter()
         self.engine.run()
         return {"load_s": loaded - begin, "first_s": time.perf_counter() - loaded,
-                "waited_s": max(0.0, waited_seconds()[0] - waited)}
+                "waited_s": max(0.0, waited_seconds() - waited)}
 
     def idle(self, seconds):
         """Share of a core that the process takes after work. The first moment, in which threads may
