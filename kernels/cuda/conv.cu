@@ -92,88 +92,221 @@ void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const float
 #define TM 64 /* output pixels of a tile */
 #define TN 64 /* output channels of a tile */
 #define TK 16
+#define THREADS 128
 
-/* Rows of the product are output pixels, columns output channels of one group (blockIdx.z), the
- * inner dimension the taps' input channels. 16 x 16 threads with 4 x 4 results each. */
-static __global__ void __launch_bounds__(256)
-    conv_kernel(sp_cu_window w, sp_cu_epilogue e, const float *__restrict__ x,
+/* Which part of the inner dimension a block sums up, and where to: partial sums
+ * [split][pixel][channel], or NULL. */
+typedef struct conv_split {
+    int splits, k_each;
+    float *partial;
+} conv_split;
+
+/* One pixel whose elements this thread loads. */
+typedef struct conv_row {
+    const float *image;
+    int o[3];
+    bool inside;
+} conv_row;
+
+static __device__ conv_row row_of(const sp_cu_window &w, const float *x, int64_t p, int64_t pixels,
+                                  int group, int cig)
+{
+    conv_row r;
+    r.inside = p < pixels;
+    if (!r.inside) p = 0;
+    for (int d = 2; d >= 0; d--) {
+        r.o[d] = (int)(p % w.out[d]) * w.stride[d] - w.begin[d];
+        p /= w.out[d];
+    }
+    r.image = x + p * w.x_n + (int64_t)group * cig * w.x_c;
+    return r;
+}
+
+/* Four elements of a pixel from k on. VEC: they are neighbours in x, all of one tap. */
+template <bool VEC>
+static __device__ float4 load_pixel(const sp_cu_window &w, const conv_row &r, int k, int end,
+                                    int cig)
+{
+    __align__(16) float v[4] = {0, 0, 0, 0};
+    for (int j = 0; j < (VEC ? 1 : 4); j++) {
+        if (!r.inside || k + j >= end) break;
+        int t = (k + j) / cig, c = k + j - t * cig;
+        int q = t / w.kernel[2], x = (t - q * w.kernel[2]) * w.dilation[2] + r.o[2];
+        int z = q / w.kernel[1], y = (q - z * w.kernel[1]) * w.dilation[1] + r.o[1];
+        z = z * w.dilation[0] + r.o[0];
+        if (x < 0 || x >= w.in[2] || y < 0 || y >= w.in[1] || z < 0 || z >= w.in[0]) continue;
+        const float *at = r.image + z * w.x_s[0] + y * w.x_s[1] + x * w.x_s[2] + c * w.x_c;
+        if (VEC)
+            *(float4 *)v = *(const float4 *)at;
+        else
+            v[j] = *at;
+    }
+    return make_float4(v[0], v[1], v[2], v[3]);
+}
+
+template <bool VEC>
+static __device__ float4 load_filter(const float *row, bool inside, int k, int end)
+{
+    float v[4] = {0, 0, 0, 0};
+    if (!inside || k >= end) return make_float4(0, 0, 0, 0);
+    if (VEC) return *(const float4 *)(row + k);
+    for (int j = 0; j < 4 && k + j < end; j++) v[j] = row[k + j];
+    return make_float4(v[0], v[1], v[2], v[3]);
+}
+
+/* Four consecutive k of row m. */
+static __device__ __forceinline__ void put(float (*tile)[TM + 4], int k, int m, float4 v)
+{
+    tile[k][m] = v.x;
+    tile[k + 1][m] = v.y;
+    tile[k + 2][m] = v.z;
+    tile[k + 3][m] = v.w;
+}
+
+static __device__ void finish_pixel(const sp_cu_window &w, const sp_cu_epilogue &e, int64_t pixel,
+                                    int channel, float v, const float *bias, const float *residual,
+                                    float *y)
+{
+    int64_t at = (int64_t)channel * w.y_c, q = pixel;
+    for (int d = 2; d >= 0; d--) {
+        at += q % w.out[d] * w.y_s[d];
+        q /= w.out[d];
+    }
+    at += q * w.y_n;
+    y[at] = sp_cu_finish(e, v, bias, channel, residual, at);
+}
+
+/* Rows of the product are output pixels, columns output channels of one group, the inner dimension
+ * the taps' input channels. blockIdx.z: group and split. 8 x 16 threads with 8 x 4 results each;
+ * the next tile is loaded while this one is multiplied. */
+template <bool VEC>
+static __global__ void __launch_bounds__(THREADS)
+    conv_kernel(sp_cu_window w, sp_cu_epilogue e, conv_split split, const float *__restrict__ x,
                 const float *__restrict__ f, const float *__restrict__ bias, const float *residual,
                 float *y)
 {
-    __shared__ float a[TK][TM + 4], b[TK][TN + 4];
+    __shared__ __align__(16) float a[2][TK][TM + 4], b[2][TK][TN + 4];
     int cig = w.c_in / w.group, cog = w.c_out / w.group;
     int64_t pixels = (int64_t)w.n * w.out[0] * w.out[1] * w.out[2];
     int k_total = cig * w.kernel[0] * w.kernel[1] * w.kernel[2];
+    int group = blockIdx.z / split.splits, part = blockIdx.z % split.splits;
+    int first = part * split.k_each, end = min(k_total, first + split.k_each);
     int64_t m0 = (int64_t)blockIdx.x * TM;
-    int n0 = blockIdx.y * TN, group = blockIdx.z, tid = threadIdx.x;
-    float sum[4][4] = {{0}};
-    /* this thread loads one pixel's elements k = tid / 64 * 4 ... + 3 and one channel's likewise */
-    int lm = tid % TM, lk = tid / TM * 4;
-    int64_t p = m0 + lm;
-    bool inside = p < pixels;
-    int o[3], n;
-    for (int d = 2; d >= 0; d--) {
-        o[d] = (int)(p % w.out[d]) * w.stride[d] - w.begin[d];
-        p /= w.out[d];
+    int n0 = blockIdx.y * TN, tid = threadIdx.x, lm = tid / 4, lk = tid % 4 * 4;
+    conv_row rows[2];
+    const float *filter[2];
+    bool has[2];
+    for (int i = 0; i < 2; i++) {
+        rows[i] = row_of(w, x, m0 + lm + i * 32, pixels, group, cig);
+        has[i] = n0 + lm + i * 32 < cog;
+        filter[i] = f + ((int64_t)group * cog + n0 + lm + i * 32) * k_total;
     }
-    n = (int)p;
-    const float *image = x + (inside ? n * w.x_n : 0) + (int64_t)group * cig * w.x_c;
-    const float *filter = f + ((int64_t)group * cog + n0 + lm) * k_total;
-    for (int k0 = 0; k0 < k_total; k0 += TK) {
-        for (int j = 0; j < 4; j++) {
-            int k = k0 + lk + j;
-            float va = 0, vb = 0;
-            if (k < k_total) {
-                int c = k % cig, t = k / cig;
-                int v = t % w.kernel[2] * w.dilation[2] + o[2];
-                t /= w.kernel[2];
-                int h = t % w.kernel[1] * w.dilation[1] + o[1];
-                int d = t / w.kernel[1] * w.dilation[0] + o[0];
-                if (inside && v >= 0 && v < w.in[2] && h >= 0 && h < w.in[1] && d >= 0 &&
-                    d < w.in[0])
-                    va = image[c * w.x_c + d * w.x_s[0] + h * w.x_s[1] + v * w.x_s[2]];
-                if (n0 + lm < cog) vb = filter[k];
-            }
-            a[lk + j][lm] = va;
-            b[lk + j][lm] = vb;
+    float sum[8][4] = {{0}};
+    for (int i = 0; i < 2; i++) {
+        put(a[0], lk, lm + i * 32, load_pixel<VEC>(w, rows[i], first + lk, end, cig));
+        put(b[0], lk, lm + i * 32, load_filter<VEC>(filter[i], has[i], first + lk, end));
+    }
+    __syncthreads();
+    int ty = tid / 16 * 8, tx = tid % 16 * 4, now = 0;
+    for (int k0 = first; k0 < end; k0 += TK, now ^= 1) {
+        float4 na[2], nb[2];
+        bool more = k0 + TK < end;
+        for (int i = 0; i < 2 && more; i++) {
+            na[i] = load_pixel<VEC>(w, rows[i], k0 + TK + lk, end, cig);
+            nb[i] = load_filter<VEC>(filter[i], has[i], k0 + TK + lk, end);
         }
-        __syncthreads();
-        int ty = tid / 16 * 4, tx = tid % 16 * 4;
+#pragma unroll
         for (int k = 0; k < TK; k++) {
-            float4 ra = *(const float4 *)&a[k][ty], rb = *(const float4 *)&b[k][tx];
-            float fa[4] = {ra.x, ra.y, ra.z, ra.w}, fb[4] = {rb.x, rb.y, rb.z, rb.w};
-            for (int i = 0; i < 4; i++)
+            float4 p = *(const float4 *)&a[now][k][ty], q = *(const float4 *)&a[now][k][ty + 4];
+            float4 r = *(const float4 *)&b[now][k][tx];
+            float fa[8] = {p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w}, fb[4] = {r.x, r.y, r.z, r.w};
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+#pragma unroll
                 for (int j = 0; j < 4; j++) sum[i][j] += fa[i] * fb[j];
         }
+        if (more)
+            for (int i = 0; i < 2; i++) {
+                put(a[now ^ 1], lk, lm + i * 32, na[i]);
+                put(b[now ^ 1], lk, lm + i * 32, nb[i]);
+            }
         __syncthreads();
     }
-    for (int i = 0; i < 4; i++) {
-        int64_t q = m0 + tid / 16 * 4 + i;
-        if (q >= pixels) continue;
-        int64_t at = 0;
-        for (int d = 2; d >= 0; d--) {
-            at += q % w.out[d] * w.y_s[d];
-            q /= w.out[d];
-        }
-        at += q * w.y_n;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
         for (int j = 0; j < 4; j++) {
-            int c = n0 + tid % 16 * 4 + j;
-            if (c >= cog) continue;
-            int64_t to = at + (int64_t)(group * cog + c) * w.y_c;
-            y[to] = sp_cu_finish(e, sum[i][j], bias, group * cog + c, residual, to);
+            int64_t m = m0 + ty + i;
+            int c = group * cog + n0 + tx + j;
+            if (m >= pixels || n0 + tx + j >= cog) continue;
+            if (split.partial)
+                split.partial[(part * pixels + m) * w.c_out + c] = sum[i][j];
+            else
+                finish_pixel(w, e, m, c, sum[i][j], bias, residual, y);
         }
+}
+
+/* Adds up the parts, always in the same order. */
+static __global__ void join_kernel(sp_cu_window w, sp_cu_epilogue e, conv_split split,
+                                   int64_t pixels, const float *bias, const float *residual,
+                                   float *y)
+{
+    int64_t n = pixels * w.c_out;
+    SP_CU_FOR(i, n)
+    {
+        float v = 0;
+        for (int s = 0; s < split.splits; s++) v += split.partial[s * n + i];
+        int64_t pixel = i / w.c_out;
+        finish_pixel(w, e, pixel, (int)(i - pixel * w.c_out), v, bias, residual, y);
     }
 }
 
-void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x, const float *weight,
-                const float *bias, const float *residual, float *y, cudaStream_t stream)
+static int64_t pixels_of(const sp_cu_window *w)
 {
-    int64_t pixels = (int64_t)w->n * w->out[0] * w->out[1] * w->out[2];
-    int cog = w->c_out / w->group;
+    return (int64_t)w->n * w->out[0] * w->out[1] * w->out[2];
+}
+
+int sp_cu_conv_splits(const sp_cu_window *w, int processors)
+{
+    int64_t cog = w->c_out / w->group;
+    int64_t tiles = (pixels_of(w) + TM - 1) / TM * ((cog + TN - 1) / TN) * w->group;
+    int64_t k = (int64_t)(w->c_in / w->group) * w->kernel[0] * w->kernel[1] * w->kernel[2];
+    if (tiles < 1) return 1;
+    int64_t wanted = 3 * (int64_t)processors / tiles, most = k / (TK * 4);
+    int64_t splits = wanted < most ? wanted : most;
+    if (splits > 32) splits = 32;
+    return splits * w->group > 65535 || splits < 2 ? 1 : (int)splits;
+}
+
+size_t sp_cu_conv_workspace(const sp_cu_window *w, int splits)
+{
+    return splits > 1 ? (size_t)splits * (size_t)(pixels_of(w) * w->c_out) * sizeof(float) : 0;
+}
+
+void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void *workspace,
+                const float *x, const float *weight, const float *bias, const float *residual,
+                float *y, cudaStream_t stream)
+{
+    int64_t pixels = pixels_of(w);
+    int cig = w->c_in / w->group, cog = w->c_out / w->group;
     if (pixels <= 0 || cog <= 0) return;
+    int k = cig * w->kernel[0] * w->kernel[1] * w->kernel[2];
+    conv_split split = {splits, ((k + splits - 1) / splits + TK - 1) / TK * TK,
+                        splits > 1 ? (float *)workspace : NULL};
     dim3 grid((unsigned)((pixels + TM - 1) / TM), (unsigned)((cog + TN - 1) / TN),
-              (unsigned)w->group);
-    conv_kernel<<<grid, 256, 0, stream>>>(*w, *e, x, weight, bias, residual, y);
+              (unsigned)(w->group * splits));
+    bool quads = cig % 4 == 0 && w->x_c == 1 && ((uintptr_t)x | (uintptr_t)weight) % 16 == 0;
+    for (int d = 0; d < 3; d++) quads = quads && w->x_s[d] % 4 == 0;
+    quads = quads && w->x_n % 4 == 0;
+    if (quads)
+        conv_kernel<true>
+            <<<grid, THREADS, 0, stream>>>(*w, *e, split, x, weight, bias, residual, y);
+    else
+        conv_kernel<false>
+            <<<grid, THREADS, 0, stream>>>(*w, *e, split, x, weight, bias, residual, y);
+    if (split.partial)
+        join_kernel<<<sp_cu_blocks(pixels * w->c_out, 128), 128, 0, stream>>>(*w, *e, split, pixels,
+                                                                              bias, residual, y);
 }
 
 /* ---- transposed ---- */

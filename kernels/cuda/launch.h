@@ -242,9 +242,13 @@ void sp_cu_pool(int kind, const sp_cu_window *w, const float *x, float *y, cudaS
 void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
                      const float *weight, const float *bias, const float *residual, float *y,
                      cudaStream_t stream);
-/* Weights [c_out][kernel...][c_in / group]. */
-void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x, const float *weight,
-                const float *bias, const float *residual, float *y, cudaStream_t stream);
+/* Weights [c_out][kernel...][c_in / group]. splits: parts that the inner dimension is cut into, for
+ * more blocks than there are tiles; above 1 they need sp_cu_conv_workspace bytes. */
+int sp_cu_conv_splits(const sp_cu_window *w, int processors);
+size_t sp_cu_conv_workspace(const sp_cu_window *w, int splits);
+void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void *workspace,
+                const float *x, const float *weight, const float *bias, const float *residual,
+                float *y, cudaStream_t stream);
 /* Weights [group][kernel...][c_in / group][c_out / group]. */
 void sp_cu_conv_transpose(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
                           const float *weight, const float *bias, const float *residual, float *y,

@@ -168,10 +168,10 @@ static void describe(const gpu_node *g, char *text, size_t size)
 }
 
 /* Largest difference over what is allowed; above 1 is a failure. NaN must meet NaN. */
-static double excess(const gpu_test *t, const sparoa_tensor *want, const sparoa_tensor *got,
-                     sparoa_tolerance tolerance, int64_t *where)
+static double excess(const gpu_test *t, double magnitude, const sparoa_tensor *want,
+                     const sparoa_tensor *got, sparoa_tolerance tolerance, int64_t *where)
 {
-    double worst = 0, largest = 0;
+    double worst = 0, largest = magnitude;
     bool floats = sp_is_float(want->dtype);
     if (!floats || tolerance == SPAROA_TOL_EXACT) {
         size_t size = sparoa_dtype_size(want->dtype);
@@ -252,7 +252,7 @@ static void run_and_compare(gpu_test *t, gpu_node *g, const sparoa_op *op, const
         sparoa_tensor got;
         int64_t at = 0;
         gpu_expect(t, fetch(t, &p, i, &got), "%s: output %d: written outside", text, i);
-        double over = excess(t, &g->out[i], &got, op->tolerance, &at);
+        double over = excess(t, g->magnitude, &g->out[i], &got, op->tolerance, &at);
         gpu_expect(t, over <= 1, "%s (%s): output %d[%lld] is %.9g, expected %.9g (%.3g allowed)",
                    text, t->b->node_variant(p.kernel), i, (long long)at,
                    sp_count(&got) ? sp_get_f64(&got, at) : 0,
@@ -287,21 +287,26 @@ void gpu_compare(gpu_test *t, gpu_node *g)
     gpu_free(g);
 }
 
+static void run_family(gpu_test *t, const gpu_family *f)
+{
+    int failed = t->failed, passed = t->passed;
+    t->family = f->name;
+    for (int i = 0; i < f->times; i++) {
+        gpu_node g = {.seed = (uint64_t)i + 1};
+        for (int k = 0; k < 5; k++) gpu_random(&g);
+        if (strcmp(f->name, "unary") == 0) g.seed = (uint64_t)i;
+        f->run(t, &g);
+    }
+    printf("%-16s %5d passed %4d failed\n", f->name, t->passed - passed, t->failed - failed);
+    fflush(stdout);
+}
+
 static void run_families(gpu_test *t, const char *only)
 {
-    for (const gpu_family *f = gpu_families; f->name; f++) {
-        if (only && strcmp(only, f->name) != 0) continue;
-        int failed = t->failed, passed = t->passed;
-        t->family = f->name;
-        for (int i = 0; i < f->times; i++) {
-            gpu_node g = {.seed = (uint64_t)i + 1};
-            for (int k = 0; k < 5; k++) gpu_random(&g);
-            if (strcmp(f->name, "unary") == 0) g.seed = (uint64_t)i;
-            f->run(t, &g);
-        }
-        printf("%-16s %5d passed %4d failed\n", f->name, t->passed - passed, t->failed - failed);
-        fflush(stdout);
-    }
+    static const gpu_family *const lists[] = {gpu_families_elements, gpu_families_images};
+    for (int i = 0; i < 2; i++)
+        for (const gpu_family *f = lists[i]; f->name; f++)
+            if (!only || strcmp(only, f->name) == 0) run_family(t, f);
 }
 
 static bool open_device(gpu_test *t, const char *options)
@@ -344,13 +349,13 @@ int main(int argc, char **argv)
         return 77;
     }
     const char *only = argc > 3 ? argv[3] : NULL;
-    static const char *const options[] = {NULL, "own=1", "tf32=1"};
-    for (int i = 0; i < 3; i++) { /* with libraries, without, with rounded products */
+    static const char *const options[] = {NULL, "autotune=0", "own=1", "tf32=1"};
+    for (int i = 0; i < 4; i++) {
         const char *o = options[i];
         printf("== options %s\n", o ? o : "(none)");
         if (!open_device(&t, o)) return 1;
-        t.tf32 = i == 2;
-        if (i == 0) {
+        t.tf32 = i == 3;
+        if (i == 0 || only) {
             run_families(&t, only);
             if (!only) gpu_check_slots(&t);
         } else
@@ -359,10 +364,11 @@ int main(int argc, char **argv)
         close_device(&t);
     }
     FILE *out = argc > 2 ? fopen(argv[2], "w") : NULL;
-    if (!only && open_device(&t, NULL)) {
-        gpu_bench(&t, out ? out : stdout);
-        close_device(&t);
-    }
+    for (int i = 0; i < 4 && !only; i++)
+        if (open_device(&t, options[i])) {
+            gpu_bench(&t, options[i] ? options[i] : "", out ? out : stdout);
+            close_device(&t);
+        }
     if (out) fclose(out);
     printf("%d passed, %d failed, %d refused\n", t.passed, t.failed, t.refused);
     return t.failed != 0;

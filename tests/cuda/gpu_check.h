@@ -39,6 +39,6 @@ void gpu_unplace(gpu_test *t, gpu_placed *p);
 
 /* The slots of the table besides nodes (gpu_slots.c), and the measurements (gpu_bench.c). */
 void gpu_check_slots(gpu_test *t);
-void gpu_bench(gpu_test *t, FILE *out);
+void gpu_bench(gpu_test *t, const char *options, FILE *out);
 
 #endif

@@ -11,6 +11,10 @@
 #define GPU_ATTRS 16
 #define GPU_INTS 16
 
+#define COUNT(list) ((int)(sizeof(list) / sizeof(list)[0]))
+#define PICK(g, list) ((list)[gpu_random(g) % (unsigned)COUNT(list)])
+#define DIMS(...) ((const int64_t[]){__VA_ARGS__})
+
 typedef struct gpu_node {
     sparoa_node node;
     sparoa_tensor in[GPU_PORTS], out[GPU_PORTS];
@@ -19,7 +23,8 @@ typedef struct gpu_node {
     sparoa_attr attrs[GPU_ATTRS];
     int64_t ints[GPU_ATTRS][GPU_INTS];
     uint64_t seed;
-    double lo, hi; /* range of random values */
+    double lo, hi;    /* range of random values */
+    double magnitude; /* of sums before an activation; 0: as the output shows */
 } gpu_node;
 
 /* What a check may do wrong is measured against this: the tolerance of sums, relative to the
@@ -55,6 +60,7 @@ typedef struct gpu_family {
     int times;
 } gpu_family;
 
-extern const gpu_family gpu_families[]; /* ends with a NULL name */
+/* End with a NULL name. */
+extern const gpu_family gpu_families_elements[], gpu_families_images[];
 
 #endif

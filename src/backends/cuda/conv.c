@@ -1,25 +1,16 @@
 /* Conv and ConvTranspose in float32. A 1x1 convolution with the channel last is a product;
  * depthwise ones have their own kernel; the rest goes to cuDNN and, where that is missing or
  * refuses, to an implicit product of our own. */
-#include "backends/cuda/dnn.h"
+#include "backends/cuda/conv.h"
 #include "backends/cuda/window.h"
 #include "ops/epilogue.h"
 
-typedef enum conv_kind { CONV_PRODUCT, CONV_DEPTHWISE, CONV_DNN, CONV_IMPLICIT } conv_kind;
-
 typedef struct conv_state {
-    conv_kind kind;
+    sp_cuda_conv_kind kind;
     bool transposed;
     float *weight; /* packed; NULL: as the engine uploads it */
     size_t weight_bytes;
 } conv_state;
-
-typedef struct conv_prepared {
-    sp_cu_window window;
-    sp_cu_epilogue epilogue;
-    sp_cuda_product product;
-    sp_cuda_dnn dnn;
-} conv_prepared;
 
 static const char *conv_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
@@ -102,24 +93,25 @@ static sparoa_status pack(sparoa_kernel *k, const float *w, const packing *p, sp
     return status;
 }
 
+static const char *const kind_names[] = {"conv_product", "conv_depthwise", "conv_cudnn",
+                                         "conv_implicit"};
+
 static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
 {
-    static const char *const names[] = {"conv_product", "conv_depthwise", "conv_cudnn",
-                                        "conv_implicit"};
     conv_state *s = k->state;
     const sparoa_tensor *w = node->in[1];
     int64_t group = sparoa_attr_int(node, "group", 1), taps = sp_dims_product(w, 2, w->rank);
     bool nhwc = sp_is_nhwc(node), flat = w->rank < 5;
     if (nhwc && is_pointwise(node))
-        s->kind = CONV_PRODUCT;
+        s->kind = SP_CUDA_CONV_PRODUCT;
     else if (flat && group > 1 && w->dims[1] == 1)
-        s->kind = CONV_DEPTHWISE;
+        s->kind = SP_CUDA_CONV_DEPTHWISE;
     else
-        s->kind = nhwc && flat && k->dev->dnn ? CONV_DNN : CONV_IMPLICIT;
-    k->variant = names[s->kind];
-    if (s->kind == CONV_PRODUCT) return SPAROA_OK; /* [c_out][c_in] is what it wants */
+        s->kind = nhwc && flat && k->dev->dnn ? SP_CUDA_CONV_DNN : SP_CUDA_CONV_IMPLICIT;
+    k->variant = kind_names[s->kind];
+    if (s->kind == SP_CUDA_CONV_PRODUCT) return SPAROA_OK; /* [c_out][c_in] is what it wants */
     packing p = {w->dims[0], w->dims[1], taps, taps * w->dims[1], 1, w->dims[1], w->dims[0], 0};
-    if (s->kind == CONV_DEPTHWISE) {
+    if (s->kind == SP_CUDA_CONV_DEPTHWISE) {
         p.to_outer = 1;
         p.to_inner = 0;
         p.to_tap = w->dims[0];
@@ -140,20 +132,33 @@ static bool conv_keeps_input(const sparoa_kernel *k, int32_t input)
 
 /* ---- running ---- */
 
+size_t sp_cuda_conv_workspace(const sp_cuda_conv *c)
+{
+    switch (c->kind) {
+    case SP_CUDA_CONV_PRODUCT: return c->product.workspace;
+    case SP_CUDA_CONV_DNN: return c->dnn.workspace + c->dnn.pad_bytes;
+    case SP_CUDA_CONV_IMPLICIT: return sp_cu_conv_workspace(&c->window, c->splits);
+    default: return 0;
+    }
+}
+
 static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
                                   size_t *workspace, sparoa_error *err)
 {
     conv_state *s = k->state;
-    conv_prepared *p = prepared;
+    sp_cuda_conv *p = prepared;
     const sparoa_tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
     bool nhwc = sp_is_nhwc(node);
     sp_conv c;
     SP_TRY(sp_conv_shape(node, x, w, nhwc, &c, err));
+    p->kind = s->kind;
+    p->splits = 1;
+    p->has_bias = sp_epilogue_of(node).residual_input != 2 && sparoa_in(node, 2);
     p->epilogue = epilogue_of(node);
     SP_TRY(sp_cuda_window(node, &c.w, nhwc, &p->window, err));
     p->window.group = (int32_t)c.group;
     if (sp_count(y) == 0) return SPAROA_OK;
-    if (s->kind == CONV_PRODUCT) {
+    if (s->kind == SP_CUDA_CONV_PRODUCT) {
         int64_t n = w->dims[0], in = w->dims[1];
         p->product.shape = (sp_cu_gemm){.m = sp_count(y) / n,
                                         .n = n,
@@ -164,51 +169,64 @@ static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, voi
                                         .b_k = 1,
                                         .b_n = in,
                                         .alpha = 1};
-        bool bias = sp_epilogue_of(node).residual_input != 2 && sparoa_in(node, 2);
-        sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, bias);
-        *workspace = p->product.workspace;
-    } else if (s->kind == CONV_DNN) {
+        sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, p->has_bias);
+    } else if (s->kind == SP_CUDA_CONV_DNN) {
         sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue);
-        *workspace = p->dnn.ready ? p->dnn.workspace + p->dnn.pad_bytes : 0;
+        if (!p->dnn.ready) p->kind = SP_CUDA_CONV_IMPLICIT;
     }
+    if (p->kind == SP_CUDA_CONV_IMPLICIT && nhwc)
+        p->splits = sp_cu_conv_splits(&p->window, k->dev->prop.multiProcessorCount);
+    if (nhwc && s->kind != SP_CUDA_CONV_DEPTHWISE && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
+    k->variant = kind_names[p->kind];
+    *workspace = sp_cuda_conv_workspace(p);
     return SPAROA_OK;
 }
 
 static void conv_unprepare(sparoa_kernel *k, void *prepared)
 {
-    conv_prepared *p = prepared;
+    sp_cuda_conv *p = prepared;
     sp_cuda_product_done(k->dev, &p->product);
     sp_cuda_dnn_done(k->dev, &p->dnn);
+}
+
+sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const float *x,
+                                  const float *weight, const float *bias, const float *residual,
+                                  float *y, void *workspace, cudaStream_t stream,
+                                  const sparoa_node *node, sparoa_error *err)
+{
+    const sp_cu_window *w = &c->window;
+    int64_t count = (int64_t)w->n * w->c_out * w->out[0] * w->out[1] * w->out[2];
+    if (c->kind == SP_CUDA_CONV_PRODUCT)
+        return sp_cuda_product_run(dev, &c->product, x, weight, bias, residual, y, workspace,
+                                   stream, node, err);
+    if (c->kind == SP_CUDA_CONV_DEPTHWISE) {
+        sp_cu_depthwise(w, &c->epilogue, x, weight, bias, residual, y, stream);
+        return SPAROA_OK;
+    }
+    bool dnn = c->kind == SP_CUDA_CONV_DNN && c->dnn.ready;
+    if (dnn && sp_cuda_dnn_run(dev, &c->dnn, &c->epilogue, x, weight, bias, residual, y, count,
+                               workspace, stream))
+        return SPAROA_OK;
+    int splits = c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1;
+    sp_cu_conv(w, &c->epilogue, splits, workspace, x, weight, bias, residual, y, stream);
+    return SPAROA_OK;
 }
 
 static sparoa_status conv_run(sparoa_kernel *k, void *prepared, cudaStream_t stream,
                               const sparoa_node *node, void *workspace, sparoa_error *err)
 {
     const conv_state *s = k->state;
-    conv_prepared *p = prepared;
-    const float *x = node->in[0]->data, *bias = bias_of(node), *residual = residual_of(node);
-    float *y = node->out[0]->data;
-    int64_t count = sp_count(node->out[0]);
-    if (count == 0) return SPAROA_OK;
-    if (s->kind == CONV_PRODUCT)
-        return sp_cuda_product_run(k->dev, &p->product, x, node->in[1]->data, bias, residual, y,
-                                   workspace, stream, node, err);
-    if (s->kind == CONV_DEPTHWISE) {
-        sp_cu_depthwise(&p->window, &p->epilogue, x, s->weight, bias, residual, y, stream);
-        return SPAROA_OK;
-    }
-    if (p->dnn.ready && sp_cuda_dnn_run(k->dev, &p->dnn, &p->epilogue, x, s->weight, bias, residual,
-                                        y, count, workspace, stream))
-        return SPAROA_OK;
-    sp_cu_conv(&p->window, &p->epilogue, x, s->weight, bias, residual, y, stream);
-    return SPAROA_OK;
+    if (sp_count(node->out[0]) == 0) return SPAROA_OK;
+    return sp_cuda_conv_launch(k->dev, prepared, node->in[0]->data,
+                               s->weight ? s->weight : node->in[1]->data, bias_of(node),
+                               residual_of(node), node->out[0]->data, workspace, stream, node, err);
 }
 
 /* ONNX Conv, versions 1 to 22: one to three dimensions, constant weights. */
 SP_CUDA_KERNEL(Conv) = {.ops = SP_CUDA_NAMES("Conv"),
                         .variant = "conv",
                         .state_bytes = sizeof(conv_state),
-                        .prepared_bytes = sizeof(conv_prepared),
+                        .prepared_bytes = sizeof(sp_cuda_conv),
                         .refuses = conv_refuses,
                         .create = conv_create,
                         .destroy = conv_destroy,
@@ -222,7 +240,7 @@ SP_CUDA_KERNEL(FusedConv) = {.ops = SP_CUDA_NAMES("FusedConv"),
                              .domain = "com.microsoft",
                              .variant = "conv",
                              .state_bytes = sizeof(conv_state),
-                             .prepared_bytes = sizeof(conv_prepared),
+                             .prepared_bytes = sizeof(sp_cuda_conv),
                              .refuses = conv_refuses,
                              .create = conv_create,
                              .destroy = conv_destroy,
@@ -279,7 +297,7 @@ static sparoa_status transpose_window(const sparoa_node *node, sp_window *w, boo
 static sparoa_status transpose_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
                                        size_t *workspace, sparoa_error *err)
 {
-    conv_prepared *p = prepared;
+    sp_cuda_conv *p = prepared;
     bool nhwc = sp_is_nhwc(node);
     sp_window w;
     (void)k, (void)workspace;
@@ -294,7 +312,7 @@ static sparoa_status transpose_run(sparoa_kernel *k, void *prepared, cudaStream_
                                    const sparoa_node *node, void *workspace, sparoa_error *err)
 {
     const conv_state *s = k->state;
-    const conv_prepared *p = prepared;
+    const sp_cuda_conv *p = prepared;
     (void)workspace, (void)err;
     sp_cu_conv_transpose(&p->window, &p->epilogue, node->in[0]->data, s->weight, bias_of(node),
                          residual_of(node), node->out[0]->data, stream);
@@ -305,7 +323,7 @@ static sparoa_status transpose_run(sparoa_kernel *k, void *prepared, cudaStream_
 SP_CUDA_KERNEL(ConvTranspose) = {.ops = SP_CUDA_NAMES("ConvTranspose"),
                                  .variant = "conv_transpose_f32",
                                  .state_bytes = sizeof(conv_state),
-                                 .prepared_bytes = sizeof(conv_prepared),
+                                 .prepared_bytes = sizeof(sp_cuda_conv),
                                  .refuses = conv_refuses,
                                  .create = transpose_create,
                                  .destroy = conv_destroy,

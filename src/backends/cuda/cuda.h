@@ -22,7 +22,7 @@ struct sparoa_dev {
     int index;
     struct cudaDeviceProp prop;
     bool tf32;     /* option tf32=1: products may round their operands to 10 bits of mantissa */
-    bool autotune; /* option autotune=1: convolutions are timed when they are prepared */
+    bool autotune; /* unless option autotune=0: ways to convolve are timed when they are prepared */
     sp_cuda_libs libs;
     void *lt;                   /* cublasLtHandle_t, or NULL */
     void *dnn;                  /* cudnnHandle_t, or NULL */
@@ -90,6 +90,11 @@ sparoa_status sp_cuda_upload(sparoa_dev *dev, sparoa_kernel *k, const void *host
                              void **ptr, sparoa_error *err);
 void *sp_cuda_host_alloc(sparoa_dev *dev, size_t bytes); /* zeroed */
 void sp_cuda_host_free(sparoa_dev *dev, void *ptr, size_t bytes);
+
+/* ---- time (time.c) ---- */
+/* Milliseconds on the device of `times` runs of a step, replayed from a graph; negative: it failed.
+ */
+float sp_cuda_time(int times, void (*step)(void *arg, cudaStream_t stream), void *arg);
 
 /* ---- errors (backend.c) ---- */
 sparoa_status sp_cuda_status(cudaError_t error);

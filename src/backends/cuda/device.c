@@ -55,11 +55,11 @@ static void option(const char *options, const char *key, char *value, size_t siz
     }
 }
 
-static bool option_on(const char *options, const char *key)
+static bool option_is(const char *options, const char *key, const char *wanted)
 {
     char value[8];
     option(options, key, value, sizeof value);
-    return strcmp(value, "1") == 0;
+    return strcmp(value, wanted) == 0;
 }
 
 static void open_libraries(sparoa_dev *dev, const char *options)
@@ -68,7 +68,7 @@ static void open_libraries(sparoa_dev *dev, const char *options)
     option(options, "libs", folders, sizeof folders);
     cudaDeviceGetPCIBusId(bus, sizeof bus, dev->index);
     sp_cuda_libs_open(&dev->libs, folders[0] ? folders : NULL, bus);
-    if (option_on(options, "own")) dev->libs.blas = dev->libs.dnn = NULL;
+    if (option_is(options, "own", "1")) dev->libs.blas = dev->libs.dnn = NULL;
     if (dev->libs.blas && dev->libs.lt_create(&dev->lt) != 0) dev->lt = NULL;
     if (dev->libs.dnn && dev->libs.dnn_create(&dev->dnn) != 0) dev->dnn = NULL;
     const sparoa_host *h = dev->engine;
@@ -101,8 +101,8 @@ sparoa_status sp_cuda_device_open(const sparoa_host *host, int32_t index, const 
     d->engine = host;
     d->allocator = host->allocator;
     d->index = index;
-    d->tf32 = option_on(options, "tf32");
-    d->autotune = option_on(options, "autotune");
+    d->tf32 = option_is(options, "tf32", "1");
+    d->autotune = !option_is(options, "autotune", "0");
     char pool[16];
     option(options, "pool_mb", pool, sizeof pool);
     d->idle_limit = pool[0] ? (size_t)strtoul(pool, NULL, 10) << 20 : POOL_LIMIT;
@@ -194,26 +194,6 @@ void sp_cuda_describe(const sparoa_dev *dev, sparoa_device_desc *desc)
     desc->clock_mhz = attribute(dev, cudaDevAttrClockRate) / 1e3;
 }
 
-/* Milliseconds that `times` runs of a step take, after one to warm up; negative: it failed. */
-static float timed(int times, void (*step)(void *arg, cudaStream_t stream), void *arg)
-{
-    cudaEvent_t start = NULL, end = NULL;
-    cudaStream_t stream = NULL;
-    float ms = -1;
-    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess &&
-        cudaEventCreate(&start) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess) {
-        step(arg, stream);
-        cudaEventRecord(start, stream);
-        for (int i = 0; i < times; i++) step(arg, stream);
-        cudaEventRecord(end, stream);
-        if (cudaEventSynchronize(end) == cudaSuccess) cudaEventElapsedTime(&ms, start, end);
-    }
-    if (start) cudaEventDestroy(start);
-    if (end) cudaEventDestroy(end);
-    if (stream) cudaStreamDestroy(stream);
-    return ms;
-}
-
 typedef struct measure_args {
     sparoa_dev *dev;
     sp_cuda_product product;
@@ -254,7 +234,7 @@ sparoa_status sp_cuda_measure(sparoa_dev *dev, int32_t milliseconds, sparoa_devi
         return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no device memory to measure with");
     }
     cudaMemset(m.memory, 0x3c, m.bytes);
-    float product_ms = timed(10, multiply, &m), copy_ms = timed(10, duplicate, &m);
+    float product_ms = sp_cuda_time(10, multiply, &m), copy_ms = sp_cuda_time(10, duplicate, &m);
     cudaError_t error = cudaDeviceSynchronize();
     sp_cuda_product_done(dev, &m.product);
     sp_cuda_free(dev, m.memory, m.bytes);

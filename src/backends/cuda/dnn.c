@@ -3,11 +3,6 @@
 #define WORKSPACE_LIMIT ((size_t)256 << 20)
 #define ALGORITHMS 10
 
-static size_t image_bytes(int64_t n, int64_t h, int64_t w, int64_t c)
-{
-    return (size_t)(n * h * w * c) * sizeof(float);
-}
-
 /* cuDNN pads both sides alike: where they differ, the image is padded first. */
 static void plan_padding(sp_cuda_dnn *d, sp_cu_window *w)
 {
@@ -53,28 +48,14 @@ static bool describe(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *w,
            !l->dnn_act_set(d->act, e->act == 1 ? DNN_ACT_RELU : DNN_ACT_IDENTITY, 1, 0);
 }
 
-/* Times the algorithms on memory whose contents do not matter. */
-static int measured(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *w, dnn_perf *found)
+void sp_cuda_dnn_choose(sp_cuda_dnn *d, const sp_cu_epilogue *e, int i)
 {
-    void *x = NULL, *f = NULL, *y = NULL, *ws = NULL;
-    size_t xb = image_bytes(w->n, w->in[1], w->in[2], w->c_in), wsb = (size_t)64 << 20;
-    size_t yb = image_bytes(w->n, w->out[1], w->out[2], w->c_out);
-    size_t fb = image_bytes(w->c_out, w->kernel[1], w->kernel[2], w->c_in / w->group);
-    int n = 0;
-    if (!sp_cuda_alloc(dev, xb, &x) && !sp_cuda_alloc(dev, fb, &f) && !sp_cuda_alloc(dev, yb, &y) &&
-        !sp_cuda_alloc(dev, wsb, &ws)) {
-        cudaMemset(x, 0x3c, xb);
-        cudaMemset(f, 0x3c, fb);
-        dev->libs.dnn_set_stream(dev->dnn, NULL);
-        if (dev->libs.dnn_find(dev->dnn, d->x, x, d->w, f, d->conv, d->y, y, ALGORITHMS, &n, found,
-                               ws, wsb) != 0)
-            n = 0;
-    }
-    sp_cuda_free(dev, x, xb);
-    sp_cuda_free(dev, f, fb);
-    sp_cuda_free(dev, y, yb);
-    sp_cuda_free(dev, ws, wsb);
-    return n;
+    d->algo = d->algos[i];
+    d->workspace = d->needs[i];
+    d->ready = true;
+    /* without an activation only one algorithm takes the fused call */
+    bool act = e->act == 1 || (e->act == 0 && d->algo == DNN_PRECOMP_GEMM);
+    d->fuse = act && e->residual < 2;
 }
 
 void sp_cuda_dnn_plan(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *window,
@@ -87,22 +68,17 @@ void sp_cuda_dnn_plan(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *windo
     if (!dev->dnn || w.in[0] != 1 || w.kernel[0] != 1) return;
     plan_padding(d, &w);
     if (!describe(dev, d, &w, e)) return;
-    if (dev->autotune) n = measured(dev, d, &w, found);
     pthread_mutex_lock(&dev->lock);
-    if (n == 0 && dev->libs.dnn_get(dev->dnn, d->x, d->w, d->conv, d->y, ALGORITHMS, &n, found))
-        n = 0;
+    if (dev->libs.dnn_get(dev->dnn, d->x, d->w, d->conv, d->y, ALGORITHMS, &n, found)) n = 0;
     pthread_mutex_unlock(&dev->lock);
-    for (int i = 0; i < n && !d->ready; i++) {
+    for (int i = 0; i < n && d->n_algos < SP_CUDA_DNN_ALGOS; i++) {
         if (found[i].status != 0 || found[i].memory > WORKSPACE_LIMIT) continue;
-        if (!dev->tf32 && found[i].math != DNN_FMA_MATH && found[i].math != DNN_DEFAULT_MATH)
-            continue;
-        d->algo = found[i].algo;
-        d->workspace = found[i].memory;
-        d->ready = true;
+        bool exact = found[i].math == DNN_FMA_MATH || found[i].math == DNN_DEFAULT_MATH;
+        if (!dev->tf32 && !exact) continue;
+        d->needs[d->n_algos] = found[i].memory;
+        d->algos[d->n_algos++] = found[i].algo;
     }
-    /* without an activation only one algorithm takes the fused call */
-    bool act = e->act == 1 || (e->act == 0 && d->algo == DNN_PRECOMP_GEMM);
-    d->fuse = act && e->residual < 2;
+    if (d->n_algos > 0) sp_cuda_dnn_choose(d, e, 0);
 }
 
 void sp_cuda_dnn_done(sparoa_dev *dev, sp_cuda_dnn *d)

@@ -114,9 +114,6 @@ typedef struct nvml_utilization {
     X(dnn, dnn_act_set, "cudnnSetActivationDescriptor", int, (void *, int, int, double))           \
     X(dnn, dnn_get, "cudnnGetConvolutionForwardAlgorithm_v7", int,                                 \
       (void *, void *, void *, void *, void *, int, int *, dnn_perf *))                            \
-    X(dnn, dnn_find, "cudnnFindConvolutionForwardAlgorithmEx", int,                                \
-      (void *, void *, const void *, void *, const void *, void *, void *, void *, int, int *,     \
-       dnn_perf *, void *, size_t))                                                                \
     X(dnn, dnn_forward, "cudnnConvolutionForward", int,                                            \
       (void *, const void *, void *, const void *, void *, const void *, void *, int, void *,      \
        size_t, const void *, void *, void *))                                                      \

@@ -1,0 +1,33 @@
+/* conv.h - ways to convolve. conv.c prepares and runs, conv_tune.c chooses. */
+#ifndef SP_BACKENDS_CUDA_CONV_H
+#define SP_BACKENDS_CUDA_CONV_H
+
+#include "backends/cuda/dnn.h"
+
+typedef enum sp_cuda_conv_kind {
+    SP_CUDA_CONV_PRODUCT,
+    SP_CUDA_CONV_DEPTHWISE,
+    SP_CUDA_CONV_DNN,
+    SP_CUDA_CONV_IMPLICIT
+} sp_cuda_conv_kind;
+
+typedef struct sp_cuda_conv {
+    sp_cuda_conv_kind kind;
+    int splits; /* of the implicit product */
+    bool has_bias;
+    sp_cu_window window;
+    sp_cu_epilogue epilogue;
+    sp_cuda_product product;
+    sp_cuda_dnn dnn;
+} sp_cuda_conv;
+
+size_t sp_cuda_conv_workspace(const sp_cuda_conv *c);
+sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const float *x,
+                                  const float *weight, const float *bias, const float *residual,
+                                  float *y, void *workspace, cudaStream_t stream,
+                                  const sparoa_node *node, sparoa_error *err);
+/* Times the ways that are possible, on memory whose contents do not matter, and takes the fastest.
+ */
+void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c);
+
+#endif

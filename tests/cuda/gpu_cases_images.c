@@ -1,0 +1,226 @@
+/* Cases of operators on images and matrices. */
+#include "gpu_node.h"
+
+static void image(gpu_node *g, int64_t n, int64_t c, int64_t h, int64_t w, bool nhwc)
+{
+    gpu_input(g, SPAROA_FLOAT32, 4, nhwc ? DIMS(n, h, w, c) : DIMS(n, c, h, w));
+}
+
+static void pool(gpu_test *t, gpu_node *g)
+{
+    bool nhwc = gpu_range(g, 0, 1), average = gpu_range(g, 0, 1);
+    int64_t k[2] = {gpu_range(g, 1, 5), gpu_range(g, 1, 5)},
+            s[2] = {gpu_range(g, 1, 3), gpu_range(g, 1, 3)};
+    int64_t p[4], d[2] = {gpu_range(g, 1, 2), gpu_range(g, 1, 2)};
+    gpu_start(g, average ? "AveragePool" : "MaxPool", average ? 19 : 12, 1);
+    image(g, gpu_range(g, 1, 3), gpu_range(g, 1, 70), gpu_range(g, 9, 30), gpu_range(g, 9, 30),
+          nhwc);
+    for (int i = 0; i < 4; i++) p[i] = gpu_range(g, 0, k[i % 2] - 1);
+    gpu_ints(g, "kernel_shape", 2, k);
+    gpu_ints(g, "strides", 2, s);
+    gpu_ints(g, "pads", 4, p);
+    if (gpu_range(g, 0, 2) == 0) gpu_ints(g, "dilations", 2, d);
+    gpu_int(g, "ceil_mode", gpu_range(g, 0, 1));
+    if (average) gpu_int(g, "count_include_pad", gpu_range(g, 0, 1));
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    gpu_compare(t, g);
+}
+
+static void global_pool(gpu_test *t, gpu_node *g)
+{
+    bool nhwc = gpu_range(g, 0, 1);
+    gpu_start(g, gpu_range(g, 0, 2) ? "GlobalAveragePool" : "GlobalMaxPool", 1, 1);
+    image(g, gpu_range(g, 1, 3), gpu_range(g, 1, 200), gpu_range(g, 1, 30), gpu_range(g, 1, 30),
+          nhwc);
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    gpu_compare(t, g);
+}
+
+static void resize(gpu_test *t, gpu_node *g)
+{
+    static const char *const coords[] = {"half_pixel", "asymmetric", "align_corners",
+                                         "pytorch_half_pixel"};
+    static const char *const modes[] = {"nearest", "linear", "linear", "cubic"};
+    bool nhwc = gpu_range(g, 0, 1);
+    gpu_start(g, "Resize", 19, 1);
+    image(g, gpu_range(g, 1, 2), gpu_range(g, 1, 20), gpu_range(g, 2, 20), gpu_range(g, 2, 20),
+          nhwc);
+    gpu_skip_input(g);
+    sparoa_tensor *scales = gpu_weight(g, 1, DIMS(4));
+    float values[4] = {1, 1, (float)gpu_uniform(g, 0.4, 3), (float)gpu_uniform(g, 0.4, 3)};
+    if (gpu_range(g, 0, 1)) values[2] = values[3] = 2;
+    memcpy(scales->data, values, sizeof values);
+    const char *mode = PICK(g, modes);
+    gpu_string(g, "mode", mode);
+    gpu_string(g, "coordinate_transformation_mode", PICK(g, coords));
+    if (strcmp(mode, "nearest") != 0 && gpu_range(g, 0, 2) == 0) gpu_int(g, "antialias", 1);
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    gpu_compare(t, g);
+}
+
+/* How large a sum of k products of values in -2..2 becomes; activations hide it. */
+static double sum_of(int64_t k)
+{
+    return 4 * sqrt((double)k);
+}
+
+/* Adds an activation and perhaps a residual of the output's shape. */
+static void epilogue(gpu_node *g, int rank, const int64_t *out)
+{
+    int residual = (int)gpu_range(g, 0, 3);
+    if (gpu_range(g, 0, 3)) {
+        gpu_string(g, "sp.act",
+                   sp_act_names[gpu_range(g, 0, 1) ? 1 : gpu_range(g, 0, SP_ACT_COUNT - 1)]);
+        gpu_float(g, "sp.act_a", -0.25f);
+        gpu_float(g, "sp.act_b", 1.5f);
+    }
+    if (residual == 0 || residual == 3) return;
+    gpu_input(g, SPAROA_FLOAT32, rank, out);
+    gpu_int(g, "sp.residual", residual);
+}
+
+static void conv(gpu_test *t, gpu_node *g)
+{
+    bool nhwc = gpu_range(g, 0, 3) != 0, bias = gpu_range(g, 0, 1);
+    int kind = (int)gpu_range(g, 0, 4); /* 1x1, depthwise, grouped, plain */
+    int64_t n = gpu_range(g, 1, 3), h = gpu_range(g, 5, 30), w = gpu_range(g, 5, 30);
+    int64_t group = 1, ci = gpu_range(g, 1, 70), co = gpu_range(g, 1, 70), k[2], s[2], d[2], p[4];
+    if (kind == 1) group = ci = co = gpu_range(g, 2, 70);
+    if (kind == 2) {
+        group = gpu_range(g, 2, 4);
+        ci = group * gpu_range(g, 1, 9);
+        co = group * gpu_range(g, 1, 9);
+    }
+    gpu_start(g, "Conv", 11, 1);
+    for (int i = 0; i < 2; i++) {
+        k[i] = kind == 0 ? 1 : gpu_range(g, 1, 5);
+        s[i] = kind == 0 && gpu_range(g, 0, 2) ? 1 : gpu_range(g, 1, 2);
+        d[i] = k[i] < 4 && gpu_range(g, 0, 3) == 0 ? 2 : 1;
+        p[i] = kind == 0 ? 0 : gpu_range(g, 0, k[i] - 1);
+        p[i + 2] = kind == 0 || gpu_range(g, 0, 2) ? p[i] : gpu_range(g, 0, k[i] - 1);
+    }
+    h += k[0] * d[0];
+    w += k[1] * d[1];
+    int64_t oh = (h + p[0] + p[2] - (k[0] - 1) * d[0] - 1) / s[0] + 1;
+    int64_t ow = (w + p[1] + p[3] - (k[1] - 1) * d[1] - 1) / s[1] + 1;
+    image(g, n, ci, h, w, nhwc);
+    gpu_weight(g, 4, DIMS(co, ci / group, k[0], k[1]));
+    if (bias)
+        gpu_weight(g, 1, DIMS(co));
+    else
+        gpu_skip_input(g);
+    gpu_ints(g, "strides", 2, s);
+    gpu_ints(g, "dilations", 2, d);
+    gpu_ints(g, "pads", 4, p);
+    gpu_int(g, "group", group);
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    g->magnitude = sum_of(ci / group * k[0] * k[1]);
+    epilogue(g, 4, nhwc ? DIMS(n, oh, ow, co) : DIMS(n, co, oh, ow));
+    gpu_compare(t, g);
+}
+
+/* One and three dimensions. */
+static void conv_other(gpu_test *t, gpu_node *g)
+{
+    int spatial = gpu_range(g, 0, 1) ? 1 : 3, rank = spatial + 2;
+    bool nhwc = gpu_range(g, 0, 1);
+    int64_t x[5], w[5], ci = gpu_range(g, 1, 20), co = gpu_range(g, 1, 20);
+    gpu_start(g, "Conv", 11, 1);
+    x[0] = gpu_range(g, 1, 3);
+    x[nhwc ? rank - 1 : 1] = ci;
+    w[0] = co;
+    w[1] = ci;
+    for (int i = 0; i < spatial; i++) {
+        x[i + (nhwc ? 1 : 2)] = gpu_range(g, 6, spatial == 1 ? 200 : 12);
+        w[i + 2] = gpu_range(g, 1, 4);
+    }
+    gpu_input(g, SPAROA_FLOAT32, rank, x);
+    gpu_weight(g, rank, w);
+    gpu_weight(g, 1, &co);
+    if (gpu_range(g, 0, 1)) gpu_string(g, "auto_pad", "SAME_UPPER");
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    gpu_compare(t, g);
+}
+
+static void conv_transpose(gpu_test *t, gpu_node *g)
+{
+    bool nhwc = gpu_range(g, 0, 1);
+    int64_t group = gpu_range(g, 1, 2), ci = group * gpu_range(g, 1, 20), cog = gpu_range(g, 1, 20);
+    int64_t k[2], s[2], p[4];
+    gpu_start(g, "ConvTranspose", 11, 1);
+    for (int i = 0; i < 2; i++) {
+        k[i] = gpu_range(g, 1, 4);
+        s[i] = gpu_range(g, 1, 3);
+        p[i] = gpu_range(g, 0, k[i] - 1);
+        p[i + 2] = gpu_range(g, 0, k[i] - 1);
+    }
+    image(g, gpu_range(g, 1, 2), ci, gpu_range(g, 4, 12), gpu_range(g, 4, 12), nhwc);
+    gpu_weight(g, 4, DIMS(ci, cog, k[0], k[1]));
+    if (gpu_range(g, 0, 1)) gpu_weight(g, 1, DIMS(cog * group));
+    gpu_ints(g, "strides", 2, s);
+    if (gpu_range(g, 0, 2))
+        gpu_ints(g, "pads", 4, p);
+    else
+        gpu_string(g, "auto_pad", "SAME_UPPER");
+    gpu_int(g, "group", group);
+    if (nhwc) gpu_int(g, "sp.nhwc", 1);
+    gpu_compare(t, g);
+}
+
+/* ---- products ---- */
+
+static void gemm(gpu_test *t, gpu_node *g)
+{
+    int64_t m = gpu_range(g, 1, 130), n = gpu_range(g, 1, 130), k = gpu_range(g, 1, 300);
+    bool ta = gpu_range(g, 0, 1), tb = gpu_range(g, 0, 1);
+    gpu_start(g, "Gemm", 13, 1);
+    gpu_input(g, SPAROA_FLOAT32, 2, ta ? DIMS(k, m) : DIMS(m, k));
+    gpu_weight(g, 2, tb ? DIMS(n, k) : DIMS(k, n));
+    switch (gpu_range(g, 0, 4)) {
+    case 0: gpu_skip_input(g); break;
+    case 1: gpu_weight(g, 1, DIMS(n)); break;
+    case 2: gpu_weight(g, 2, DIMS(m, n)); break;
+    case 3: gpu_weight(g, 2, DIMS(m, 1)); break;
+    default: gpu_weight(g, 1, DIMS(1));
+    }
+    gpu_int(g, "transA", ta);
+    gpu_int(g, "transB", tb);
+    if (gpu_range(g, 0, 2) == 0) gpu_float(g, "alpha", 0.5f);
+    if (gpu_range(g, 0, 2) == 0) gpu_float(g, "beta", 0.25f);
+    g->magnitude = sum_of(k);
+    epilogue(g, 2, DIMS(m, n));
+    gpu_compare(t, g);
+}
+
+static void matmul(gpu_test *t, gpu_node *g)
+{
+    int64_t m = gpu_range(g, 1, 70), n = gpu_range(g, 1, 70), k = gpu_range(g, 1, 200);
+    int64_t b0 = gpu_range(g, 1, 4), b1 = gpu_range(g, 1, 4);
+    gpu_start(g, "MatMul", 13, 1);
+    int kind = (int)gpu_range(g, 0, 6);
+    switch (kind) {
+    case 0: gpu_input(g, SPAROA_FLOAT32, 2, DIMS(m, k)); break;
+    case 1: gpu_input(g, SPAROA_FLOAT32, 1, DIMS(k)); break;
+    default: gpu_input(g, SPAROA_FLOAT32, 4, DIMS(kind == 4 ? 1 : b0, kind == 5 ? 1 : b1, m, k));
+    }
+    switch (kind) {
+    case 2: gpu_weight(g, 2, DIMS(k, n)); break;
+    case 3: gpu_input(g, SPAROA_FLOAT32, 1, DIMS(k)); break;
+    default: gpu_input(g, SPAROA_FLOAT32, 4, DIMS(b0, kind == 6 ? 1 : b1, k, n));
+    }
+    if (kind == 2) {
+        if (gpu_range(g, 0, 1)) {
+            gpu_weight(g, 1, DIMS(n));
+            gpu_int(g, "sp.bias", 1);
+        }
+        g->magnitude = sum_of(k);
+        epilogue(g, 4, DIMS(b0, b1, m, n));
+    }
+    gpu_compare(t, g);
+}
+
+const gpu_family gpu_families_images[] = {
+    {"pool", pool, 80},  {"global_pool", global_pool, 30}, {"resize", resize, 80},
+    {"conv", conv, 300}, {"conv_other", conv_other, 40},   {"conv_transpose", conv_transpose, 50},
+    {"gemm", gemm, 120}, {"matmul", matmul, 120},          {NULL, NULL, 0},
+};
