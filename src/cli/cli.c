@@ -26,6 +26,14 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc,
     const sp_arg common[] = {
         {SP_ARG_INT, 't', "threads", &cli->threads, "N",
          "threads of one run (default: one per core)", 1, 1024, NULL},
+        {SP_ARG_STRING, 0, "plugin", &cli->plugin, "FILE",
+         "device plug-in to load (a path with a slash)", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "plugin-options", &cli->plugin_options, "LIST",
+         "key=value,... for its devices", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "device", &cli->device, "NAME", "where nodes run (default: cpu)", 0, 0,
+         NULL},
+        {SP_ARG_CHOICE, 0, "fallback", &cli->fallback, "warn|allow|forbid",
+         "what the device can't run: the CPU does it, or an error", 0, 0, "warn|allow|forbid"},
         {SP_ARG_OPTIONAL, 0, "json", &cli->json_path, "FILE", "print JSON, or write it to FILE", 0,
          0, NULL},
         {SP_ARG_FLAG, 'q', "quiet", &cli->quiet, NULL, "print results only", 0, 0, NULL},
@@ -45,6 +53,21 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc,
     const sp_arg *const tables[] = {table, more ? more : common, more ? common : NULL, NULL};
     if (sp_args_parse(tables, argc, argv, error, sizeof error)) return -1;
     return sp_cli_fail(cli, SP_EXIT_USAGE, "%s", error);
+}
+
+sparoa_status sp_cli_plugin(const sp_cli *cli, sparoa_runtime *runtime, sparoa_error *err)
+{
+    if (!cli->plugin) return SPAROA_OK;
+    return sparoa_runtime_load_plugin(runtime, cli->plugin, cli->plugin_options, err);
+}
+
+void sp_cli_device(const sp_cli *cli, sparoa_session_options *options)
+{
+    options->device = cli->device;
+    if (cli->fallback && strcmp(cli->fallback, "allow") == 0)
+        options->fallback = SPAROA_FALLBACK_ALLOW;
+    if (cli->fallback && strcmp(cli->fallback, "forbid") == 0)
+        options->fallback = SPAROA_FALLBACK_FORBID;
 }
 
 int sp_cli_fail(const sp_cli *cli, int code, const char *format, ...)

@@ -13,8 +13,12 @@ enum { SP_EXIT_PASS = 0, SP_EXIT_FAIL = 1, SP_EXIT_USAGE = 2 };
 
 /* The global options and what follows from them. */
 typedef struct sp_cli {
-    const char *command;   /* "run" */
-    int64_t threads;       /* --threads, 0: the library's default */
+    const char *command; /* "run" */
+    int64_t threads;     /* --threads, 0: the library's default */
+    const char *plugin;  /* --plugin: a device to load, or NULL */
+    const char *plugin_options;
+    const char *device;    /* --device, or NULL: the CPU */
+    const char *fallback;  /* --fallback, or NULL */
     bool quiet;            /* -q: results only */
     bool help;             /* --help */
     const char *json_path; /* NULL: no JSON; "": to standard output; else a file */
@@ -41,6 +45,12 @@ extern const sp_command sp_commands[]; /* ended by a row whose name is NULL */
 /* Parses a command's options (`more` is a second table, or NULL) and the global ones. Returns -1 to
  * go on, or an exit code (help, fault). */
 int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc, char **argv);
+
+/* Loads --plugin into a runtime. */
+sparoa_status sp_cli_plugin(const sp_cli *cli, sparoa_runtime *runtime, sparoa_error *err);
+
+/* Puts --device and --fallback into a session's options. */
+void sp_cli_device(const sp_cli *cli, sparoa_session_options *options);
 
 /* Prints "sparoa run: message" to stderr and returns `code`. */
 int sp_cli_fail(const sp_cli *cli, int code, const char *format, ...)

@@ -96,6 +96,7 @@ static bool open_workers(bench_command *b, worker *workers, pthread_barrier_t *b
                          _Atomic int64_t *left)
 {
     sparoa_session_options options = {.struct_size = sizeof options, .reference = b->reference};
+    sp_cli_device(b->cli, &options);
     for (int64_t i = 0; i < b->sessions; i++) {
         worker *w = &workers[i];
         w->bench = b;

@@ -210,6 +210,7 @@ static int set_options(test_command *t)
     t->options.tolerance.quant = t->quant;
     t->options.tolerance.quant_step = t->quant_step;
     t->options.disable_passes = t->disable_passes;
+    t->options.cli = t->cli;
     t->options.reference = t->reference;
     t->options.verbose = t->verbose;
     t->options.repeat = t->repeat;

@@ -19,7 +19,7 @@ typedef struct sp_tolerance {
     double rtol, atol;
     bool quant; /* one quantisation step is allowed, the arg-max along the last axis must agree */
     double quant_steps; /* how many steps are allowed; 0: 1 */
-    double quant_step; /* of floating-point outputs; 0: found from the expected values */
+    double quant_step;  /* of floating-point outputs; 0: found from the expected values */
 } sp_tolerance;
 
 /* The defaults of a mode: ONNX's runner 1e-3 and 1e-7; scaled 1e-4 and 1e-7. */

@@ -18,7 +18,8 @@ sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime 
     sparoa_runtime_options options = {.struct_size = sizeof options};
     options.threads = threads > 0 ? threads : (int32_t)cli->threads;
     if (!cli->quiet) options.log = log_line;
-    return sparoa_runtime_create(&options, runtime, err);
+    sparoa_status status = sparoa_runtime_create(&options, runtime, err);
+    return status ? status : sp_cli_plugin(cli, *runtime, err);
 }
 
 sparoa_status sp_job_model(sparoa_runtime *runtime, const char *path, sparoa_model **model,
@@ -56,7 +57,9 @@ int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_
 {
     sparoa_error err = {0};
     int64_t start = sp_cli_now_ns();
-    if (sparoa_session_create(job->model, options, &job->session, &err))
+    sparoa_session_options placed = *options;
+    sp_cli_device(cli, &placed);
+    if (sparoa_session_create(job->model, &placed, &job->session, &err))
         return sp_cli_error(cli, job->path, &err);
     job->create_ns = sp_cli_now_ns() - start;
     return -1;

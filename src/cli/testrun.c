@@ -55,7 +55,9 @@ static bool prepare(trial *b)
     sparoa_session_options session = {.struct_size = sizeof session,
                                       .disable_passes = b->options->disable_passes,
                                       .reference = b->options->reference};
-    if (sparoa_runtime_create(&runtime, &b->runtime, &err))
+    sp_cli_device(b->options->cli, &session);
+    if (sparoa_runtime_create(&runtime, &b->runtime, &err) ||
+        sp_cli_plugin(b->options->cli, b->runtime, &err))
         return stop_error(b, "runtime", &err, false);
     if (sparoa_model_load(b->runtime, b->test->path, NULL, &b->model, &err))
         return stop_error(b, "load", &err, true);

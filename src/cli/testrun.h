@@ -22,6 +22,7 @@ typedef struct sp_test_result {
 
 typedef struct sp_test_options {
     sp_tolerance tolerance;
+    const sp_cli *cli;          /* for --plugin and --device */
     const char *disable_passes; /* or NULL */
     bool reference;             /* plain kernels */
     bool verbose;               /* the library's warnings are printed */

@@ -7,15 +7,15 @@
 #include "cli/args.h"
 
 typedef struct sp_test {
-    char *path;       /* model file */
-    char *data;       /* folder that holds test_data_set_* */
-    char *output;     /* expected first output of a light model beside the model, or NULL */
-    char *folder;     /* absolute path that names the test */
-    const char *name; /* the part of `folder` below the root */
-    bool selected;    /* passed the filters */
-    bool listed;      /* in the manifest, expected to pass */
+    char *path;         /* model file */
+    char *data;         /* folder that holds test_data_set_* */
+    char *output;       /* expected first output of a light model beside the model, or NULL */
+    char *folder;       /* absolute path that names the test */
+    const char *name;   /* the part of `folder` below the root */
+    bool selected;      /* passed the filters */
+    bool listed;        /* in the manifest, expected to pass */
     double quant_steps; /* steps that the manifest allows a quantised model; 0: not quantised */
-    const char *skip; /* reason in the manifest, or NULL */
+    const char *skip;   /* reason in the manifest, or NULL */
 } sp_test;
 
 typedef struct sp_testset {

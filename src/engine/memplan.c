@@ -154,6 +154,8 @@ static void collect_blocks(planner *p)
     for (size_t v = 0; v < p->g->value_count; v++) {
         if (p->side->locations[v].place != SP_PLACE_ARENA) continue;
         sp_id producer = p->g->values[v].producer;
+        /* known values are copied to a device before the first node */
+        if (p->f->locations[v].place == SP_PLACE_KNOWN) producer = SP_NO_ID;
         p->blocks[p->count++] = (block){.bytes = align_up(sparoa_tensor_bytes(&f->tensors[v])),
                                         .first = producer == SP_NO_ID ? 0 : producer,
                                         .last = p->last[v],

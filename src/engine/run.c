@@ -162,13 +162,23 @@ static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
     return e->observer ? observe(f, i, err) : SPAROA_OK;
 }
 
+/* A view that is an alias does not run, but another side may read it. */
+static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
+{
+    const sp_frame_node *fn = &f->nodes[i];
+    SP_TRY(sp_frame_wait(f, fn, err));
+    return sp_frame_transfer(f, fn->transfers, fn->transfer_count, err);
+}
+
 static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
 {
     bool watched = f->program->engine->profile || f->program->engine->observer;
     size_t count = f->program->graph->node_count;
     for (size_t i = 0; i < count; i++) {
-        if (f->nodes[i].skip) continue;
-        sparoa_status status = watched ? run_watched(f, i, err) : run_node(f, i, err);
+        if (f->nodes[i].skip && !f->nodes[i].transfer_count) continue;
+        sparoa_status status = f->nodes[i].skip ? pass_on(f, i, err)
+                               : watched        ? run_watched(f, i, err)
+                                                : run_node(f, i, err);
         if (status == SPAROA_OK) continue;
         if (err && !err->node[0]) {
             size_t n = strnlen(f->nodes[i].view.name, sizeof err->node - 1);

@@ -208,7 +208,8 @@ sparoa_status sp_frame_plan_waits(sp_frame *frame, sparoa_error *err)
     for (size_t i = 0; i < g->node_count; i++) {
         sp_frame_node *fn = &frame->nodes[i];
         fn->waits = total;
-        for (int32_t k = 0; k < g->nodes[i].n_in && !fn->device && !fn->skip; k++) {
+        for (int32_t k = 0;
+             k < g->nodes[i].n_in && !fn->device && (!fn->skip || fn->transfer_count); k++) {
             int64_t t =
                 g->nodes[i].in[k] == SP_NO_ID ? -1 : arrival(frame, by_value, g->nodes[i].in[k]);
             if (t >= 0) frame->waits[total++] = (uint32_t)t;
