@@ -125,8 +125,11 @@ static sparoa_status check_input(const sp_value *v, const sparoa_tensor *t, bool
         return sparoa_fail(err, SPAROA_TYPE_MISMATCH, NULL,
                            "input '%.80s' is %s, the model expects %s", v->name,
                            sparoa_dtype_name(t->dtype), sparoa_dtype_name(v->fact.dtype));
-    if (t->rank < 0 || t->rank > SPAROA_MAX_RANK || (v->fact.rank >= 0 && t->rank != v->fact.rank))
-        return shape_error(v, t, err);
+    if (t->rank < 0 || t->rank > SPAROA_MAX_RANK)
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL,
+                           "input '%.80s' has rank %d; expected 0 to %d", v->name, t->rank,
+                           SPAROA_MAX_RANK);
+    if (v->fact.rank >= 0 && t->rank != v->fact.rank) return shape_error(v, t, err);
     for (int32_t i = 0; i < t->rank; i++)
         if (t->dims[i] < 0 ||
             (v->fact.rank >= 0 && v->fact.dims[i] >= 0 && t->dims[i] != v->fact.dims[i]))

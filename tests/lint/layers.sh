@@ -14,14 +14,16 @@ BEGIN {
     may["onnx"] = "base ops graph"
     may["platform"] = "base ops graph"
     may["profile"] = "base ops graph platform"
-    may["predict"] = "base ops nn profile kernels/cpu"
+    may["predict"] = "base ops nn graph platform profile kernels/cpu"
     may["schedule"] = "base ops nn graph platform profile predict kernels/cpu"
     may["engine"] = "base ops graph schedule"
     may["backends/cpu"] = "base ops kernels/cpu"
     may["backends/emu"] = "base"
+    may["backends/cuda"] = "base ops kernels/cuda"
     may["api"] = "base ops nn graph onnx platform profile predict schedule engine backends/cpu"
     may["cli"] = ""
     may["kernels/cpu"] = "ops base"
+    may["kernels/cuda"] = ""
     for (i = 1; i < ARGC; i++) check(ARGV[i])
     exit failed
 }
