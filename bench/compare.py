@@ -120,7 +120,7 @@ class Case:
             if self.batch:
                 usable = [r for r in rows if r.shape == array.shape]
                 array = np.concatenate([usable[i % len(usable)] for i in range(self.batch)])[:self.batch]
-            result[declared.name] = np.ascontiguousarray(array)
+            result[declared.name] = np.require(array, requirements="C")
         return result
 
     def check(self, path):
@@ -336,7 +336,8 @@ def main():
     generator = random.Random(arguments.seed)
     with open(arguments.log, "a", encoding="utf-8") as log:
         document = {"schema": 1, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                    "command": " ".join(["bench/compare.py"] + sys.argv[1:]), "machine": machine(),
+                    "command": " ".join(["bench/compare.py"] + [os.path.basename(a.rstrip("/")) if a.startswith("/")
+                                                                else a for a in sys.argv[1:]]), "machine": machine(),
                     "commit": commit(arguments.library), "nice": os.getpriority(os.PRIO_PROCESS, 0),
                     "peaks": measure_peaks(specs[0], arguments, log), "ours": specs[0].label,
                     "peers": [s.label for s in specs[1:]], "cases": []}

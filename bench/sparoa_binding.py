@@ -99,7 +99,7 @@ class Session:
         for i in range(count):
             info = ValueInfo()
             lib.sparoa_model_input(self.model, i, c.byref(info))
-            array = np.ascontiguousarray(feeds[info.name.decode()])
+            array = np.require(feeds[info.name.decode()], requirements="C")
             self.keep.append(array)
             t = self.inputs[i]
             t.data, t.dtype, t.rank = array.ctypes.data, CODES[array.dtype], array.ndim

@@ -58,7 +58,7 @@ class Worker:
     def feeds(self, path):
         with np.load(path) as data:
             names = [str(n) for n in data["names"]]
-            return {name: np.ascontiguousarray(data[f"a{i}"]) for i, name in enumerate(names)}
+            return {name: np.require(data[f"a{i}"], requirements="CA") for i, name in enumerate(names)}
 
     def open(self, engine, threads, options, model, feeds, folder):
         """Imports the engine and loads the model: the time that an application waits."""
