@@ -95,7 +95,7 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
     vf acc[MR_MAX][NV + 1];
     if (t->k0 == 0) {
         SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
-            vf_load(b + j * VL);
+            vf_zero();
     } else {
         load_sums(t, acc, mr, nv);
     }
@@ -127,6 +127,9 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
         store_sums(t, acc, mr, nv);
         return;
     }
+    /* the bias comes last: a sum that starts with a large one loses the small products */
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] +=
+        vf_load(t->panel + j * VL);
     if (!t->direct) {
         float buffer[MR_MAX * NR_MAX] __attribute__((aligned(64)));
         SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
@@ -196,7 +199,8 @@ typedef void tile_fn(const tile *t);
 ROW(1)
 ROW(2)
 ROW(3)
-TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+TILE(2, 1)
+TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
 #endif
