@@ -35,7 +35,7 @@ EOF
 case ${1:-} in
     --prepare) prepare; exit ;;
     '' | --quick) ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 results=${OUT:-build/gpu-results}

@@ -64,6 +64,7 @@ static sparoa_status gemm_prepare(sparoa_kernel *k, const sparoa_node *node, voi
     } else
         sp_cuda_product_plan(k->dev, &p->product, &e, p->bias_first);
     *workspace = p->product.workspace;
+    k->variant = p->product.use_lt ? "gemm_cublaslt" : "gemm_f32";
     (void)err;
     return SPAROA_OK;
 }
@@ -202,6 +203,7 @@ static sparoa_status matmul_prepare(sparoa_kernel *k, const sparoa_node *node, v
     sp_cu_epilogue epilogue = epilogue_for(node, b.cols);
     sp_cuda_product_plan(k->dev, &p->product, &epilogue, e.bias_input >= 0);
     *workspace = p->product.workspace;
+    k->variant = p->product.use_lt ? "gemm_cublaslt" : "gemm_f32";
     (void)err;
     return SPAROA_OK;
 }
@@ -220,7 +222,7 @@ static sparoa_status matmul_run(sparoa_kernel *k, void *prepared, cudaStream_t s
 
 /* ONNX MatMul, versions 1 to 13. */
 SP_CUDA_KERNEL(MatMul) = {.ops = SP_CUDA_NAMES("MatMul"),
-                          .variant = "matmul_cublaslt",
+                          .variant = "gemm_cublaslt",
                           .prepared_bytes = sizeof(gemm_prepared),
                           .refuses = matmul_refuses,
                           .prepare = matmul_prepare,
@@ -230,7 +232,7 @@ SP_CUDA_KERNEL(MatMul) = {.ops = SP_CUDA_NAMES("MatMul"),
 /* com.microsoft FusedMatMul: MatMul with transposition and scale. */
 SP_CUDA_KERNEL(FusedMatMul) = {.ops = SP_CUDA_NAMES("FusedMatMul"),
                                .domain = "com.microsoft",
-                               .variant = "matmul_cublaslt",
+                               .variant = "gemm_cublaslt",
                                .prepared_bytes = sizeof(gemm_prepared),
                                .refuses = matmul_refuses,
                                .prepare = matmul_prepare,
