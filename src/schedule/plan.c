@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-#define REPLAYED_NODES 2000 /* up to here a reason may be found by replaying the plan without it   \
-                             */
+/* Up to here a reason may be found by replaying the plan without it. */
+#define REPLAYED_NODES 2000
 
 const char *sp_objective_name(sp_objective objective)
 {

@@ -74,9 +74,9 @@ SP_POLICY_RUN(portfolio)
         status = sp_policy_run(p, env, options, trial, &r, err);
         if (status != SPAROA_OK) break;
         double score = sp_objective_score(options->objective, &r.price);
-        if (!(score < best)) continue;
+        if (!(score < best) && !r.optimal) continue;
         best = score;
-        *optimal = r.optimal;
+        *optimal |= r.optimal;
         memcpy(device, trial, env->node_count);
     }
     if (status == SPAROA_OK && !*optimal && env->node_count <= REFINED_NODES)

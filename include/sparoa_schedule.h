@@ -1,0 +1,217 @@
+/*
+ * sparoa_schedule.h - where operators should run, and why.
+ *
+ * Given a model and a description of a machine, which need not be there, this part decides for
+ * every operator which device runs it, explains each decision, and says what it would cost.
+ * Everything handed on is a value that can be saved and loaded: platform, profile, plan. All
+ * predicted and simulated figures are just that; they are as good as the platform file they come
+ * from.
+ *
+ *   1. platforms    what a machine can do
+ *   2. profiles     what a model's operators are: work, bytes, sparsity, shapes
+ *   3. plans        decisions, with prices and reasons
+ *   4. simulation   what a plan would do with noise, contention, other work and heat
+ *
+ *   sparoa_platform_load(rt, "jetson_orin_nano_8gb.yaml", &platform, &err);
+ *   sparoa_profile_create(model, &input_shape, 1, SPAROA_REGIME_GRAPH, &profile, &err);
+ *   sparoa_plan_create(profile, platform, NULL, &plan, &err);
+ *   sparoa_plan_save(plan, "plan.yaml", &err);
+ *
+ * The rules at the top of sparoa.h hold here too. The objects keep their runtime alive, hold no
+ * reference to the model or to each other, and do not change once made (a profile only by
+ * sparoa_profile_measured), so that threads may share them.
+ */
+#ifndef SPAROA_SCHEDULE_H
+#define SPAROA_SCHEDULE_H
+
+#include "sparoa.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SPAROA_MAX_DEVICES 4 /* of a platform */
+
+/* How operators reach a device. */
+typedef enum sparoa_regime {
+    SPAROA_REGIME_EAGER = 0, /* one by one, as frameworks do: every operator pays for its launch */
+    SPAROA_REGIME_GRAPH = 1  /* fused and recorded segments, replayed */
+} sparoa_regime;
+
+/* ---- 1. Platforms
+ * ------------------------------------------------------------------------------------ */
+
+typedef struct sparoa_platform sparoa_platform;
+
+/* Reads a platform file (docs/scheduling.md). Errors name line and field: NOT_FOUND, IO, MALFORMED,
+ * TOO_LARGE, UNSUPPORTED_VERSION, OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_platform_load(sparoa_runtime *runtime, const char *path,
+                                              sparoa_platform **platform, sparoa_error *err);
+SPAROA_API void sparoa_platform_destroy(sparoa_platform *platform);
+
+/* Names: of the platform, of its devices (the host is device 0) and of its power modes; NULL past
+ * the end. They live as long as the platform. */
+SPAROA_API const char *sparoa_platform_name(const sparoa_platform *platform);
+SPAROA_API const char *sparoa_platform_device(const sparoa_platform *platform, size_t index);
+SPAROA_API const char *sparoa_platform_mode(const sparoa_platform *platform, size_t index);
+
+/* ---- 2. Profiles
+ * ------------------------------------------------------------------------------------- */
+
+typedef struct sparoa_profile sparoa_profile;
+
+/* The static profile of a model at input shapes (data pointers are ignored; no dimension may be
+ * open): operators as they are in the model for EAGER, as the graph passes make them for GRAPH.
+ * Errors: INVALID_ARGUMENT, SHAPE_MISMATCH, INVALID_GRAPH, OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_profile_create(sparoa_model *model, const sparoa_tensor *inputs,
+                                               size_t input_count, sparoa_regime regime,
+                                               sparoa_profile **profile, sparoa_error *err);
+
+/* Takes over, for nodes of the same name, the shares of zeros in inputs and outputs that a
+ * profiling session has seen, and their mean times as those of `device` if that is not NULL.
+ * *matched (may be NULL) receives how many nodes were found. The session must have run; for EAGER
+ * it must have been created with the passes of sparoa_profile_passes left out. Not while other
+ * threads use the profile. Errors: INVALID_ARGUMENT, INVALID_STATE (it does not profile, or never
+ * ran). */
+SPAROA_API sparoa_status sparoa_profile_measured(sparoa_profile *profile,
+                                                 const sparoa_session *session, const char *device,
+                                                 size_t *matched, sparoa_error *err);
+
+/* What sparoa_session_options.disable_passes must be for a session whose nodes are those of a
+ * profile; NULL for GRAPH. Static storage. */
+SPAROA_API const char *sparoa_profile_passes(sparoa_regime regime);
+
+/* YAML, or CSV (nodes only, cannot be loaded) where the path ends in ".csv". */
+SPAROA_API sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *path,
+                                             sparoa_error *err);
+SPAROA_API sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char *path,
+                                             sparoa_profile **profile, sparoa_error *err);
+SPAROA_API void sparoa_profile_destroy(sparoa_profile *profile);
+
+SPAROA_API size_t sparoa_profile_node_count(const sparoa_profile *profile);
+
+/* ---- 3. Plans
+ * ---------------------------------------------------------------------------------------- */
+
+typedef enum sparoa_objective {
+    SPAROA_OBJECTIVE_LATENCY = 0,
+    SPAROA_OBJECTIVE_ENERGY = 1,
+    SPAROA_OBJECTIVE_PRODUCT = 2 /* energy times latency */
+} sparoa_objective;
+
+typedef struct sparoa_plan_options {
+    size_t struct_size;
+    const char *policy;              /* a name of sparoa_policy_name; NULL: "portfolio" */
+    sparoa_objective objective;      /* what is minimised */
+    const char *mode;                /* power mode of the platform; NULL: its full clocks */
+    double load[SPAROA_MAX_DEVICES]; /* by device: share taken by other work, 0..0.95 */
+    const char *const *pins;         /* "NODE=DEVICE": must run there */
+    size_t pin_count;
+    const char *const *forbids; /* "NODE=DEVICE": must not run there */
+    size_t forbid_count;
+    uint64_t seed;   /* of policies that draw random numbers; written into the plan */
+    uint32_t labels; /* partial plans that "optimal" keeps side by side; 0: 512 */
+} sparoa_plan_options;
+
+/* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
+ */
+SPAROA_API const char *sparoa_policy_name(size_t index, const char **what);
+
+typedef struct sparoa_plan sparoa_plan;
+
+/* Decides. The same profile, platform and options give the same plan, to the byte. Errors:
+ * INVALID_ARGUMENT, NOT_FOUND (policy, mode, node or device of that name), INVALID_PLAN (pins and
+ * forbids leave a node no device), MEMORY_LIMIT, OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_plan_create(const sparoa_profile *profile,
+                                            const sparoa_platform *platform,
+                                            const sparoa_plan_options *options, sparoa_plan **plan,
+                                            sparoa_error *err);
+
+/* The same devices, priced anew on another platform, mode or load (policy, pins and forbids of the
+ * options are not used). Errors: INVALID_PLAN where the plan does not fit. */
+SPAROA_API sparoa_status sparoa_plan_recost(const sparoa_plan *plan, const sparoa_profile *profile,
+                                            const sparoa_platform *platform,
+                                            const sparoa_plan_options *options,
+                                            sparoa_plan **recosted, sparoa_error *err);
+
+SPAROA_API sparoa_status sparoa_plan_save(const sparoa_plan *plan, const char *path,
+                                          sparoa_error *err);
+SPAROA_API sparoa_status sparoa_plan_load(sparoa_runtime *runtime, const char *path,
+                                          sparoa_plan **plan, sparoa_error *err);
+SPAROA_API void sparoa_plan_destroy(sparoa_plan *plan);
+
+/* Pointers live as long as the plan. Times are predicted. */
+typedef struct sparoa_plan_info {
+    const char *model, *platform, *regime, *policy, *objective;
+    int32_t optimal;       /* proved: no plan scores better under these prices */
+    double latency_ns;     /* from the inputs on the host to the outputs there */
+    double lower_bound_ns; /* no plan is faster */
+    double energy_j;
+    double transfer_ns; /* all copies together, hidden or not */
+    double exposed_ns;  /* waited for copies alone */
+    size_t copies, segments, node_count, device_count;
+    const char *device[SPAROA_MAX_DEVICES];
+    double busy_ns[SPAROA_MAX_DEVICES];
+    double flops[SPAROA_MAX_DEVICES];
+    size_t nodes[SPAROA_MAX_DEVICES];
+    double plan_ns; /* how long deciding took; 0 for a loaded plan */
+} sparoa_plan_info;
+SPAROA_API void sparoa_plan_get_info(const sparoa_plan *plan, sparoa_plan_info *info);
+
+typedef struct sparoa_plan_node_info {
+    const char *name, *op;
+    const char *device;
+    const char *reason;      /* "CHEAPER_HERE", "TRANSFER_DOMINATES" ... (docs/scheduling.md) */
+    const char *reason_text; /* the same as a sentence */
+    double time_ns[SPAROA_MAX_DEVICES]; /* on each device; negative: it may not run there */
+    double start_ns, finish_ns;         /* in this plan */
+    double transfer_ns;                 /* of the copies made for it */
+} sparoa_plan_node_info;
+SPAROA_API sparoa_status sparoa_plan_node(const sparoa_plan *plan, size_t index,
+                                          sparoa_plan_node_info *info);
+
+/* How many nodes run elsewhere, or are in one plan only. `report` (may be NULL) is called for each;
+ * a device is NULL where the plan lacks the node. */
+SPAROA_API size_t sparoa_plan_diff(const sparoa_plan *a, const sparoa_plan *b,
+                                   void (*report)(void *user, const char *node,
+                                                  const char *device_a, const char *device_b),
+                                   void *user);
+
+/* ---- 4. Simulation
+ * ----------------------------------------------------------------------------------- */
+
+typedef struct sparoa_simulation_options {
+    size_t struct_size;
+    const char *mode;
+    double load[SPAROA_MAX_DEVICES]; /* constant other work */
+    uint64_t seed;
+    uint32_t runs;    /* inferences one after the other; 0: 100 */
+    int32_t ideal;    /* not 0: no noise and no contention; the plan's own prediction comes out */
+    int32_t thermal;  /* not 0: the machine heats up and throttles */
+    double period_ns; /* other work comes and goes at this period; 0: it does not */
+    double burst_probability[SPAROA_MAX_DEVICES]; /* of other work, by device and period */
+    double burst_share[SPAROA_MAX_DEVICES];       /* that it takes of the device */
+    const char *trace; /* file for the first run as Chrome trace events, or NULL */
+} sparoa_simulation_options;
+
+typedef struct sparoa_simulation_result {
+    double mean_ns, min_ns, p50_ns, p99_ns, max_ns; /* of one inference */
+    double energy_j;                                /* the rest are means of one inference */
+    double busy_ns[SPAROA_MAX_DEVICES];
+    double transfer_ns;
+    double slowed_ns;     /* lost to shared memory */
+    double temperature_c; /* at the end; 0 without `thermal` */
+    uint32_t throttled;   /* inferences with lowered clocks */
+} sparoa_simulation_result;
+
+/* Runs a plan on a described machine without computing anything. The same seed gives the same
+ * result. Errors: INVALID_ARGUMENT, NOT_FOUND (mode), INVALID_PLAN, IO (trace), OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_simulate(const sparoa_plan *plan, const sparoa_profile *profile,
+                                         const sparoa_platform *platform,
+                                         const sparoa_simulation_options *options,
+                                         sparoa_simulation_result *result, sparoa_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,354 @@
+/* sparoa_schedule.h: platforms, profiles, plans and their simulation. */
+#include "api/schedule_objects.h"
+#include "base/clock.h"
+
+_Static_assert((int)SPAROA_MAX_DEVICES == (int)SP_ENV_DEVICES, "devices");
+_Static_assert((int)SPAROA_MAX_DEVICES == (int)SP_PLATFORM_DEVICES, "devices");
+
+static sparoa_status no_argument(sparoa_error *err, const char *what)
+{
+    return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "%s is NULL", what);
+}
+
+/* ---- platforms ---- */
+
+sparoa_status sparoa_platform_load(sparoa_runtime *runtime, const char *path,
+                                   sparoa_platform **platform, sparoa_error *err)
+{
+    if (!runtime || !path || !platform) return no_argument(err, "runtime, path or platform");
+    sparoa_platform *p = sp_calloc(&runtime->alloc, 1, sizeof *p);
+    if (!p) return sp_no_memory(&runtime->alloc, sizeof *p, err);
+    sparoa_status status = sp_platform_load(&runtime->alloc, path, &p->p, err);
+    if (status != SPAROA_OK) {
+        sp_free(&runtime->alloc, p, sizeof *p);
+        return status;
+    }
+    p->runtime = runtime;
+    sp_runtime_ref(runtime);
+    *platform = p;
+    return SPAROA_OK;
+}
+
+void sparoa_platform_destroy(sparoa_platform *platform)
+{
+    if (!platform) return;
+    sparoa_runtime *rt = platform->runtime;
+    sp_free(&rt->alloc, platform, sizeof *platform);
+    sp_runtime_unref(rt);
+}
+
+const char *sparoa_platform_name(const sparoa_platform *platform)
+{
+    return platform ? platform->p.name : NULL;
+}
+
+const char *sparoa_platform_device(const sparoa_platform *platform, size_t index)
+{
+    return platform && index < platform->p.device_count ? platform->p.devices[index].name : NULL;
+}
+
+const char *sparoa_platform_mode(const sparoa_platform *platform, size_t index)
+{
+    return platform && index < platform->p.mode_count ? platform->p.modes[index].name : NULL;
+}
+
+/* ---- profiles ---- */
+
+static sparoa_status wrap_profile(sparoa_runtime *rt, sp_profile *inner, sparoa_profile **profile,
+                                  sparoa_error *err)
+{
+    sparoa_profile *p = sp_calloc(&rt->alloc, 1, sizeof *p);
+    if (!p) {
+        sp_profile_destroy(inner);
+        return sp_no_memory(&rt->alloc, sizeof *p, err);
+    }
+    *p = (sparoa_profile){rt, inner};
+    sp_runtime_ref(rt);
+    *profile = p;
+    return SPAROA_OK;
+}
+
+sparoa_status sparoa_profile_create(sparoa_model *model, const sparoa_tensor *inputs,
+                                    size_t input_count, sparoa_regime regime,
+                                    sparoa_profile **profile, sparoa_error *err)
+{
+    if (!model || (!inputs && input_count) || !profile)
+        return no_argument(err, "model, inputs or profile");
+    if ((unsigned)regime >= SP_REGIME_COUNT)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "there is no regime %d", regime);
+    sparoa_runtime *rt = model->runtime;
+    sp_profile *p;
+    SP_TRY(sp_profile_create(&rt->alloc, model->graph, model->graph->name, inputs, input_count,
+                             (sp_regime)regime, &p, err));
+    return wrap_profile(rt, p, profile, err);
+}
+
+sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char *path,
+                                  sparoa_profile **profile, sparoa_error *err)
+{
+    if (!runtime || !path || !profile) return no_argument(err, "runtime, path or profile");
+    sp_profile *p;
+    SP_TRY(sp_profile_load(&runtime->alloc, path, &p, err));
+    return wrap_profile(runtime, p, profile, err);
+}
+
+void sparoa_profile_destroy(sparoa_profile *profile)
+{
+    if (!profile) return;
+    sparoa_runtime *rt = profile->runtime;
+    sp_profile_destroy(profile->p);
+    sp_free(&rt->alloc, profile, sizeof *profile);
+    sp_runtime_unref(rt);
+}
+
+const char *sparoa_profile_passes(sparoa_regime regime)
+{
+    return sp_regime_disabled_passes((sp_regime)regime);
+}
+
+size_t sparoa_profile_node_count(const sparoa_profile *profile)
+{
+    return profile ? profile->p->node_count : 0;
+}
+
+static uint32_t device_slot(sp_profile *p, const char *device)
+{
+    uint32_t d = 0;
+    while (d < p->device_count && strcmp(p->devices[d], device)) d++;
+    if (d == p->device_count && d < SP_PLATFORM_DEVICES) {
+        snprintf(p->devices[d], sizeof p->devices[d], "%s", device);
+        p->device_count++;
+    }
+    return d;
+}
+
+sparoa_status sparoa_profile_measured(sparoa_profile *profile, const sparoa_session *session,
+                                      const char *device, size_t *matched, sparoa_error *err)
+{
+    if (!profile || !session) return no_argument(err, "profile or session");
+    sp_profile *p = profile->p;
+    size_t count = sparoa_session_node_count(session), found = 0, ran = 0;
+    for (size_t i = 0; i < count; i++) {
+        sparoa_node_info n;
+        sparoa_session_node(session, i, &n);
+        ran += n.runs > 0;
+    }
+    if (!ran)
+        return sparoa_fail(
+            err, SPAROA_INVALID_STATE, NULL,
+            "the session has profiled no run: create it with profile = 1 and run it");
+    if (device && (strlen(device) >= sizeof p->devices[0] || !*device))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "'%.60s' is no device name", device);
+    uint32_t slot = device ? device_slot(p, device) : 0;
+    if (slot == SP_PLATFORM_DEVICES)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "the profile has %d devices already",
+                           SP_PLATFORM_DEVICES);
+    uint32_t at = 0; /* nodes of both are in the same order mostly: search from the last hit */
+    for (size_t i = 0; i < count; i++) {
+        sparoa_node_info n;
+        sparoa_session_node(session, i, &n);
+        for (uint32_t k = 0; k < p->node_count; k++) {
+            sp_profile_node *to = &p->nodes[(at + k) % p->node_count];
+            if (strcmp(to->name, n.name) || strcmp(to->op, n.op)) continue;
+            at = (at + k + 1) % p->node_count;
+            to->input_zeros = n.input_zeros;
+            to->output_zeros = n.output_zeros;
+            if (device && n.runs > 0) to->measured_ns[slot] = (double)n.total_ns / (double)n.runs;
+            found++;
+            break;
+        }
+    }
+    if (matched) *matched = found;
+    return SPAROA_OK;
+}
+
+sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *path,
+                                  sparoa_error *err)
+{
+    if (!profile || !path) return no_argument(err, "profile or path");
+    sp_text text;
+    sp_text_init(&text, &profile->runtime->alloc);
+    size_t n = strlen(path);
+    if (n > 4 && strcmp(path + n - 4, ".csv") == 0)
+        sp_profile_write_csv(profile->p, &text);
+    else
+        sp_profile_write(profile->p, &text);
+    sparoa_status status = sp_text_save(&text, path, err);
+    sp_text_free(&text);
+    return status;
+}
+
+/* ---- plans ---- */
+
+sparoa_status sp_schedule_state(const sp_platform *p, const char *mode, const double *load,
+                                sp_platform_state *state, sparoa_error *err)
+{
+    const sp_platform_mode *m = mode ? sp_platform_find_mode(p, mode) : NULL;
+    if (mode && !m)
+        return sparoa_fail(err, SPAROA_NOT_FOUND, NULL, "%s has no power mode '%.60s'", p->name,
+                           mode);
+    *state = m ? m->state : sp_platform_nominal(p);
+    for (uint32_t d = 0; d < p->device_count; d++) {
+        if (!(load[d] >= 0 && load[d] <= 0.95))
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "load of %s is %g, expected 0..0.95", p->devices[d].name, load[d]);
+        state->device[d].load = load[d];
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status apply_rules(sp_env *env, const char *const *rules, size_t count,
+                                 sparoa_status (*apply)(sp_env *, const char *, const char *,
+                                                        sparoa_error *),
+                                 sparoa_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *equals = rules[i] ? strrchr(rules[i], '=') : NULL;
+        char *node =
+            equals ? sp_arena_strndup(&env->arena, rules[i], (size_t)(equals - rules[i])) : NULL;
+        if (!equals)
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "'%.80s': expected NODE=DEVICE",
+                               rules[i] ? rules[i] : "");
+        if (!node) return sp_no_memory(&env->alloc, strlen(rules[i]), err);
+        SP_TRY(apply(env, node, equals + 1, err));
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status read_options(const sparoa_plan_options *options, sparoa_plan_options *o,
+                                  sparoa_error *err)
+{
+    if (!sp_read_options(o, sizeof *o, options))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "set options.struct_size = sizeof(options)");
+    if ((unsigned)o->objective > SPAROA_OBJECTIVE_PRODUCT)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "there is no objective %d",
+                           o->objective);
+    return SPAROA_OK;
+}
+
+static sparoa_status wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,
+                               sparoa_plan **plan, sparoa_error *err)
+{
+    sparoa_plan *p = sp_calloc(&rt->alloc, 1, sizeof *p);
+    if (!p) {
+        sp_plan_destroy(inner);
+        return sp_no_memory(&rt->alloc, sizeof *p, err);
+    }
+    *p = (sparoa_plan){rt, inner, plan_ns};
+    sp_runtime_ref(rt);
+    *plan = p;
+    return SPAROA_OK;
+}
+
+typedef struct job {
+    sparoa_plan_options o;
+    sp_env *env;
+    uint8_t *device;
+    sp_policy_result price;
+    sp_plan_origin origin;
+    double plan_ns;
+} job;
+
+static sparoa_status open_job(job *j, const sparoa_profile *profile,
+                              const sparoa_platform *platform, const sparoa_plan_options *options,
+                              sparoa_error *err)
+{
+    SP_TRY(read_options(options, &j->o, err));
+    sp_platform_state state;
+    const sparoa_allocator *a = &profile->runtime->alloc;
+    SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &state, err));
+    j->device = sp_calloc(a, profile->p->node_count, 1);
+    if (!j->device) return sp_no_memory(a, profile->p->node_count, err);
+    SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &state, &j->env, err));
+    j->origin = (sp_plan_origin){.model = profile->p->model,
+                                 .platform = platform->p.name,
+                                 .regime = sp_regime_name(profile->p->regime),
+                                 .objective = (sp_objective)j->o.objective,
+                                 .seed = j->o.seed};
+    return SPAROA_OK;
+}
+
+static sparoa_status close_job(job *j, const sparoa_profile *profile, sparoa_status status,
+                               sparoa_plan **plan, sparoa_error *err)
+{
+    sp_plan *inner;
+    if (status == SPAROA_OK) status = sp_plan_create(j->env, j->device, &j->origin, &inner, err);
+    if (status == SPAROA_OK) status = wrap_plan(profile->runtime, inner, j->plan_ns, plan, err);
+    sp_free(&profile->runtime->alloc, j->device, profile->p->node_count);
+    sp_env_destroy(j->env);
+    return status;
+}
+
+static sparoa_status decide(job *j, sparoa_error *err)
+{
+    const char *name = j->o.policy ? j->o.policy : "portfolio";
+    const sp_policy *policy = sp_policy_find(name);
+    if (!policy)
+        return sparoa_fail(err, SPAROA_NOT_FOUND, NULL, "there is no policy '%.60s'", name);
+    SP_TRY(apply_rules(j->env, j->o.pins, j->o.pin_count, sp_env_pin, err));
+    SP_TRY(apply_rules(j->env, j->o.forbids, j->o.forbid_count, sp_env_forbid, err));
+    sp_env_refresh(j->env);
+    sp_policy_options po = {.objective = (sp_objective)j->o.objective, .labels = j->o.labels};
+    int64_t start = sp_now_ns();
+    SP_TRY(sp_policy_run(policy, j->env, &po, j->device, &j->price, err));
+    j->plan_ns = (double)(sp_now_ns() - start);
+    j->origin.policy = policy->name;
+    j->origin.optimal = j->price.optimal;
+    return SPAROA_OK;
+}
+
+sparoa_status sparoa_plan_create(const sparoa_profile *profile, const sparoa_platform *platform,
+                                 const sparoa_plan_options *options, sparoa_plan **plan,
+                                 sparoa_error *err)
+{
+    if (!profile || !platform || !plan) return no_argument(err, "profile, platform or plan");
+    job j = {0};
+    sparoa_status status = open_job(&j, profile, platform, options, err);
+    if (status == SPAROA_OK) status = decide(&j, err);
+    return close_job(&j, profile, status, plan, err);
+}
+
+sparoa_status sparoa_plan_recost(const sparoa_plan *plan, const sparoa_profile *profile,
+                                 const sparoa_platform *platform,
+                                 const sparoa_plan_options *options, sparoa_plan **recosted,
+                                 sparoa_error *err)
+{
+    if (!plan || !profile || !platform || !recosted)
+        return no_argument(err, "plan, profile, platform or recosted");
+    job j = {0};
+    sparoa_status status = open_job(&j, profile, platform, options, err);
+    if (status == SPAROA_OK) status = sp_plan_assignment(plan->p, j.env, j.device, err);
+    j.origin.policy = plan->p->policy;
+    j.origin.seed = plan->p->seed;
+    return close_job(&j, profile, status, recosted, err);
+}
+
+sparoa_status sparoa_plan_save(const sparoa_plan *plan, const char *path, sparoa_error *err)
+{
+    if (!plan || !path) return no_argument(err, "plan or path");
+    sp_text text;
+    sp_text_init(&text, &plan->runtime->alloc);
+    sp_plan_write(plan->p, &text);
+    sparoa_status status = sp_text_save(&text, path, err);
+    sp_text_free(&text);
+    return status;
+}
+
+sparoa_status sparoa_plan_load(sparoa_runtime *runtime, const char *path, sparoa_plan **plan,
+                               sparoa_error *err)
+{
+    if (!runtime || !path || !plan) return no_argument(err, "runtime, path or plan");
+    sp_plan *p;
+    SP_TRY(sp_plan_load(&runtime->alloc, path, &p, err));
+    return wrap_plan(runtime, p, 0, plan, err);
+}
+
+void sparoa_plan_destroy(sparoa_plan *plan)
+{
+    if (!plan) return;
+    sparoa_runtime *rt = plan->runtime;
+    sp_plan_destroy(plan->p);
+    sp_free(&rt->alloc, plan, sizeof *plan);
+    sp_runtime_unref(rt);
+}

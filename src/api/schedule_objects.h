@@ -1,0 +1,31 @@
+/* schedule_objects.h - the objects behind sparoa_schedule.h. */
+#ifndef SP_API_SCHEDULE_OBJECTS_H
+#define SP_API_SCHEDULE_OBJECTS_H
+
+#include "api/objects.h"
+#include "ops/op.h"
+#include "schedule/env_sim.h"
+#include "schedule/plan.h"
+#include "sparoa_schedule.h"
+
+struct sparoa_platform {
+    sparoa_runtime *runtime;
+    sp_platform p;
+};
+
+struct sparoa_profile {
+    sparoa_runtime *runtime;
+    sp_profile *p;
+};
+
+struct sparoa_plan {
+    sparoa_runtime *runtime;
+    sp_plan *p;
+    double plan_ns;
+};
+
+/* The state of a platform in a mode (or NULL) under constant load by device. */
+sparoa_status sp_schedule_state(const sp_platform *p, const char *mode, const double *load,
+                                sp_platform_state *state, sparoa_error *err);
+
+#endif

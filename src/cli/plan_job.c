@@ -1,0 +1,112 @@
+#include "cli/plan_job.h"
+
+#include <string.h>
+
+void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg rows[SP_PLAN_JOB_ROWS])
+{
+    p->regime = "graph";
+    p->objective = "latency";
+    p->zero_runs = 1;
+    sp_feed_args(&p->feed, feed_rows);
+    const sp_arg table[SP_PLAN_JOB_ROWS] = {
+        {SP_ARG_STRING, 'p', "platform", &p->platform_path, "FILE",
+         "the machine, a platform file (needed)", 0, 0, NULL},
+        {SP_ARG_CHOICE, 0, "regime", &p->regime, NULL,
+         "operators launched one by one, or fused and replayed (default: graph)", 0, 0,
+         "eager|graph"},
+        {SP_ARG_CHOICE, 0, "objective", &p->objective, NULL, "what is minimised (default: latency)",
+         0, 0, "latency|energy|product"},
+        {SP_ARG_STRING, 0, "mode", &p->mode, "NAME", "power mode of the platform", 0, 0, NULL},
+        {SP_ARG_LIST, 0, "load", &p->loads, "DEVICE=X",
+         "share of a device that other work takes, 0..0.95", 0, 0, NULL},
+        {SP_ARG_LIST, 0, "pin", &p->pins, "NODE=DEVICE", "run a node there", 0, 0, NULL},
+        {SP_ARG_LIST, 0, "forbid", &p->forbids, "NODE=DEVICE", "never run a node there", 0, 0,
+         NULL},
+        {SP_ARG_INT, 0, "zero-runs", &p->zero_runs, "N",
+         "runs here that measure the zeros in activations, 0: taken as none (default: 1)", 0, 10000,
+         NULL},
+        {SP_ARG_STRING, 0, "profile", &p->profile_path, "FILE",
+         "write the profile as YAML, or as CSV if FILE ends in .csv", 0, 0, NULL},
+        {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}};
+    memcpy(rows, table, sizeof table);
+}
+
+static int parse_loads(sp_plan_job *p, double load[SPAROA_MAX_DEVICES])
+{
+    for (size_t i = 0; i < p->loads.count; i++) {
+        const char *text = p->loads.items[i], *equals = strchr(text, '=');
+        size_t d = 0, n = equals ? (size_t)(equals - text) : 0;
+        const char *name = NULL;
+        while (equals && (name = sparoa_platform_device(p->platform, d)) &&
+               !(strlen(name) == n && memcmp(name, text, n) == 0))
+            d++;
+        if (!name || !sp_parse_number(equals + 1, &load[d]))
+            return sp_cli_fail(p->cli, SP_EXIT_USAGE, "--load %s: expected DEVICE=SHARE", text);
+    }
+    return -1;
+}
+
+/* Runs the model as the regime has it; a model that cannot run here is planned without. */
+static void measure_zeros(sp_plan_job *p, sparoa_regime regime)
+{
+    sparoa_session_options options = {.struct_size = sizeof options,
+                                      .profile = 1,
+                                      .disable_passes = sparoa_profile_passes(regime)};
+    sparoa_session *session = NULL;
+    sparoa_error err;
+    sparoa_tensor outputs[64] = {{0}};
+    size_t count = sparoa_model_output_count(p->job.model);
+    if (p->zero_runs < 1 || count > 64) return;
+    sparoa_status status = sparoa_session_create(p->job.model, &options, &session, &err);
+    for (int64_t i = 0; status == SPAROA_OK && i < p->zero_runs; i++) {
+        memset(outputs, 0, sizeof outputs);
+        status = sparoa_session_run(session, p->job.inputs.items, p->job.inputs.count, outputs,
+                                    count, &err);
+    }
+    if (status == SPAROA_OK)
+        status = sparoa_profile_measured(p->profile, session, NULL, NULL, &err);
+    if (status != SPAROA_OK && !p->cli->quiet)
+        fprintf(stderr, "zeros in activations are not known: %s\n", err.message);
+    sparoa_session_destroy(session);
+}
+
+int sp_plan_job_open(sp_plan_job *p)
+{
+    sparoa_error err;
+    sparoa_regime regime =
+        strcmp(p->regime, "eager") == 0 ? SPAROA_REGIME_EAGER : SPAROA_REGIME_GRAPH;
+    if (!p->platform_path)
+        return sp_cli_fail(p->cli, SP_EXIT_USAGE, "--platform FILE is needed (see platforms/)");
+    int code = sp_job_load(p->cli, &p->feed, &p->job);
+    if (code >= 0) return code;
+    if (sparoa_platform_load(p->job.runtime, p->platform_path, &p->platform, &err))
+        return sp_cli_error(p->cli, p->platform_path, &err);
+    if (sp_feed_build(&p->feed, p->job.runtime, p->job.model, &p->job.inputs, &err))
+        return sp_cli_error(p->cli, p->job.path, &err);
+    if (sparoa_profile_create(p->job.model, p->job.inputs.items, p->job.inputs.count, regime,
+                              &p->profile, &err))
+        return sp_cli_error(p->cli, p->job.path, &err);
+    measure_zeros(p, regime);
+    if (p->profile_path && sparoa_profile_save(p->profile, p->profile_path, &err))
+        return sp_cli_error(p->cli, p->profile_path, &err);
+    p->options = (sparoa_plan_options){.struct_size = sizeof p->options,
+                                       .mode = p->mode,
+                                       .pins = p->pins.items,
+                                       .pin_count = p->pins.count,
+                                       .forbids = p->forbids.items,
+                                       .forbid_count = p->forbids.count};
+    if (strcmp(p->objective, "energy") == 0) p->options.objective = SPAROA_OBJECTIVE_ENERGY;
+    if (strcmp(p->objective, "product") == 0) p->options.objective = SPAROA_OBJECTIVE_PRODUCT;
+    return parse_loads(p, p->options.load);
+}
+
+void sp_plan_job_close(sp_plan_job *p)
+{
+    sparoa_profile_destroy(p->profile);
+    sparoa_platform_destroy(p->platform);
+    sp_job_close(&p->job);
+    sp_strings_free(&p->pins);
+    sp_strings_free(&p->forbids);
+    sp_strings_free(&p->loads);
+    sp_feed_free(&p->feed);
+}

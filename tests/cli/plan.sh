@@ -1,0 +1,55 @@
+#!/bin/sh
+# sparoa plan and simulate on the built-in model: the same plan twice, reasons, errors with line and field.
+set -eu
+sparoa=$1/sparoa
+root=$(cd "$(dirname "$0")/../.." && pwd)
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+agx=$root/platforms/jetson_agx_orin_64gb.yaml nano=$root/platforms/jetson_orin_nano_8gb.yaml
+
+fail() { echo "plan.sh: $*" >&2; exit 1; }
+wants() { grep -q -- "$2" "$1" || { cat "$1" >&2; fail "no '$2'"; }; }
+
+for regime in eager graph; do
+    "$sparoa" plan -q -p "$agx" --regime $regime -o "$dir/a.yaml" --profile "$dir/profile.yaml" >/dev/null
+    "$sparoa" plan -q -p "$agx" --regime $regime -o "$dir/b.yaml" >/dev/null
+    cmp "$dir/a.yaml" "$dir/b.yaml" || fail "two plans differ ($regime)"
+    wants "$dir/a.yaml" "regime: $regime"
+    wants "$dir/profile.yaml" 'format: sparoa-profile'
+done
+"$sparoa" plan -p "$agx" --regime graph -o "$dir/a.yaml" >"$dir/out"
+wants "$dir/out" 'predicted for jetson_agx_orin_64gb, graph regime'
+node=$(sed -n 's/.*{name: "\([^"]*\)", op: "Conv.*/\1/p' "$dir/a.yaml" | head -n 1)
+[ -n "$node" ] || fail "no convolution in the plan"
+"$sparoa" plan -p "$agx" --why "$node" --pin "$node=gpu" >"$dir/out"
+wants "$dir/out" PINNED
+"$sparoa" plan -p "$agx" --policy cpu --pin "$node=gpu" -o "$dir/c.yaml" --diff "$dir/a.yaml" >"$dir/out"
+wants "$dir/out" 'nodes differ from'
+"$sparoa" plan -p "$nano" --recost "$dir/a.yaml" -o "$dir/d.yaml" >"$dir/out"
+wants "$dir/d.yaml" 'platform: "jetson_orin_nano_8gb"'
+"$sparoa" plan -p "$agx" --mode MODE_15W --load cpu=0.5 --json --profile "$dir/p.csv" >"$dir/out"
+wants "$dir/out" '"reason"'
+wants "$dir/p.csv" '^name,op,class,kind,flops'
+
+"$sparoa" simulate -p "$nano" -n 20 --burst 0.3 --trace "$dir/trace.json" >"$dir/out"
+wants "$dir/out" 'simulated on jetson_orin_nano_8gb'
+wants "$dir/trace.json" 'simulated: jetson_orin_nano_8gb'
+"$sparoa" simulate -p "$nano" -n 20 --json >"$dir/1"
+wants "$dir/1" '"label": "simulated"'
+
+refuses() {
+    want=$1 code=0
+    shift
+    "$@" >"$dir/out" 2>&1 || code=$?
+    [ $code -ne 0 ] || fail "accepted: $*"
+    wants "$dir/out" "$want"
+}
+sed 's/^idle_watts: .*/idle_watts: -1/' "$agx" >"$dir/bad.yaml"
+refuses 'bad.yaml:[0-9]*: idle_watts: -1 is not within' "$sparoa" plan -p "$dir/bad.yaml"
+sed 's/device: "gpu"/device: "tpu"/' "$dir/a.yaml" >"$dir/bad.yaml"
+refuses 'bad.yaml:[0-9]*: nodes\[[0-9]*\].device' "$sparoa" plan -p "$agx" --recost "$dir/bad.yaml"
+refuses 'no power mode' "$sparoa" plan -p "$agx" --mode TURBO
+refuses 'no policy' "$sparoa" plan -p "$agx" --policy luck
+refuses 'no node' "$sparoa" plan -p "$agx" --pin nothing=gpu
+refuses 'needed' "$sparoa" plan
+echo ok
