@@ -5,13 +5,25 @@
 #include "backends/cpu/conv.h"
 #include "ops/op.h"
 
-#define MAX_KERNEL 64
+#define MAX_KERNEL 4096
+#define MAX_DEPTHWISE 64
 
 static bool is_depthwise(const sparoa_node *node)
 {
     const sparoa_tensor *w = node->in[1];
     int64_t group = sparoa_attr_int(node, "group", 1);
     return group > 1 && w->dims[1] == 1 && w->dims[0] == group;
+}
+
+/* A column of pixels with nothing beside it is stored as a row is, and a row's window is one piece.
+ */
+static bool is_column(const sparoa_node *node)
+{
+    const sparoa_tensor *x = node->in[0], *w = node->in[1];
+    size_t n;
+    if (w->rank != 4 || w->dims[3] != 1 || x->rank != 4 || x->dims[2] != 1) return false;
+    const int64_t *pads = sparoa_attr_ints(node, "pads", &n);
+    return n == 0 || (n == 4 && pads[1] == 0 && pads[3] == 0);
 }
 
 /* All but packing, which the strides of the window don't concern. */
@@ -26,9 +38,11 @@ static void read_attributes(const sparoa_node *node, conv_state *s)
     s->kh = w->rank == 4 ? (size_t)w->dims[2] : 1;
     s->kw = (size_t)w->dims[w->rank - 1];
     s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
+    s->turned = is_column(node);
+    if (s->turned) s->kw = s->kh, s->kh = 1;
     size_t n;
     const int64_t *dilations = sparoa_attr_ints(node, "dilations", &n);
-    bool dense = s->kw == 1 || !dilations || n == 0 || dilations[n - 1] == 1;
+    bool dense = s->kw == 1 || !dilations || n == 0 || dilations[s->turned ? 0 : n - 1] == 1;
     s->row_taps = s->groups == 1 && dense;
 }
 
@@ -43,12 +57,14 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
     if (e.residual_input != 2 && !sp_cpu_constant_or_absent(node, 2)) return NULL;
     int64_t group = sparoa_attr_int(node, "group", 1);
     if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return NULL;
+    int64_t most = is_depthwise(node) ? MAX_DEPTHWISE : MAX_KERNEL;
     for (int32_t i = 2; i < w->rank; i++)
-        if (w->dims[i] < 1 || w->dims[i] > MAX_KERNEL) return NULL;
+        if (w->dims[i] < 1 || w->dims[i] > most) return NULL;
     if (is_depthwise(node)) return host->kernels->dwconv_name;
     conv_state s;
     read_attributes(node, &s);
-    return sp_conv_winograd_pays(&s, node) ? host->kernels->winograd_name : host->kernels->conv_name;
+    return sp_conv_winograd_pays(&s, node) ? host->kernels->winograd_name
+                                           : host->kernels->conv_name;
 }
 
 typedef struct dw_build {
@@ -157,8 +173,8 @@ static sparoa_status read_geometry(const conv_state *s, const sparoa_node *node,
 {
     sp_conv c;
     SP_TRY(sp_conv_shape(node, node->in[0], node->in[1], true, &c, err));
-    int32_t x = c.w.spatial - 1;
-    bool two = c.w.spatial == 2;
+    int32_t x = s->turned ? 0 : c.w.spatial - 1;
+    bool two = c.w.spatial == 2 && !s->turned;
     *p = (conv_plan){.batch = (size_t)c.batch,
                      .c = (size_t)c.c_in,
                      .h = 1,

@@ -19,6 +19,7 @@ typedef struct conv_state {
     bool has_bias;
     size_t groups, c_in, c_out; /* channels of one group */
     size_t kh, kw;
+    bool turned; /* images of width 1: the height takes the width's place */
     /* A tap is a kernel row (kw * c_in floats in one piece) where the window has no holes, else a
      * pixel. */
     bool row_taps;
@@ -42,8 +43,8 @@ typedef struct conv_plan {
 /* Winograd: whether it pays, its weights, and running it. Memory of a piece: V, M. */
 bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node);
 sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *host, const float *w);
-sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host, const sparoa_node *node, conv_plan *p,
-                                    sparoa_error *err);
+sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host,
+                                    const sparoa_node *node, conv_plan *p, sparoa_error *err);
 void sp_conv_winograd_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                           const sparoa_node *node, const sparoa_exec *exec);
 
