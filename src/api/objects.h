@@ -43,7 +43,8 @@ struct sparoa_session {
     size_t pin_count;
     sparoa_status place_status; /* what sp_session_place could not do */
     sparoa_error place_error;
-    sparoa_session *rescue; /* on the CPU alone, once a device was lost */
+    sparoa_session *rescue; /* on the CPU alone, once a device failed */
+    bool lost;              /* a device is gone for good: every run is the rescue's */
     sp_program *program;
     sp_frame *frame;        /* of the latest run or prepare */
     size_t *bytes;          /* room for one run: capacities of the outputs */

@@ -224,7 +224,15 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     return SPAROA_OK;
 }
 
-/* After a device was lost: the same run on the CPU alone, unless the caller forbade that. */
+/* Whether the run is to be done again on the CPU: a device failed, and the caller allows it. */
+static bool falls_back(const sparoa_session *s, sparoa_status status)
+{
+    bool failed = status == SPAROA_DEVICE_LOST || status == SPAROA_DEVICE_UNAVAILABLE ||
+                  status == SPAROA_OUT_OF_MEMORY;
+    return failed && s->engine.device_count > 1 && s->fallback != SPAROA_FALLBACK_FORBID;
+}
+
+/* The same run on the CPU alone. */
 static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
                                 sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
 {
@@ -233,7 +241,8 @@ static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, 
     if (!s->rescue) {
         SP_TRY(sparoa_session_create(s->model, &options, &s->rescue, err));
         sp_log_line(&s->model->runtime->log, SPAROA_LOG_WARN,
-                    "a device was lost: the session goes on on the cpu");
+                    s->lost ? "a device was lost: the session goes on on the cpu"
+                            : "a device failed: the run is done again on the cpu");
     }
     SP_TRY(sparoa_session_run(s->rescue, inputs, input_count, outputs, output_count, err));
     s->runs++;
@@ -249,10 +258,12 @@ sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *i
     pthread_mutex_lock(&session->mutex);
     if (err) err->node[0] = '\0';
     sparoa_status status = SPAROA_DEVICE_LOST;
-    if (!session->rescue)
+    if (!session->lost)
         status = run_locked(session, inputs, input_count, outputs, output_count, err);
-    if (status == SPAROA_DEVICE_LOST && session->fallback != SPAROA_FALLBACK_FORBID)
+    if (falls_back(session, status)) {
+        session->lost = status == SPAROA_DEVICE_LOST;
         status = run_rescue(session, inputs, input_count, outputs, output_count, err);
+    }
     pthread_mutex_unlock(&session->mutex);
     return status;
 }

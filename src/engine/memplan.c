@@ -98,18 +98,20 @@ static void place_arrivals(planner *p, size_t i)
 {
     const sp_gnode *n = &p->g->nodes[i];
     for (int32_t k = 0; k < n->n_out; k++)
-        if (n->out[k] != SP_NO_ID && p->copied[n->out[k]]) place_own(p, i, n->out[k]);
+        if (n->out[k] != SP_NO_ID && p->copied[n->out[k]] &&
+            p->side->locations[n->out[k]].place == SP_PLACE_NONE)
+            place_own(p, i, n->out[k]);
 }
 
 static void place_outputs(planner *p, size_t i)
 {
     sp_frame *f = p->f;
     const sp_gnode *n = &p->g->nodes[i];
-    if (f->nodes[i].skip || f->nodes[i].dynamic) return;
     if (f->nodes[i].device != p->device) {
         place_arrivals(p, i);
         return;
     }
+    if (f->nodes[i].skip || f->nodes[i].dynamic) return;
     if (alias_view(p, i)) return;
     sp_id reuse = inplace_root(p, i);
     for (int32_t k = 0; k < n->n_out; k++) {

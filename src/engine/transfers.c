@@ -71,7 +71,11 @@ static sparoa_status upload(transfer_plan *p, int32_t device, sp_id value, sparo
             return sp_device_failed(d, status, "allocating memory for a constant", err);
         status = d->table->copy(d->queue, *to, t->data, bytes);
         if (status == SPAROA_OK) status = d->table->queue_sync(d->queue);
-        if (status != SPAROA_OK) return sp_device_failed(d, status, "uploading a constant", err);
+        if (status != SPAROA_OK) {
+            d->table->buffer_free(d->dev, *to, bytes, SPAROA_MEMORY_DEVICE);
+            *to = NULL; /* the next frame tries again */
+            return sp_device_failed(d, status, "uploading a constant", err);
+        }
     }
     p->f->sides[device].tensors[value].data = *to;
     p->f->sides[device].locations[value].place = SP_PLACE_CONST;

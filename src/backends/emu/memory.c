@@ -58,8 +58,15 @@ sparoa_status emu_memory_open(sparoa_dev *dev)
     return dev->address && dev->memory ? SPAROA_OK : SPAROA_OUT_OF_MEMORY;
 }
 
+static void free_buffer(sparoa_dev *dev, const emu_buffer *b);
+
 void emu_memory_close(sparoa_dev *dev)
 {
+    char line[96];
+    snprintf(line, sizeof line, "emu: %zu buffers were not freed before the device was closed",
+             dev->buffer_count);
+    if (dev->buffer_count) dev->host->log(dev->host->log_user, SPAROA_LOG_ERROR, line);
+    for (size_t i = 0; i < dev->buffer_count; i++) free_buffer(dev, &dev->buffers[i]);
     if (dev->address) munmap(dev->address, dev->range);
     if (dev->memory) munmap(dev->memory, dev->range);
     if (dev->fd >= 0) close(dev->fd);
