@@ -128,7 +128,7 @@ static __device__ float4 load_pixel(const sp_cu_window &w, const conv_row &r, in
                                     int cig)
 {
     __align__(16) float v[4] = {0, 0, 0, 0};
-    for (int j = 0; j < (VEC ? 1 : 4); j++) {
+    for (int j = 0, step = VEC ? 4 : 1; j < 4; j += step) {
         if (!r.inside || k + j >= end) break;
         int t = (k + j) / cig, c = k + j - t * cig;
         int q = t / w.kernel[2], x = (t - q * w.kernel[2]) * w.dilation[2] + r.o[2];

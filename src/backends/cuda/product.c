@@ -5,6 +5,7 @@
 
 #define WORKSPACE_LIMIT ((size_t)32 << 20)
 #define ALIGNMENT 16u
+#define WORKSPACE_ALIGNMENT ((size_t)256)
 
 /* One operand as cuBLASLt sees it. */
 typedef struct operand {
@@ -61,7 +62,7 @@ static bool choose(sparoa_dev *dev, sp_cuda_product *p)
     l->lt_pref_destroy(pref);
     if (!ok || found < 1 || best.state != 0) return false;
     p->algo = best.algo;
-    p->workspace = best.workspace;
+    p->workspace = best.workspace ? best.workspace + WORKSPACE_ALIGNMENT : 0;
     return true;
 }
 
@@ -121,34 +122,53 @@ static bool aligned(const void *a, const void *b, const void *c, const void *d)
     return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) % ALIGNMENT) == 0;
 }
 
-static sparoa_status call_lt(sparoa_dev *dev, sp_cuda_product *p, const float *a, const float *b,
-                             const float *bias, const float *residual, float *y, void *workspace,
-                             cudaStream_t stream, const sparoa_node *node, sparoa_error *err)
+/* Says so once; from then on the plain kernel does this product. */
+static void refused(sparoa_dev *dev, sp_cuda_product *p, int code, const void *bias,
+                    const void *residual, const void *memory)
+{
+    const sparoa_host *h = dev->engine;
+    const sp_cu_gemm *g = &p->shape;
+    char line[256];
+    p->use_lt = false;
+    if (!h->log) return;
+    snprintf(line, sizeof line,
+             "cublasLtMatmul failed with status %d (m %lld, n %lld, k %lld, batch %lld; bias %p, "
+             "residual %p, workspace %p of %zu), plain product instead",
+             code, (long long)g->m, (long long)g->n, (long long)g->k, (long long)g->batch, bias,
+             residual, memory, p->workspace);
+    h->log(h->log_user, SPAROA_LOG_WARN, line);
+}
+
+/* false: cuBLASLt refused, and nothing was enqueued. */
+static bool call_lt(sparoa_dev *dev, sp_cuda_product *p, const float *a, const float *b,
+                    const float *bias, const float *residual, float *y, void *workspace,
+                    cudaStream_t stream)
 {
     const sp_cuda_libs *l = &dev->libs;
     float alpha = p->shape.alpha, beta = p->fused && residual ? 1.0f : 0.0f;
     const float *c = beta != 0 ? residual : y;
-    int code = 0;
-    if (p->fused && p->has_bias)
-        code = l->lt_desc_set(p->desc, LT_DESC_BIAS_POINTER, &bias, sizeof bias);
-    if (code == 0)
-        code = l->lt_matmul(dev->lt, p->desc, &alpha, b, p->layout_b, a, p->layout_a, &beta, c,
-                            p->layout_y, y, p->layout_y, &p->algo, workspace, p->workspace, stream);
-    if (code == 0) return SPAROA_OK;
-    return sparoa_fail(err, SPAROA_INTERNAL, node, "cublasLtMatmul failed with status %d", code);
+    size_t off =
+        (WORKSPACE_ALIGNMENT - (uintptr_t)workspace % WORKSPACE_ALIGNMENT) % WORKSPACE_ALIGNMENT;
+    size_t bytes = p->workspace ? p->workspace - WORKSPACE_ALIGNMENT : 0;
+    void *memory = bytes ? (char *)workspace + off : NULL;
+    if (p->fused && p->has_bias &&
+        l->lt_desc_set(p->desc, LT_DESC_BIAS_POINTER, &bias, sizeof bias) != 0)
+        return false;
+    int code = l->lt_matmul(dev->lt, p->desc, &alpha, b, p->layout_b, a, p->layout_a, &beta, c,
+                            p->layout_y, y, p->layout_y, &p->algo, memory, bytes, stream);
+    if (code != 0) refused(dev, p, code, bias, residual, memory);
+    return code == 0;
 }
 
-static sparoa_status run_one(sparoa_dev *dev, sp_cuda_product *p, const float *a, const float *b,
-                             const float *bias, const float *residual, float *y, void *workspace,
-                             cudaStream_t stream, const sparoa_node *node, sparoa_error *err)
+/* What cuBLASLt refuses for this call's addresses, the plain kernel does. */
+static void run_one(sparoa_dev *dev, sp_cuda_product *p, const float *a, const float *b,
+                    const float *bias, const float *residual, float *y, void *workspace,
+                    cudaStream_t stream)
 {
-    bool lt = p->use_lt && aligned(a, b, y, residual);
-    if (lt)
-        SP_TRY(call_lt(dev, p, a, b, bias, residual, y, workspace, stream, node, err));
-    else
-        sp_cu_gemm_run(&p->shape, a, b, y, stream);
+    bool lt = p->use_lt && aligned(a, b, y, residual) && aligned(bias, NULL, NULL, NULL) &&
+              call_lt(dev, p, a, b, bias, residual, y, workspace, stream);
+    if (!lt) sp_cu_gemm_run(&p->shape, a, b, y, stream);
     if (!lt || !p->fused) sp_cu_epilogue_run(&p->epilogue, y, bias, residual, p->outer_y, stream);
-    return SPAROA_OK;
 }
 
 sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const float *a,
@@ -165,8 +185,9 @@ sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const flo
             at_b += rest % p->outer[d] * p->outer_b[d];
             rest /= p->outer[d];
         }
-        SP_TRY(run_one(dev, p, a + at_a, b + at_b, bias, residual ? residual + at_y : NULL,
-                       y + at_y, workspace, stream, node, err));
+        run_one(dev, p, a + at_a, b + at_b, bias, residual ? residual + at_y : NULL, y + at_y,
+                workspace, stream);
     }
+    (void)node, (void)err;
     return SPAROA_OK;
 }
