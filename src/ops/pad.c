@@ -35,7 +35,10 @@ static void pad_rows(void *arg, int64_t begin, int64_t end)
         for (int32_t i = a->row - 1; i >= 0; i--) {
             int64_t c = a->map[i][rest % a->dims[i]];
             rest /= a->dims[i];
-            outside = outside || c < 0;
+            if (c < 0) {
+                outside = true;
+                break;
+            }
             src += c * a->strides[i];
         }
         if (outside) {
