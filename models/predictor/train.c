@@ -129,11 +129,13 @@ static sparoa_status train_net(task *t, sp_predict_net net, uint32_t epochs, con
                               .data = hash_of(&t->train)};
     sp_predict_data data = {t->train.sequences, t->train.lengths, t->train.features,
                             t->train.labels};
+    static const uint32_t guess[2] = {SP_PREDICT_GUESS_SPARSITY, SP_PREDICT_GUESS_INTENSITY};
     double start = now();
     sp_predict_training training = {.epochs = epochs,
                                     .batch = 8,
                                     .rate = net == SP_PREDICT_LINEAR ? 5e-3 : 1.5e-3,
                                     .limit = 0.02,
+                                    .guess = guess,
                                     .seed = SEED,
                                     .progress = progress,
                                     .user = &start};
@@ -176,8 +178,15 @@ static bool wanted(const char *list, const char *name)
 static void print_constant(task *t, const examples *e)
 {
     float *out = malloc(e->rows * 2 * sizeof *out);
-    constant_predictions(&t->train, e, out);
+    for (size_t i = 0; i < e->rows; i++) {
+        const float *f = e->features + i * SP_PREDICT_FEATURES;
+        out[2 * i] = f[SP_PREDICT_GUESS_SPARSITY];
+        out[2 * i + 1] = f[SP_PREDICT_GUESS_INTENSITY];
+    }
     score s = score_of(e, out);
+    print_score(stdout, "first guess, nothing learned", &s, 0, 0);
+    constant_predictions(&t->train, e, out);
+    s = score_of(e, out);
     print_score(stdout, "constant per kind", &s, 0, 0);
     printf("(%zu operators; labels at a bound: sparsity %.1f%%, intensity %.1f%%)\n\n", e->rows,
            100 * s.bound[0], 100 * s.bound[1]);

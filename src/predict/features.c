@@ -13,7 +13,7 @@ static const char schema[] =
     "bandwidth/10, log10 overhead/6, log2 sparse gain at .5 .7 .8 .9 .95 .99, log10 compute memory "
     "total ns/8; log10 time ratio, asinh overhead difference, log10 ns per flop of both, "
     "first-order "
-    "crossover; thresholds: zeros 0..1, log10 flops 3..12; version 2";
+    "crossover; thresholds: zeros 0..1, log10 flops 3..12; version 3";
 
 uint64_t sp_predict_schema(void)
 {
@@ -77,10 +77,16 @@ static float *operator_features(const sp_predict_op *op, float *f)
     return f;
 }
 
+static const double shown_zeros[] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.99};
+
+static double sparse_gain(const sp_platform_kind *k, double zeros)
+{
+    return fmax(sp_curve_at(&k->sparse_weights, zeros), sp_curve_at(&k->sparse_inputs, zeros));
+}
+
 static float *device_features(const sp_predict_machine *m, uint32_t device, const sp_predict_op *op,
                               float *f)
 {
-    static const double zeros[] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.99};
     const sp_platform_device *d = &m->platform->devices[device];
     const sp_platform_kind *k = &d->kinds[op->work.kind];
     const sp_device_state *s = &m->state->device[device];
@@ -93,11 +99,8 @@ static float *device_features(const sp_predict_machine *m, uint32_t device, cons
                        fmin(m->state->memory_clock, sqrt(s->clock * s->units));
     *f++ = (float)(log10_of(bandwidth) / 10);
     *f++ = (float)(log10_of(k->overhead_ns[m->regime] / m->state->device[0].clock) / 6);
-    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
-        double gain = fmax(sp_curve_at(&k->sparse_weights, zeros[i]),
-                           sp_curve_at(&k->sparse_inputs, zeros[i]));
-        *f++ = (float)log2(fmax(gain, 1));
-    }
+    for (size_t i = 0; i < sizeof shown_zeros / sizeof *shown_zeros; i++)
+        *f++ = (float)log2(fmax(sparse_gain(k, shown_zeros[i]), 1));
     sp_price p = sp_platform_cost(m->platform, device, m->regime, &op->work, m->state);
     *f++ = (float)(log10_of(p.compute_ns) / 8);
     *f++ = (float)(log10_of(p.memory_ns) / 8);
@@ -121,6 +124,21 @@ static double gain_needed(const sp_price *a, const sp_price *b)
     double left = b->ns - a->overhead_ns;
     if (!(a->compute_ns > 0)) return a->ns <= b->ns ? -8 : 8;
     return left > 0 ? fmin(fmax(log2(a->compute_ns / left), -8), 8) : 8;
+}
+
+/* The share of zeros from which the host gains that much, between the points that its features
+ * show. */
+static double zeros_needed(const sp_platform_kind *k, double gain)
+{
+    double z0 = 0.3, g0 = 1;
+    if (gain <= 1) return 0;
+    for (size_t i = 0; i < sizeof shown_zeros / sizeof *shown_zeros; i++) {
+        double z = shown_zeros[i], g = fmax(sparse_gain(k, z), 1);
+        if (g >= gain) return z0 * pow(z / z0, (gain - g0) / (g - g0));
+        z0 = z;
+        g0 = g;
+    }
+    return 1;
 }
 
 static void pair_features(const sp_predict_machine *m, const sp_predict_op *op, float *f)
@@ -147,7 +165,10 @@ static void pair_features(const sp_predict_machine *m, const sp_predict_op *op, 
     w.weight_zeros = w.input_zeros = 0;
     a = sp_platform_cost(m->platform, 0, m->regime, &w, m->state);
     b = sp_platform_cost(m->platform, 1, m->regime, &w, m->state);
-    *f = (float)(gain_needed(&a, &b) / 8);
+    double gain = gain_needed(&a, &b);
+    *f++ = (float)(gain / 8);
+    *f = (float)zeros_needed(&m->platform->devices[0].kinds[op->work.kind],
+                             a.ns <= b.ns ? 0 : exp2(gain));
 }
 
 void sp_predict_features(const sp_predict_machine *machine, const sp_predict_op *op,

@@ -35,9 +35,15 @@ typedef struct sp_predict_machine {
 enum {
     SP_PREDICT_OP_FEATURES = SP_KIND_COUNT + 13,
     SP_PREDICT_DEVICE_FEATURES = 19,
-    SP_PREDICT_PAIR_FEATURES = 8,
+    SP_PREDICT_PAIR_FEATURES = 9,
     SP_PREDICT_FEATURES =
         SP_PREDICT_OP_FEATURES + 2 * SP_PREDICT_DEVICE_FEATURES + SP_PREDICT_PAIR_FEATURES
+};
+/* Features that are a first guess of the thresholds, from straight lines through the operator's
+ * price: what the predictor corrects. */
+enum {
+    SP_PREDICT_GUESS_SPARSITY = SP_PREDICT_FEATURES - 1,
+    SP_PREDICT_GUESS_INTENSITY = SP_PREDICT_FEATURES - 3
 };
 /* A hash that changes whenever the meaning of a feature or of a threshold does. */
 uint64_t sp_predict_schema(void);

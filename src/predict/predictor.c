@@ -149,17 +149,22 @@ size_t sp_predictor_params(const sp_predictor *p)
     return p->count;
 }
 
+bool sp_predictor_outside(const sp_predictor *p, const float *features)
+{
+    for (size_t j = 0; j < p->shape.features; j++)
+        if (!(fabsf((features[j] - p->mean[j]) * p->inverse[j]) <= FAR)) return true;
+    return false;
+}
+
 size_t sp_predict_normalise(sp_predictor *p, size_t n, const float *features)
 {
     size_t f = p->shape.features, outside = 0;
     for (size_t i = 0; i < n; i++) {
-        bool far = false;
+        outside += sp_predictor_outside(p, features + i * f);
         for (size_t j = 0; j < f; j++) {
             float z = (features[i * f + j] - p->mean[j]) * p->inverse[j];
-            far = far || !(fabsf(z) <= FAR);
             p->values.x[i * f + j] = isfinite(z) ? fminf(fmaxf(z, -FAR), FAR) : 0;
         }
-        outside += far;
     }
     return outside;
 }

@@ -56,6 +56,9 @@ size_t sp_predictor_params(const sp_predictor *p);
 sparoa_status sp_predictor_run(sp_predictor *p, size_t n, const float *features, float *thresholds,
                                size_t *outside, sparoa_error *err);
 
+/* Whether one operator's features are that far out. */
+bool sp_predictor_outside(const sp_predictor *p, const float *features);
+
 /* ---- training ---- */
 
 /* Sequences one after the other. */
@@ -67,12 +70,14 @@ typedef struct sp_predict_data {
 } sp_predict_data;
 
 typedef struct sp_predict_training {
-    uint32_t epochs; /* [100] */
-    uint32_t batch;  /* windows per step [8] */
-    double rate;     /* of Adam at first, falling to 0 along a cosine [1e-3] */
-    double limit;    /* errors beyond it count linearly (Huber) [0: none do] */
-    bool keep_scale; /* fine-tuning: keep the normalisation of features */
-    uint64_t seed;   /* order of the windows */
+    uint32_t epochs;       /* [100] */
+    uint32_t batch;        /* windows per step [8] */
+    double rate;           /* of Adam at first, falling to 0 along a cosine [1e-3] */
+    double limit;          /* errors beyond it count linearly (Huber) [0: none do] */
+    const uint32_t *guess; /* [2]: features that are a first guess of the thresholds; training
+                              starts from them. NULL: from nothing */
+    bool keep_scale;       /* fine-tuning: keep the normalisation of features */
+    uint64_t seed;         /* order of the windows */
     /* May be NULL. Called after each epoch; false ends training. */
     bool (*progress)(void *user, uint32_t epoch, double loss);
     void *user;

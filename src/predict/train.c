@@ -39,6 +39,11 @@ static sparoa_status check(run *r, sparoa_error *err)
                                "training: label %zu of operator %zu is %g, expected 0..1",
                                i % SP_PREDICT_OUTPUTS, i / SP_PREDICT_OUTPUTS,
                                (double)d->labels[i]);
+    for (size_t k = 0; r->t.guess && k < SP_PREDICT_OUTPUTS; k++)
+        if (r->t.guess[k] >= f)
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "training: guess[%zu]=%u, expected a feature, 0..%zu", k,
+                               r->t.guess[k], f - 1);
     for (size_t i = 0; i < r->rows * f; i++)
         if (!isfinite(d->features[i]))
             return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
@@ -61,6 +66,21 @@ static void scale_features(run *r)
         double deviation = sqrt(squares / n);
         r->p->mean[j] = (float)mean;
         r->p->inverse[j] = deviation > 1e-6 ? (float)(1 / deviation) : 0;
+    }
+}
+
+/* Starts with y = the guesses: all that adds to y is 0 at first. */
+static void start_from_guess(run *r)
+{
+    sp_predictor *p = r->p;
+    const sp_nn_linear *skip = p->has_embed ? &p->skip : &p->head, *head = &p->head;
+    memset(p->params + head->w, 0, (head->in + 1) * SP_PREDICT_OUTPUTS * sizeof(float));
+    memset(p->params + skip->w, 0, (skip->in + 1) * SP_PREDICT_OUTPUTS * sizeof(float));
+    for (size_t k = 0; k < SP_PREDICT_OUTPUTS; k++) {
+        size_t j = r->t.guess[k];
+        if (!(p->inverse[j] > 0)) continue;
+        p->params[skip->w + j * SP_PREDICT_OUTPUTS + k] = 1 / p->inverse[j];
+        p->params[skip->b + k] = p->mean[j];
     }
 }
 
@@ -153,6 +173,7 @@ sparoa_status sp_predictor_train(sp_predictor *p, const sp_predict_data *data,
     r.grads = sp_alloc(&p->alloc, bytes);
     if (r.windows && r.grads && sp_nn_adam_init(&r.adam, &p->alloc, p->count, r.t.rate)) {
         if (!r.t.keep_scale) scale_features(&r);
+        if (r.t.guess) start_from_guess(&r);
         cut(&r);
         status = epochs(&r, err);
     } else {
