@@ -217,12 +217,18 @@ SP_INLINE float vf_sum(vf v)
 #endif
 }
 
+/* The largest; of a NaN it may or may not be one. */
 SP_INLINE float vf_hmax(vf v)
 {
+#if defined(SP_ISA_avx512)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float s[VL];
     vf_store(s, v);
-    for (int i = 1; i < VL; i++) s[0] = s[i] > s[0] || s[i] != s[i] ? s[i] : s[0];
+    for (int w = VL / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++) s[i] = s[i + w] > s[i] ? s[i + w] : s[i];
     return s[0];
+#endif
 }
 
 #endif
