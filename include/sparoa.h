@@ -337,7 +337,7 @@ typedef enum sparoa_fallback {
     SPAROA_FALLBACK_MAX_ = 0x7fffffff
 } sparoa_fallback;
 
-/* A node that must run on a device. */
+/* A node that must run on a device. A name that is no node of the optimised graph has no effect. */
 typedef struct sparoa_pin {
     const char *node;   /* name of the node as sparoa_session_node gives it */
     const char *device; /* name as sparoa_device gives it */
@@ -382,9 +382,11 @@ SPAROA_API void sparoa_session_destroy(sparoa_session *session);
  *
  * inputs: one tensor per input of the model, in its order; borrowed until the call returns; never
  * written. outputs: one entry per output, in the model's order. Where data is NULL, the call sets
- * the whole entry to memory of the session, which stays valid until the next run on it or its end.
+ * the whole entry to memory of the session, which stays valid until the next run or prepare on it
+ * or its end.
  * Where data is not NULL, it is the caller's buffer: dtype must match and dims must hold at least
- * as many elements as the result (the result is written there and dims are set to its shape).
+ * as many elements as the result (the result is written there and dims are set to its shape). It
+ * must not overlap an input or another output.
  *
  * The first run at a new combination of input shapes plans memory and may allocate; later runs at
  * that shape do not allocate. Threads: runs on one session are done one after the other; a thread
@@ -415,7 +417,8 @@ SPAROA_API const char *sparoa_operator_name(size_t index, int32_t *since, int32_
 
 /* One node of the session's optimised graph, in execution order. Pointers live as long as the
  * session. Figures that need shapes are those of the last prepared or run input shapes, 0 before.
- */
+ * sparoa_session_node and sparoa_session_get_info must not be called while another thread runs or
+ * prepares the session. */
 typedef struct sparoa_node_info {
     const char *name;     /* name of the ONNX node (of the last one, where several were fused) */
     const char *op;       /* ONNX operator type */

@@ -104,7 +104,7 @@ static void print_shape(char *text, size_t size, const sparoa_tensor *t)
 {
     size_t n = (size_t)snprintf(text, size, "[");
     for (int32_t i = 0; i < t->rank && n < size; i++)
-        n += (size_t)snprintf(text + n, size - n, t->dims[i] < 0 ? "%s?" : "%s%lld", i ? "," : "",
+        n += (size_t)snprintf(text + n, size - n, t->dims[i] == -1 ? "%s?" : "%s%lld", i ? "," : "",
                               (long long)t->dims[i]);
     if (n < size) snprintf(text + n, size - n, "]");
 }
@@ -134,10 +134,11 @@ static sparoa_status check_input(const sp_value *v, const sparoa_tensor *t, bool
         if (t->dims[i] < 0 ||
             (v->fact.rank >= 0 && v->fact.dims[i] >= 0 && t->dims[i] != v->fact.dims[i]))
             return shape_error(v, t, err);
-    int64_t count = sparoa_tensor_count(t);
-    if (count < 0 || count > PTRDIFF_MAX / 8)
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL, "input '%.80s' is too large", v->name);
-    if (need_data && !t->data && count > 0)
+    if (sp_check_shape(NULL, t, NULL) != SPAROA_OK)
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, NULL,
+                           "input '%.80s' is too large: more elements than memory can hold",
+                           v->name);
+    if (need_data && !t->data && sparoa_tensor_count(t) > 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "input '%.80s' has no data",
                            v->name);
     return SPAROA_OK;
@@ -255,16 +256,21 @@ sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *i
                                  sparoa_error *err)
 {
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
+    sparoa_error fault = {0};
     pthread_mutex_lock(&session->mutex);
-    if (err) err->node[0] = '\0';
     sparoa_status status = SPAROA_DEVICE_LOST;
     if (!session->lost)
-        status = run_locked(session, inputs, input_count, outputs, output_count, err);
+        status = run_locked(session, inputs, input_count, outputs, output_count, &fault);
     if (falls_back(session, status)) {
         session->lost = status == SPAROA_DEVICE_LOST;
-        status = run_rescue(session, inputs, input_count, outputs, output_count, err);
+        status = run_rescue(session, inputs, input_count, outputs, output_count, &fault);
     }
     pthread_mutex_unlock(&session->mutex);
+    if (status == SPAROA_OK || !err) return status;
+    if (!fault.message[0]) /* an operator of the application that left it empty */
+        snprintf(fault.message, sizeof fault.message, "%s", sparoa_status_text(status));
+    fault.status = status;
+    *err = fault;
     return status;
 }
 

@@ -127,6 +127,13 @@ static void feed_states(scan_state *s, int64_t b)
     }
 }
 
+/* True where `count` values of `bytes` fill the tensor exactly. */
+static bool fills(const sparoa_tensor *t, size_t bytes, int64_t count)
+{
+    size_t all;
+    return !__builtin_mul_overflow(bytes, (size_t)count, &all) && all == sparoa_tensor_bytes(t);
+}
+
 /* Sets shape and memory of output k from the body's value, with the batch and scan dimensions put
  * in. */
 static sparoa_status shape_output(scan_state *s, int32_t k, int32_t axis,
@@ -144,6 +151,7 @@ static sparoa_status shape_output(scan_state *s, int32_t k, int32_t axis,
         if (i == axis) t->dims[d++] = s->length;
         if (i < value->rank) t->dims[d++] = value->dims[i];
     }
+    SP_TRY(sp_check_shape(s->view, t, err));
     sp_growable *memory = &s->frame->dynamic[s->n->out[k]];
     SP_TRY(sp_growable_reserve(memory, &s->frame->program->engine->alloc, sparoa_tensor_bytes(t),
                                err));
@@ -163,7 +171,7 @@ static sparoa_status store_scan_output(scan_state *s, int64_t b, int32_t i, int6
                        err));
     if (b == 0 && turn == 0) SP_TRY(shape_output(s, k, axis, value, err));
     size_t bytes = sparoa_tensor_bytes(value);
-    if (sparoa_tensor_bytes(t) != bytes * (size_t)(s->length * s->batches))
+    if (!fills(t, bytes, s->length * s->batches))
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, s->view, "scan output %d changes its shape",
                            i);
     int64_t at =
@@ -200,7 +208,7 @@ static sparoa_status store_states(scan_state *s, int64_t b, sparoa_error *err)
         if (b == 0) SP_TRY(shape_output(s, k, -1, value, err));
         size_t bytes = sparoa_tensor_bytes(value);
         sparoa_tensor *t = &s->frame->tensors[s->n->out[k]];
-        if (bytes * (size_t)s->batches != sparoa_tensor_bytes(t))
+        if (!fills(t, bytes, s->batches))
             return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, s->view,
                                "state %d differs between batches", k);
         if (bytes) memcpy((char *)t->data + (size_t)b * bytes, value->data, bytes);

@@ -22,6 +22,7 @@ sparoa_status sp_infer_node(const sparoa_op *op, const sparoa_node *view, sparoa
             return sparoa_fail(err, SPAROA_INVALID_GRAPH, view,
                                "output %d has rank %d; at most %d are supported", i, t->rank,
                                SPAROA_MAX_RANK);
+        SP_TRY(sp_check_shape(view, t, err));
         if (sp_known(t) &&
             (sparoa_tensor_count(t) < 0 || (size_t)sparoa_tensor_count(t) > MAX_TENSOR_BYTES / 8))
             return sparoa_fail(err, SPAROA_INVALID_GRAPH, view, "output %d is too large", i);
