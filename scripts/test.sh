@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh [PRESET [PART...]]
 #
-# PRESET          release unless told: debug, asan, tsan ...
+# PRESET          release unless told: debug, asan, tsan, aarch64 (cross-built, run by qemu-aarch64) ...
 # PART            ctest, conformance, models or bundled; all of them unless told
 # SPAROA_CTEST    regular expression: only tests of CTest that match, built alone
 # SPAROA_SHARED   folder with onnx-backend-tests and models (default: ../shared beside this repository)
@@ -20,6 +20,12 @@ parts=("${@:2}")
 [ ${#parts[@]} -gt 0 ] || parts=(ctest conformance models bundled)
 only=${SPAROA_CTEST:-}
 passed=0 failed=0 skipped=0
+runner=()
+if [ "$preset" = aarch64 ]; then
+    scripts/arm64_sysroot.sh
+    libs=$PWD/build/arm64-root/usr/lib/aarch64-linux-gnu:$PWD/build/arm64-root/lib/aarch64-linux-gnu
+    runner=(qemu-aarch64 -L /usr/aarch64-linux-gnu -E "LD_LIBRARY_PATH=$libs")
+fi
 
 scripts/deps.sh
 # shellcheck source=/dev/null
@@ -47,6 +53,7 @@ build_all() {
         for name in $(ctest --test-dir "$build" -N -R "$only" | sed -n 's/^ *Test *#[0-9]*: //p'); do
             targets+=(--target "$name")
         done
+        targets+=(--target sparoa_command)
     fi
     cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}"
 }
@@ -70,7 +77,7 @@ run_ctest() {
 run_models() {
     local log=$build/$1.log code=0 summary
     printf '\n%s\n' "$1"
-    "$build/sparoa" test "${@:2}" 2>&1 | tee "$log" || code=$?
+    "${runner[@]}" "$build/sparoa" test "${@:2}" 2>&1 | tee "$log" || code=$?
     summary=$(tail -n 1 "$log")
     if [[ $summary =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
         count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[3]}"
