@@ -17,7 +17,7 @@ double sp_curve_at(const sp_curve *curve, double x)
 
 sp_platform_state sp_platform_nominal(const sp_platform *platform)
 {
-    sp_platform_state s = {.memory_clock = 1};
+    sp_platform_state s = {.memory_clock = 1, .idle_watts = platform->idle_watts};
     for (uint32_t d = 0; d < SP_PLATFORM_DEVICES; d++) s.device[d].clock = s.device[d].units = 1;
     return s;
 }

@@ -157,7 +157,7 @@ static void read_mode(sp_yaml_reader *r, const sp_yaml_node *n, const sp_platfor
     read_name(r, n, "name", m->name, sizeof m->name, true);
     m->state = sp_platform_nominal(p);
     m->state.memory_clock = sp_yaml_number_or(r, n, "memory_clock", 0.01, 1, 1);
-    m->idle_watts = sp_yaml_number_or(r, n, "idle_watts", 0, 1e5, p->idle_watts);
+    m->state.idle_watts = sp_yaml_number_or(r, n, "idle_watts", 0, 1e5, p->idle_watts);
     for (int what = 0; what < 2; what++) {
         const char *key = what ? "units" : "clocks";
         const sp_yaml_node *list = sp_yaml_child(r, n, key, SP_YAML_LIST, !what), *v;
@@ -362,7 +362,7 @@ static void put_device(sp_text *t, const sp_platform_device *d)
 static void put_mode(sp_text *t, const sp_platform *p, const sp_platform_mode *m)
 {
     put_text(t, "  - ", "name", m->name);
-    put(t, "    ", "idle_watts", m->idle_watts);
+    put(t, "    ", "idle_watts", m->state.idle_watts);
     put(t, "    ", "memory_clock", m->state.memory_clock);
     for (int what = 0; what < 2; what++) {
         sp_text_add(t, "    %s: [", what ? "units" : "clocks");

@@ -77,12 +77,12 @@ typedef struct sp_device_state {
 typedef struct sp_platform_state {
     sp_device_state device[SP_PLATFORM_DEVICES];
     double memory_clock; /* of the highest */
+    double idle_watts;
 } sp_platform_state;
 
 typedef struct sp_platform_mode {
     char name[32];
     sp_platform_state state;
-    double idle_watts;
 } sp_platform_mode;
 
 typedef struct sp_platform {

@@ -1,0 +1,266 @@
+/*
+ * bench_calibration: the shipped platform files against published figures.
+ *
+ *   bench_calibration PLATFORMS_DIR [OPS_CSV] [NAME=MODEL ...]
+ *
+ * MODEL: prefix of profiles, read from MODEL.eager.yaml and MODEL.graph.yaml (sparoa plan
+ * --profile). OPS_CSV: per-operator times of an AGX Orin
+ * (platform,model,precision,batch,pattern,operation_class,
+ * flops,bytes,mean_ms,median_ms,index,name). NAME: resnet18, mobilenet_v2, mobilenet_v3_small,
+ * vit_b_16. "fit" marks figures that the platform file was made from, "held out" those it was not.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform/sim.h"
+#include "schedule/env_sim.h"
+#include "schedule/policy.h"
+#include "sparoa_schedule.h"
+
+static sp_mem mem;
+static sparoa_allocator alloc;
+static sp_platform agx, nano;
+
+static void line(const char *id, const char *what, const char *kind, double predicted,
+                 double published, const char *unit)
+{
+    printf("| %s | %s | %s | %.3g %s | %.3g %s | %+.0f%% |\n", id, what, kind, predicted, unit,
+           published, unit, 100 * (predicted / published - 1));
+}
+
+/* V1: launch cost goes with 1 / f_cpu. The MAXN value is taken as published; the modes follow. */
+static void dispatch_law(void)
+{
+    static const char *const modes[] = {"MODE_30W", "MODE_50W", "MODE_15W"};
+    static const double us[3][4] = {
+        {14.4, 19.0, 21.6, 28.7}, {61.0, 79.8, 91.8, 119.0}, {73.0, 92.1, 106.1, 142.1}};
+    static const char *const names[] = {"empty kernel", "small add", "small matmul"};
+    const sp_work w = {.kind = SPAROA_CLASS_ELTWISE};
+    double full = sp_platform_cost(&agx, 1, SP_REGIME_EAGER, &w, NULL).overhead_ns;
+    for (int k = 0; k < 3; k++)
+        for (int m = 0; m < 3; m++) {
+            const sp_platform_mode *mode = sp_platform_find_mode(&agx, modes[m]);
+            char what[64];
+            if (!mode) continue;
+            double ratio =
+                sp_platform_cost(&agx, 1, SP_REGIME_EAGER, &w, &mode->state).overhead_ns / full;
+            snprintf(what, sizeof what, "AGX %s, %s", modes[m], names[k]);
+            line("V1", what, "held out", us[k][0] * ratio, us[k][m + 1], "us");
+        }
+}
+
+/* ---- V2: operators of PyTorch eager, fused by the source's tracer into chains ---- */
+
+typedef struct group {
+    char model[40];
+    int batch;
+    double predicted, published;
+    int count;
+} group;
+
+static double price(int kind, double flops, double bytes)
+{
+    const sp_work w = {.kind = kind, .cost = {.flops = flops, .bytes_in = bytes}};
+    return sp_platform_cost(&agx, 1, SP_REGIME_EAGER, &w, NULL).ns * 1e-6;
+}
+
+/* A chain's time: its heavy part with all FLOPs, the rest with overhead and its bytes. */
+static double chain_ms(const char *pattern, const char *name, double flops, double bytes)
+{
+    double ms = 0;
+    bool conv = strstr(pattern, "Conv2d"), linear = strstr(pattern, "Linear");
+    if (conv) ms += price(SPAROA_CLASS_CONV, flops, bytes);
+    if (linear) ms += price(SPAROA_CLASS_GEMM, flops, bytes);
+    if (strstr(pattern, "Multihead")) ms += price(SPAROA_CLASS_ATTENTION, flops, bytes);
+    if (strstr(pattern, "BatchNorm") || strstr(pattern, "LayerNorm"))
+        ms += price(SPAROA_CLASS_NORM, 0, bytes);
+    if (strstr(pattern, "ReLU") || strstr(pattern, "Hardswish") || strstr(pattern, "SiLU") ||
+        strstr(pattern, "GELU"))
+        ms += price(SPAROA_CLASS_ELTWISE, 0, bytes);
+    if (strstr(pattern, "AvgPool")) ms += price(SPAROA_CLASS_POOL, 0, bytes);
+    if (strstr(pattern, "add_")) ms += price(SPAROA_CLASS_ELTWISE, 0, bytes);
+    if (strstr(pattern, "Dropout")) ms += price(SP_KIND_VIEW, 0, 0);
+    if (strstr(pattern, "+3more")) ms += 3 * price(SPAROA_CLASS_CONV, flops / 3, 0);
+    if (strcmp(pattern, "Unfused") == 0) {
+        bool pool = strstr(name, "pool"), view = strstr(name, "flatten") ||
+                                                 strstr(name, "reshape") ||
+                                                 strstr(name, "permute") || strstr(name, "drop");
+        bool heavy = flops > 1e6 && !pool;
+        ms = view    ? price(SP_KIND_VIEW, 0, 0)
+             : heavy ? price(SPAROA_CLASS_CONV, flops, bytes)
+             : pool  ? price(SPAROA_CLASS_POOL, 0, bytes)
+                     : price(SPAROA_CLASS_ELTWISE, 0, bytes);
+    }
+    return ms;
+}
+
+static group *find_group(group *groups, int *count, const char *model, int batch)
+{
+    for (int i = 0; i < *count; i++)
+        if (groups[i].batch == batch && strcmp(groups[i].model, model) == 0) return &groups[i];
+    if (*count == 128) return NULL;
+    group *g = &groups[(*count)++];
+    snprintf(g->model, sizeof g->model, "%s", model);
+    g->batch = batch;
+    return g;
+}
+
+enum { MAX_OPERATORS = 20000 };
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void operators(const char *path)
+{
+    static group groups[128];
+    static double error[2][MAX_OPERATORS];
+    int ops[2] = {0};
+    int count = 0;
+    char text[1024];
+    FILE *file = fopen(path, "r");
+    if (!file) {
+        printf("cannot open %s\n", path);
+        return;
+    }
+    while (fgets(text, sizeof text, file)) {
+        char *field[12], *at = text;
+        int n = 0;
+        for (; n < 12 && at; n++) field[n] = strsep(&at, ",\n");
+        /* Larger batches were recorded under the other name of the same board and mode. */
+        if (n < 12 || strcmp(field[2], "fp32")) continue;
+        if (strcmp(field[0], atoi(field[3]) == 1 ? "jetson_orin_agx_maxn" : "jetson_orin_maxn"))
+            continue;
+        double measured = atof(field[9]);
+        group *g = find_group(groups, &count, field[1], atoi(field[3]));
+        if (!g || !(measured > 0)) continue;
+        double ms = chain_ms(field[4], field[11], atof(field[6]), atof(field[7]));
+        g->predicted += ms;
+        g->published += measured;
+        int held = g->batch != 1;
+        if (ops[held] < MAX_OPERATORS) error[held][ops[held]++] = fabs(ms / measured - 1);
+        g->count++;
+    }
+    fclose(file);
+    double sums[2] = {0};
+    int models[2] = {0};
+    for (int i = 0; i < count; i++) {
+        const group *g = &groups[i];
+        char what[160];
+        int held = g->batch != 1;
+        snprintf(what, sizeof what, "AGX eager %.39s b%d, sum of %d", g->model, g->batch, g->count);
+        line("V2", what, held ? "held out" : "fit", g->predicted, g->published, "ms");
+        sums[held] += fabs(g->predicted / g->published - 1);
+        models[held]++;
+    }
+    for (int held = 0; held < 2; held++)
+        if (ops[held]) {
+            qsort(error[held], (size_t)ops[held], sizeof **error, by_value);
+            printf(
+                "\nV2 %s: median error %.0f%% per operator (%d), mean %.0f%% per model sum (%d)\n",
+                held ? "held out (batch 4, 16, 64)" : "fit (batch 1)",
+                100 * error[held][ops[held] / 2], ops[held], 100 * sums[held] / models[held],
+                models[held]);
+        }
+}
+
+/* ---- whole models ---- */
+
+typedef struct published {
+    const char *id, *model, *what, *kind;
+    const sp_platform *platform;
+    const char *mode;
+    sparoa_regime regime;
+    int device;
+    double ms;
+} published;
+
+static double whole_ms(const char *profile_path, const published *p)
+{
+    sp_profile *profile;
+    sp_env *env;
+    sparoa_error err;
+    const sp_platform_mode *mode = sp_platform_find_mode(p->platform, p->mode);
+    if (!mode || sp_profile_load(&alloc, profile_path, &profile, &err)) return NAN;
+    sp_policy_result r = {0};
+    uint8_t *device = calloc(profile->node_count + 1, 1);
+    if (sp_env_build(&alloc, profile, p->platform, (sp_regime)p->regime, &mode->state, &env,
+                     &err) == SPAROA_OK) {
+        sp_policy_run(sp_policy_find(p->device ? "gpu" : "cpu"), env, NULL, device, &r, &err);
+        sp_env_destroy(env);
+    }
+    free(device);
+    sp_profile_destroy(profile);
+    return r.price.makespan_ns * 1e-6;
+}
+
+static void models(int argc, char **argv)
+{
+    const published table[] = {
+        {"V3", "resnet18", "Nano 25W onnxruntime CPU", "fit", &nano, "25W", 1, 0, 42.2},
+        {"V3", "resnet18", "Nano 25W PyTorch eager", "held out", &nano, "25W", 0, 1, 11.63},
+        {"V3", "resnet18", "Nano 25W TensorRT FP32", "fit", &nano, "25W", 1, 1, 4.03},
+        {"V2", "resnet18", "AGX 50W PyTorch eager", "held out", &agx, "MODE_50W", 0, 1, 25.6},
+        {"V2", "resnet18", "AGX 30W PyTorch eager", "held out", &agx, "MODE_30W", 0, 1, 20.4},
+        {"V2", "mobilenet_v2", "AGX 30W PyTorch eager", "held out", &agx, "MODE_30W", 0, 1, 29.9},
+        {"V2", "mobilenet_v3_small", "AGX 30W PyTorch eager", "held out", &agx, "MODE_30W", 0, 1,
+         33.1},
+        {"V2", "vit_b_16", "AGX MAXN PyTorch eager", "held out", &agx, "MAXN", 0, 1, 60.6},
+        {"V5", "mobilenet_v2", "Nano original OpenCV CPU", "held out", &nano, "ORIGINAL_15W", 1, 0,
+         15.8},
+        {"V5", "mobilenet_v2", "Nano original OpenCV CUDA FP32", "held out", &nano, "ORIGINAL_15W",
+         1, 1, 10.3},
+        {"V6", "mobilenet_v3_small", "AGX TensorRT FP16, half pruned: must be more", "held out",
+         &agx, "MAXN", 1, 1, 0.594},
+        {"V6", "mobilenet_v3_small", "Nano TensorRT FP16, half pruned: must be more", "fit", &nano,
+         "MAXN_SUPER", 1, 1, 1.34}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        for (int a = 0; a < argc; a++) {
+            const char *equals = strchr(argv[a], '=');
+            size_t n = strlen(table[i].model);
+            if (!equals || (size_t)(equals - argv[a]) != n || strncmp(argv[a], table[i].model, n))
+                continue;
+            char what[128], profile[512];
+            snprintf(profile, sizeof profile, "%s.%s.yaml", equals + 1,
+                     table[i].regime ? "graph" : "eager");
+            snprintf(what, sizeof what, "%s %s", table[i].what, table[i].model);
+            line(table[i].id, what, table[i].kind, whole_ms(profile, &table[i]), table[i].ms, "ms");
+        }
+}
+
+static void power(void)
+{
+    const sp_platform_device *g = &agx.devices[1];
+    line("V8", "AGX memory-bound GPU load", "held out",
+         agx.idle_watts + g->active_watts + agx.joules_per_byte * g->bandwidth, 36, "W");
+    line("V8", "Nano onnxruntime CPU ResNet-18", "fit",
+         nano.idle_watts + nano.devices[0].active_watts, 7.5, "W");
+    line("V8", "Nano PyTorch YOLOv8n", "held out", nano.idle_watts + nano.devices[1].active_watts,
+         11.4, "W");
+}
+
+int main(int argc, char **argv)
+{
+    char path[512];
+    sparoa_error err = {0};
+    if (argc < 2) return 2;
+    alloc = sp_mem_init(&mem, NULL, 0);
+    snprintf(path, sizeof path, "%s/jetson_agx_orin_64gb.yaml", argv[1]);
+    sparoa_status status = sp_platform_load(&alloc, path, &agx, &err);
+    snprintf(path, sizeof path, "%s/jetson_orin_nano_8gb.yaml", argv[1]);
+    if (status == SPAROA_OK) status = sp_platform_load(&alloc, path, &nano, &err);
+    if (status != SPAROA_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    printf("| id | figure | use | predicted | published | error |\n|---|---|---|---:|---:|---:|\n");
+    dispatch_law();
+    models(argc - 2, argv + 2);
+    power();
+    if (argc > 2 && !strchr(argv[2], '=')) operators(argv[2]);
+    return 0;
+}
