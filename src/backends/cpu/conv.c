@@ -196,15 +196,14 @@ static sparoa_status read_geometry(const conv_state *s, const sparoa_node *node,
     return SPAROA_OK;
 }
 
-/* Output columns whose windows cross the left or right edge. */
+/* Output columns whose windows cross the left or right edge, at most all. */
 static size_t edge_columns(const conv_state *s, const conv_plan *p)
 {
-    size_t count = 0;
-    for (size_t x = 0; x < p->ow; x++) {
-        ptrdiff_t first = (ptrdiff_t)x * p->stride_w - p->pad_left;
-        count += first < 0 || first + (ptrdiff_t)s->kw > (ptrdiff_t)p->w;
-    }
-    return count;
+    ptrdiff_t last = (ptrdiff_t)p->w - (ptrdiff_t)s->kw + p->pad_left, ow = (ptrdiff_t)p->ow;
+    ptrdiff_t left = p->pad_left > 0 ? (p->pad_left - 1) / p->stride_w + 1 : 0;
+    ptrdiff_t inside = last < 0 ? 0 : last / p->stride_w + 1; /* columns up to the right edge */
+    ptrdiff_t count = (left < ow ? left : ow) + (inside < ow ? ow - inside : 0);
+    return (size_t)(count < ow ? count : ow);
 }
 
 static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host,
