@@ -46,7 +46,7 @@ refuses() {
 }
 sed 's/^idle_watts: .*/idle_watts: -1/' "$agx" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: idle_watts: -1 is not within' "$sparoa" plan -p "$dir/bad.yaml"
-sed 's/device: "gpu"/device: "tpu"/' "$dir/a.yaml" >"$dir/bad.yaml"
+sed 's/device: "[a-z]*"/device: "tpu"/' "$dir/a.yaml" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: nodes\[[0-9]*\].device' "$sparoa" plan -p "$agx" --recost "$dir/bad.yaml"
 refuses 'no power mode' "$sparoa" plan -p "$agx" --mode TURBO
 refuses 'no policy' "$sparoa" plan -p "$agx" --policy luck
