@@ -358,12 +358,11 @@ typedef struct sparoa_session_options {
     int32_t max_shapes;   /* input shapes whose memory plans are kept, oldest dropped first; 0: 8 */
     const char *device; /* where nodes run: "cpu" (NULL: the same), or a device of a loaded plug-in,
                            which then runs every node that it can */
-    sparoa_fallback
-        fallback;           /* for nodes that `device` can't run, and for a device that fails or is
-                               out of memory in a run: the run is then done again on the CPU, as
-                               are all later ones if the device was lost */
-    const sparoa_pin *pins; /* exceptions from `device`, or NULL; an unknown device is
-                               INVALID_ARGUMENT, a node that it can't run UNSUPPORTED_OP */
+    sparoa_fallback fallback; /* for nodes that `device` can't run, and for a device that fails or
+                                 is out of memory in a run: the run is then done again on the CPU,
+                                 as are all later ones if the device was lost */
+    const sparoa_pin *pins;   /* exceptions from `device`, or NULL; an unknown device is
+                                 INVALID_ARGUMENT, a node that it can't run UNSUPPORTED_OP */
     size_t pin_count;
 } sparoa_session_options;
 

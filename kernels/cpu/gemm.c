@@ -200,7 +200,8 @@ ROW(1)
 ROW(2)
 ROW(3)
 TILE(2, 1)
-TILE(2, 2) TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+TILE(2, 2)
+TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
 #endif

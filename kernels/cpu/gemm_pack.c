@@ -25,8 +25,8 @@ static void pack_row(const float *b, size_t stride, size_t count, size_t width, 
     for (; i < width; i++) dst[i] = 0;
 }
 
-/* B stored by columns, taps innermost perhaps: 8 k at a time, so that each line of either side is used up while it
- * is in the cache. */
+/* B stored by columns, taps innermost perhaps: 8 k at a time, so that each line of either side is
+ * used up while it is in the cache. */
 static void pack_columns(const sp_gemm_f32_source *s, const float *b, size_t count, size_t width,
                          float *dst)
 {
@@ -36,7 +36,8 @@ static void pack_columns(const sp_gemm_f32_source *s, const float *b, size_t cou
             const float *column = b + (i < count ? i : 0) * s->n_stride;
             for (size_t j = k; j < end; j++)
                 for (size_t t = 0; t < s->taps; t++) {
-                    float v = i < count ? column[j * s->k_stride + t * s->tap_stride] * s->scale : 0;
+                    float v =
+                        i < count ? column[j * s->k_stride + t * s->tap_stride] * s->scale : 0;
                     dst[(t * s->k + j) * width + i] = v;
                 }
         }

@@ -201,4 +201,9 @@ extern const sp_kernels sp_kernels__neon;
 #endif
 extern const sp_kernels sp_kernels__generic;
 
+/* The inner loops for an instruction set by name ("avx512", "avx2", "neon", "generic"), NULL where
+ * this machine lacks it or the name is unknown. isa NULL or "": the best this machine has, never
+ * NULL. */
+const sp_kernels *sp_cpu_kernels(const char *isa);
+
 #endif

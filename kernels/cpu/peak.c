@@ -15,7 +15,19 @@
 #define KEEP(v) __asm__ volatile("" : "+m"(v))
 #endif
 
-#define FOR_CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define FOR_CHAINS(X)                                                                              \
+    X(0)                                                                                           \
+    X(1)                                                                                           \
+    X(2)                                                                                           \
+    X(3)                                                                                           \
+    X(4)                                                                                           \
+    X(5)                                                                                           \
+    X(6)                                                                                           \
+    X(7)                                                                                           \
+    X(8)                                                                                           \
+    X(9)                                                                                           \
+    X(10)                                                                                          \
+    X(11)
 
 double SP_KERNEL(sp_peak_fma_f32)(size_t rounds, float *sink)
 {

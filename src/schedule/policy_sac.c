@@ -7,7 +7,6 @@
  */
 #include <math.h>
 
-#include "backends/cpu/kernel.h"
 #include "schedule/policy.h"
 #include "schedule/sac.h"
 

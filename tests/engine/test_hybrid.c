@@ -104,9 +104,9 @@ static sample *sample_make(bed *b, uint64_t seed, int steps, int reference, spar
     for (int k = 0; k < s->batches; k++) {
         sparoa_tensor out[RG_MAX_OUTPUTS] = {{0}};
         rg_inputs(&s->graph, k ? s->graph.n + 2 : s->graph.n, s->in[k]);
-        ts_ok(sparoa_session_run(cpu, s->in[k], s->graph.g->n_input, out, s->graph.g->n_output,
-                                 &err),
-              err);
+        ts_ok(
+            sparoa_session_run(cpu, s->in[k], s->graph.g->n_input, out, s->graph.g->n_output, &err),
+            err);
         copy_out(out, s->graph.g->n_output, s->want[k]);
     }
     sparoa_session_destroy(cpu);
@@ -126,8 +126,12 @@ static void sample_free(sample *s)
 static sparoa_status hybrid(const sample *s, sparoa_model *model, sparoa_fallback fallback,
                             int reference, sparoa_session **session, sparoa_error *err)
 {
-    sparoa_session_options o = {.struct_size = sizeof o, .reference = reference, .device = "emu0",
-                                .fallback = fallback, .pins = s->pins, .pin_count = s->pin_count};
+    sparoa_session_options o = {.struct_size = sizeof o,
+                                .reference = reference,
+                                .device = "emu0",
+                                .fallback = fallback,
+                                .pins = s->pins,
+                                .pin_count = s->pin_count};
     return sparoa_session_create(model, &o, session, err);
 }
 

@@ -59,11 +59,6 @@ extern const sp_cpu_kernel_row *const sp_cpu_kernel_table[];
 const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparoa_node *node,
                                             const char **variant);
 
-/* The inner loops for an instruction set by name ("avx512", "avx2", "neon", "generic"), NULL where
- * this machine lacks it or the name is unknown. isa NULL or "": the best this machine has, never
- * NULL. */
-const sp_kernels *sp_cpu_kernels(const char *isa);
-
 /* Zeroed memory of the host's allocator, 64-byte aligned, and back. Size 0 gives one byte. */
 void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes);
 void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes);

@@ -14,7 +14,8 @@ static bool all_ones(const sparoa_node *node, const char *name)
     return true;
 }
 
-/* Small maps waste their tiles and then wait for the larger weights; few channels leave the transforms in charge. */
+/* Small maps waste their tiles and then wait for the larger weights; few channels leave the
+ * transforms in charge. */
 bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node)
 {
     const sparoa_tensor *x = node->in[0];
@@ -49,8 +50,13 @@ sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *hos
     float *u = sp_cpu_alloc(host, bytes);
     if (!u) return NULL;
     for (size_t i = 0; i < pairs; i++) transform_weight(w + i * 9, u + i, pairs);
-    sp_gemm_f32_source source = {.n = s->c_out, .k = s->c_in, .taps = 1, .b = u, .k_stride = 1,
-                                 .n_stride = s->c_in, .scale = 1};
+    sp_gemm_f32_source source = {.n = s->c_out,
+                                 .k = s->c_in,
+                                 .taps = 1,
+                                 .b = u,
+                                 .k_stride = 1,
+                                 .n_stride = s->c_in,
+                                 .scale = 1};
     sp_cpu_packed *packed = sp_gemm_pack_shared(host, &source, POINTS, pairs);
     sp_cpu_free(host, u, bytes);
     return packed;
@@ -61,8 +67,8 @@ static size_t tiles_of(size_t size)
     return (size + TILE - 1) / TILE;
 }
 
-sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host, const sparoa_node *node, conv_plan *p,
-                                    sparoa_error *err)
+sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host,
+                                    const sparoa_node *node, conv_plan *p, sparoa_error *err)
 {
     size_t tiles = p->batch * tiles_of(p->oh) * tiles_of(p->ow), floats = s->c_in + s->c_out;
     p->split = sp_gemm_split_of(host->kernels, tiles, s->c_out, s->c_in * POINTS, host->threads);
@@ -103,21 +109,30 @@ static void tile_in(const winograd_task *t, size_t tile, float *v, size_t v_stri
     tile_at at = locate(p, tile);
     const float *in[POINTS], *image = t->x + at.n * p->h * p->w * p->c;
     for (int i = 0; i < POINTS; i++) {
-        size_t y = at.y + (size_t)(i / 6) - (size_t)p->pad_top, x = at.x + (size_t)(i % 6) - (size_t)p->pad_left;
+        size_t y = at.y + (size_t)(i / 6) - (size_t)p->pad_top,
+               x = at.x + (size_t)(i % 6) - (size_t)p->pad_left;
         in[i] = y < p->h && x < p->w ? image + (y * p->w + x) * p->c : t->s->zero;
     }
     t->kernels->winograd_in_f32(&(sp_winograd_in_f32){p->c, in, v, v_stride});
 }
 
-static void tile_out(const winograd_task *t, size_t tile, const float *m, size_t m_stride, size_t c0, size_t c1)
+static void tile_out(const winograd_task *t, size_t tile, const float *m, size_t m_stride,
+                     size_t c0, size_t c1)
 {
     const conv_plan *p = t->p;
     tile_at at = locate(p, tile);
     size_t rows = p->oh - at.y, columns = p->ow - at.x, k = t->s->c_out;
     size_t first = ((at.n * p->oh + at.y) * p->ow + at.x) * k;
-    sp_winograd_out_f32 w = {.c0 = c0, .c1 = c1, .m = m, .m_stride = m_stride, .bias = t->s->bias,
-                             .out = t->y + first, .residual = t->residual ? t->residual + first : NULL,
-                             .line = p->ow * k, .pixel = k, .rows = rows < TILE ? (int)rows : TILE,
+    sp_winograd_out_f32 w = {.c0 = c0,
+                             .c1 = c1,
+                             .m = m,
+                             .m_stride = m_stride,
+                             .bias = t->s->bias,
+                             .out = t->y + first,
+                             .residual = t->residual ? t->residual + first : NULL,
+                             .line = p->ow * k,
+                             .pixel = k,
+                             .rows = rows < TILE ? (int)rows : TILE,
                              .columns = columns < TILE ? (int)columns : TILE};
     w.epilogue = sp_gemm_epilogue_of(&t->s->epilogue);
     t->kernels->winograd_out_f32(&w);
@@ -131,13 +146,21 @@ static void winograd_piece(void *arg, int32_t index)
     sp_gemm_piece piece = sp_gemm_piece_of(&p->split, index);
     size_t c0 = piece.p0 * columns, c1 = piece.p1 == p->split.panels ? k : piece.p1 * columns;
     size_t packed = sp_gemm_group_floats(t->kernels, k, c);
-    float *v = (float *)(t->workspace + p->piece_bytes * (size_t)index), *m = v + POINTS * p->block * c;
+    float *v = (float *)(t->workspace + p->piece_bytes * (size_t)index),
+          *m = v + POINTS * p->block * c;
     for (size_t tile = piece.m0; tile < piece.m1; tile += p->block) {
         size_t count = piece.m1 - tile < p->block ? piece.m1 - tile : p->block;
         for (size_t i = 0; i < count; i++) tile_in(t, tile + i, v + i * c, p->block * c);
         for (size_t i = 0; i < POINTS; i++) {
-            sp_gemm_f32 g = {.m = count, .n = k, .k = c, .taps = 1, .a = v + i * p->block * c, .lda = c,
-                             .b = (float *)t->s->packed->data + i * packed, .c = m + i * p->block * k, .ldc = k};
+            sp_gemm_f32 g = {.m = count,
+                             .n = k,
+                             .k = c,
+                             .taps = 1,
+                             .a = v + i * p->block * c,
+                             .lda = c,
+                             .b = (float *)t->s->packed->data + i * packed,
+                             .c = m + i * p->block * k,
+                             .ldc = k};
             t->kernels->gemm_f32(&g, 0, count, piece.p0, piece.p1);
         }
         for (size_t i = 0; i < count; i++) tile_out(t, tile + i, m + i * k, p->block * k, c0, c1);
