@@ -1,3 +1,6 @@
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
 # libsparoa: one set of objects, linked as a shared and as a static library.
 file(GLOB_RECURSE sparoa_files CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/src/base/*.c ${CMAKE_SOURCE_DIR}/src/ops/*.c ${CMAKE_SOURCE_DIR}/src/graph/*.c
@@ -61,8 +64,6 @@ target_compile_definitions(sparoa_static INTERFACE SPAROA_STATIC)
 target_link_libraries(sparoa_static INTERFACE Threads::Threads m $<BUILD_INTERFACE:sparoa_flags>)
 sparoa_usage(sparoa_static)
 
-include(GNUInstallDirs)
-include(CMakePackageConfigHelpers)
 install(TARGETS sparoa sparoa_static EXPORT sparoa
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES include/sparoa.h include/sparoa_backend.h include/sparoa_schedule.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

@@ -196,12 +196,14 @@ typedef void tile_fn(const tile *t);
     {                                                                                              \
         row_run(t, nv);                                                                            \
     }
+/* clang-format off: macros without semicolons */
 ROW(1)
 ROW(2)
 ROW(3)
 TILE(2, 1)
 TILE(2, 2)
-TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
+TILE(2, 3)
+TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
 #endif
@@ -237,6 +239,7 @@ TILE(2, 3) TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
         [3] = {NULL, tile_1x3, tile_2x3},
 #endif
 };
+/* clang-format on */
 
 static const size_t tile_rows[NV + 2] = {0, MR_OF_1, MR_OF_2, MR_OF_3};
 
