@@ -196,7 +196,8 @@ typedef void tile_fn(const tile *t);
     {                                                                                              \
         row_run(t, nv);                                                                            \
     }
-/* clang-format off: macros without semicolons */
+/* Macros without semicolons. */
+/* clang-format off */
 ROW(1)
 ROW(2)
 ROW(3)
