@@ -144,6 +144,10 @@ static sparoa_status choose_devices(sp_frame *f, sparoa_error *err)
     sp_program *p = f->program;
     const sp_device *host = &p->engine->devices[0];
     for (size_t i = 0; i < p->graph->node_count; i++) {
+        sp_frame_node *fn = &f->nodes[i];
+        size_t values = (size_t)(fn->view.n_in + fn->view.n_out);
+        if (fn->dynamic && !(fn->shapes = sp_arena_alloc(&f->arena, values * sizeof *fn->shapes)))
+            return no_memory(f, err);
         sp_slot *slot = &p->slots[i];
         f->nodes[i].device = f->nodes[i].dynamic ? 0 : slot->device;
         if (slot->device && f->nodes[i].dynamic && !slot->host_kernel)

@@ -121,11 +121,13 @@ typedef struct sp_frame_node {
     sparoa_prepared *prepared;
     void *workspace; /* static nodes: inside the side's memory */
     size_t workspace_bytes;
-    uint64_t shape_hash; /* dynamic nodes: of the shapes that `prepared` is for */
+    sparoa_tensor
+        *shapes; /* dynamic nodes: inputs and outputs that `prepared` is for, once ready */
     int32_t device;
     uint32_t transfers, transfer_count; /* what is copied once the node is done: a range of them */
     uint32_t waits, wait_count; /* transfers to the host that it needs: a range of `waits` */
-    bool dynamic, skip;         /* skip: outputs are known, an alias, or not needed */
+    bool ready;
+    bool dynamic, skip; /* skip: outputs are known, an alias, or not needed */
 } sp_frame_node;
 
 struct sp_frame {

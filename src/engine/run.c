@@ -8,15 +8,25 @@
 
 /* ---- dynamic nodes ---- */
 
-static uint64_t hash_shapes(const sparoa_node *view)
+static const sparoa_tensor *value_at(const sparoa_node *view, int32_t i)
 {
-    uint64_t h = 1469598103934665603u;
+    return i < view->n_in ? view->in[i] : view->out[i - view->n_in];
+}
+
+/* Whether the node was prepared for the types and shapes that it has now. */
+static bool same_shapes(const sparoa_node *view, const sparoa_tensor *prepared)
+{
     for (int32_t i = 0; i < view->n_in + view->n_out; i++) {
-        const sparoa_tensor *t = i < view->n_in ? view->in[i] : view->out[i - view->n_in];
-        h = (h ^ (t ? (uint64_t)t->rank + 2 : 1)) * 1099511628211u;
-        for (int32_t k = 0; t && k < t->rank; k++) h = (h ^ (uint64_t)t->dims[k]) * 1099511628211u;
+        const sparoa_tensor *t = value_at(view, i);
+        if (t && (t->dtype != prepared[i].dtype || !sp_same_shape(t, &prepared[i]))) return false;
     }
-    return h | 1;
+    return true;
+}
+
+static void keep_shapes(const sparoa_node *view, sparoa_tensor *prepared)
+{
+    for (int32_t i = 0; i < view->n_in + view->n_out; i++)
+        if (value_at(view, i)) prepared[i] = *value_at(view, i);
 }
 
 static bool is_output(const sp_graph *g, sp_id value)
@@ -54,13 +64,13 @@ static sparoa_status ready_dynamic(sp_frame *f, size_t i, sparoa_error *err)
             return sparoa_fail(err, SPAROA_INTERNAL, &fn->view,
                                "the shape of output %d is not known at run time", k);
     }
-    uint64_t hash = hash_shapes(&fn->view);
-    if (hash != fn->shape_hash) {
+    if (!fn->ready || !same_shapes(&fn->view, fn->shapes)) {
         fn->workspace_bytes = 0;
-        fn->shape_hash = 0;
+        fn->ready = false;
         SP_TRY(p->engine->devices[0].table->node_prepare(sp_node_kernel(f, i), &fn->view,
                                                          &fn->prepared, &fn->workspace_bytes, err));
-        fn->shape_hash = hash;
+        keep_shapes(&fn->view, fn->shapes);
+        fn->ready = true;
     }
     if (alias_dynamic_view(f, i)) return SPAROA_OK;
     for (int32_t k = 0; k < n->n_out; k++) {
