@@ -3,7 +3,7 @@
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
 
-#define GRAIN 8192 /* elements worth another thread */
+#define GRAIN 32768 /* elements worth another thread */
 
 /* ---- one input ---- */
 

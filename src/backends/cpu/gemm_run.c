@@ -3,7 +3,7 @@
 #include <math.h>
 
 /* Multiply-adds below which other threads would come too late. */
-#define MIN_WORK 30000.0
+#define MIN_WORK 200000.0
 
 sp_gemm_split sp_gemm_split_of(const sp_kernels *kernels, size_t m, size_t n, size_t k_total,
                                int32_t threads)
