@@ -12,6 +12,9 @@ find_library(YAML_STATIC NAMES libyaml.a REQUIRED)
 add_library(sparoa_objects OBJECT ${sparoa_files} ${CMAKE_BINARY_DIR}/op_table.c
     ${CMAKE_BINARY_DIR}/cpu_kernel_table.c)
 target_link_libraries(sparoa_objects PRIVATE sparoa_flags)
+set(weights ${CMAKE_SOURCE_DIR}/models/predictor/predictor.spw)
+set_source_files_properties(src/predict/shipped.c PROPERTIES
+    COMPILE_DEFINITIONS SP_PREDICT_WEIGHTS="${weights}" OBJECT_DEPENDS ${weights})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 13)
     # gcc 12 for aarch64 ends in an internal error of its vectoriser on these files
     set_source_files_properties(src/schedule/sac_loss.c PROPERTIES COMPILE_OPTIONS -fno-tree-vectorize)

@@ -1,6 +1,7 @@
 /* sparoa_schedule.h: platforms, profiles, plans and their simulation. */
 #include "api/schedule_objects.h"
 #include "base/clock.h"
+#include "schedule/env_predict.h"
 
 _Static_assert((int)SPAROA_MAX_DEVICES == (int)SP_ENV_DEVICES, "devices");
 _Static_assert((int)SPAROA_MAX_DEVICES == (int)SP_PLATFORM_DEVICES, "devices");
@@ -243,6 +244,7 @@ static sparoa_status wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_n
 
 typedef struct job {
     sparoa_plan_options o;
+    sp_platform_state state;
     sp_env *env;
     uint8_t *device;
     sp_policy_result price;
@@ -255,12 +257,11 @@ static sparoa_status open_job(job *j, const sparoa_profile *profile,
                               sparoa_error *err)
 {
     SP_TRY(read_options(options, &j->o, err));
-    sp_platform_state state;
     const sparoa_allocator *a = &profile->runtime->alloc;
-    SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &state, err));
+    SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &j->state, err));
     j->device = sp_calloc(a, profile->p->node_count, 1);
     if (!j->device) return sp_no_memory(a, profile->p->node_count, err);
-    SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &state, &j->env, err));
+    SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &j->state, &j->env, err));
     j->origin = (sp_plan_origin){.model = profile->p->model,
                                  .platform = platform->p.name,
                                  .regime = sp_regime_name(profile->p->regime),
@@ -280,7 +281,8 @@ static sparoa_status close_job(job *j, const sparoa_profile *profile, sparoa_sta
     return status;
 }
 
-static sparoa_status decide(job *j, sparoa_error *err)
+static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_platform *platform,
+                            sparoa_error *err)
 {
     const char *name = j->o.policy ? j->o.policy : "portfolio";
     const sp_policy *policy = sp_policy_find(name);
@@ -290,7 +292,9 @@ static sparoa_status decide(job *j, sparoa_error *err)
     SP_TRY(apply_rules(j->env, j->o.forbids, j->o.forbid_count, sp_env_forbid, err));
     sp_env_refresh(j->env);
     sp_policy_options po = {.objective = (sp_objective)j->o.objective, .labels = j->o.labels};
+    sp_predict_machine machine = {&platform->p, &j->state, profile->p->regime};
     int64_t start = sp_now_ns();
+    if (policy->thresholds) SP_TRY(sp_env_predict_shipped(j->env, profile->p, &machine, NULL, err));
     SP_TRY(sp_policy_run(policy, j->env, &po, j->device, &j->price, err));
     j->plan_ns = (double)(sp_now_ns() - start);
     j->origin.policy = policy->name;
@@ -305,7 +309,7 @@ sparoa_status sparoa_plan_create(const sparoa_profile *profile, const sparoa_pla
     if (!profile || !platform || !plan) return no_argument(err, "profile, platform or plan");
     job j = {0};
     sparoa_status status = open_job(&j, profile, platform, options, err);
-    if (status == SPAROA_OK) status = decide(&j, err);
+    if (status == SPAROA_OK) status = decide(&j, profile, platform, err);
     return close_job(&j, profile, status, plan, err);
 }
 

@@ -32,6 +32,10 @@ enum {
     SP_ENV_OBS = 48     /* numbers of an observation */
 };
 
+/* The fixed rule of the paper, for every operator and device. */
+#define SP_RULE_SPARSITY 0.4
+#define SP_RULE_FLOPS 1e8
+
 #define SP_ENV_INPUT UINT32_MAX /* producer of a value that is an input of the graph */
 
 /* Why a node may not run everywhere, or where a policy put it. The text is what plans say. */
@@ -76,8 +80,8 @@ typedef struct sp_env_node {
     double time_ns[SP_ENV_DEVICES];        /* without entry cost */
     double energy_j[SP_ENV_DEVICES];       /* above idle */
     double memory[SP_ENV_DEVICES];         /* bytes that it keeps on the device: weights */
-    double sparsity_threshold;             /* predicted, or the rule's: 0.4 */
-    double intensity_threshold;            /* in FLOPs: 1e8 */
+    double sparsity_threshold;             /* predicted, or SP_RULE_SPARSITY */
+    double intensity_threshold;            /* in FLOPs; or SP_RULE_FLOPS */
     uint32_t first_in, n_in;               /* env->reads[first_in..]: values, each once */
     uint32_t first_out, n_out;             /* env->values[first_out..] */
     uint32_t first_pred, n_pred;           /* env->links[...]: nodes, each once, ascending */

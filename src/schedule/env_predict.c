@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "predict/shipped.h"
+
 sp_predict_op sp_predict_op_of(const sp_profile_node *n)
 {
     return (sp_predict_op){.work = {.kind = n->kind,
@@ -64,5 +66,18 @@ sparoa_status sp_env_predict(sp_env *env, const sp_profile *profile,
     sparoa_status status =
         predict(env, profile, machine, predictor, features, thresholds, outside, err);
     sp_free(&env->alloc, features, floats * sizeof *features);
+    return status;
+}
+
+sparoa_status sp_env_predict_shipped(sp_env *env, const sp_profile *profile,
+                                     const sp_predict_machine *machine, size_t *outside,
+                                     sparoa_error *err)
+{
+    sp_predictor *predictor;
+    if (env->device_count < 2) return SPAROA_OK;
+    sparoa_status status = sp_predictor_shipped(&env->alloc, &predictor, err);
+    if (status) return status;
+    status = sp_env_predict(env, profile, machine, predictor, outside, err);
+    sp_predictor_destroy(predictor);
     return status;
 }

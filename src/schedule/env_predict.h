@@ -19,4 +19,9 @@ sparoa_status sp_env_predict(sp_env *env, const sp_profile *profile,
                              const sp_predict_machine *machine, sp_predictor *predictor,
                              size_t *outside, sparoa_error *err);
 
+/* The same with the shipped weights. On a platform without a second device nothing is changed. */
+sparoa_status sp_env_predict_shipped(sp_env *env, const sp_profile *profile,
+                                     const sp_predict_machine *machine, size_t *outside,
+                                     sparoa_error *err);
+
 #endif

@@ -54,8 +54,8 @@ static void price_node(maker *m, sp_env_node *n, double bytes)
     n->channels = log_uniform(m, 8, 512);
     n->height = n->width = log_uniform(m, 4, 112);
     n->batch = n->kernel = n->stride = n->groups = 1;
-    n->sparsity_threshold = 0.4;
-    n->intensity_threshold = 1e8;
+    n->sparsity_threshold = SP_RULE_SPARSITY;
+    n->intensity_threshold = SP_RULE_FLOPS;
     n->allowed = uniform(m, 0, 1) < 0.05 ? 1 : 3;
     n->why = SP_REASON_UNSUPPORTED;
 }

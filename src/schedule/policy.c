@@ -4,17 +4,19 @@
 #include <math.h>
 
 const sp_policy sp_policy_table[] = {
-    {"cpu", "everything on the host", sp_policy_cpu},
-    {"gpu", "everything that can on the first accelerator", sp_policy_gpu},
-    {"threshold", "the fixed rule on sparsity and intensity", sp_policy_threshold},
-    {"greedy", "node by node the device with the least time and copies", sp_policy_greedy},
-    {"dp", "dynamic programming: exact on chains", sp_policy_dp},
-    {"heft", "node by node the earliest finish, queues included", sp_policy_heft},
+    {"cpu", "everything on the host", sp_policy_cpu, false},
+    {"gpu", "everything that can on the first accelerator", sp_policy_gpu, false},
+    {"fixed", "the fixed rule: heavy operators to the accelerator", sp_policy_fixed, false},
+    {"threshold", "the same rule with thresholds predicted for each operator", sp_policy_threshold,
+     true},
+    {"greedy", "node by node the device with the least time and copies", sp_policy_greedy, false},
+    {"dp", "dynamic programming: exact on chains", sp_policy_dp, false},
+    {"heft", "node by node the earliest finish, queues included", sp_policy_heft, false},
     {"optimal", "search with bounds and dominance: exact while its labels suffice",
-     sp_policy_optimal},
-    {"portfolio", "the best of the others, refined", sp_policy_portfolio},
-    {"sac", "learned on this graph at these prices by Soft Actor-Critic", sp_policy_sac},
-    {NULL, NULL, NULL},
+     sp_policy_optimal, false},
+    {"portfolio", "the best of the others, refined", sp_policy_portfolio, true},
+    {"sac", "learned on this graph at these prices by Soft Actor-Critic", sp_policy_sac, true},
+    {NULL, NULL, NULL, false},
 };
 
 const sp_policy *sp_policy_find(const char *name)

@@ -27,6 +27,7 @@ typedef struct sp_policy {
     /* Fills device[]; may set *optimal. Every node must get a device that it may run on. */
     sparoa_status (*run)(const sp_env *env, const sp_policy_options *options, uint8_t *device,
                          bool *optimal, sparoa_error *err);
+    bool thresholds; /* looks at the nodes' thresholds: they should be predicted before it runs */
 } sp_policy;
 
 extern const sp_policy sp_policy_table[]; /* ended by a row whose name is NULL */
@@ -56,6 +57,7 @@ sparoa_status sp_policy_refine(const sp_env *env, const sp_policy_options *optio
                                    uint8_t *device, bool *optimal, sparoa_error *err)
 SP_POLICY_RUN(cpu);
 SP_POLICY_RUN(gpu);
+SP_POLICY_RUN(fixed);
 SP_POLICY_RUN(threshold);
 SP_POLICY_RUN(greedy);
 SP_POLICY_RUN(dp);

@@ -11,6 +11,7 @@
 #include "backends/cpu/kernel.h"
 #include "schedule/env_build.h"
 #include "schedule/env_predict.h"
+#include "schedule/policy.h"
 
 enum { NODES = 40 };
 static sp_mem mem;
@@ -121,8 +122,50 @@ static void test_thresholds(void **state)
     sp_predictor_destroy(p);
 }
 
+/* The library's own copy of the weights, as the policy uses it, against the file and the fixed
+ * rule.
+ */
+static void test_shipped(void **state)
+{
+    sp_profile profile;
+    sp_profile_node nodes[NODES];
+    sp_profile_value values[NODES + 1];
+    uint32_t reads[NODES];
+    uint8_t device[NODES];
+    sp_env *env = NULL;
+    sp_predictor *p = load_shipped();
+    sp_platform_state nominal = sp_platform_nominal(platform);
+    sp_predict_machine machine = {platform, &nominal, SP_REGIME_EAGER};
+    double sparsity[NODES], flops[NODES];
+    sp_policy_result fixed, predicted;
+    make_profile(&profile, nodes, values, reads);
+    assert_int_equal(sp_env_build(&alloc, &profile, platform, SP_REGIME_EAGER, NULL, &env, NULL),
+                     SPAROA_OK);
+    assert_int_equal(sp_env_predict(env, &profile, &machine, p, NULL, NULL), SPAROA_OK);
+    for (int i = 0; i < NODES; i++) {
+        sparsity[i] = env->nodes[i].sparsity_threshold;
+        flops[i] = env->nodes[i].intensity_threshold;
+        env->nodes[i].sparsity_threshold = env->nodes[i].intensity_threshold = -1;
+    }
+    assert_int_equal(sp_env_predict_shipped(env, &profile, &machine, NULL, NULL), SPAROA_OK);
+    for (int i = 0; i < NODES; i++) {
+        assert_true(env->nodes[i].sparsity_threshold == sparsity[i]);
+        assert_true(env->nodes[i].intensity_threshold == flops[i]);
+    }
+    sp_policy_run(sp_policy_find("fixed"), env, NULL, device, &fixed, NULL);
+    for (int i = 0; i < NODES; i++) assert_int_equal(device[i], env->nodes[i].cost.flops >= 1e8);
+    sp_policy_run(sp_policy_find("threshold"), env, NULL, device, &predicted, NULL);
+    for (int i = 0; i < NODES; i++)
+        assert_int_equal(device[i], env->nodes[i].cost.flops >= flops[i]);
+    print_message("fixed %.3f ms, predicted %.3f ms\n", fixed.price.makespan_ns * 1e-6,
+                  predicted.price.makespan_ns * 1e-6);
+    sp_env_destroy(env);
+    sp_predictor_destroy(p);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_thresholds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_thresholds),
+                                       cmocka_unit_test(test_shipped)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
