@@ -51,7 +51,7 @@ static inline char *mb_str(const char *s)
 #define MB_APPEND(list, n, item)                                                                   \
     do {                                                                                           \
         void *mb_more_ = mb_alloc(((n) + 1) * sizeof *(list));                                     \
-        if (n) memcpy(mb_more_, (list), (n) * sizeof *(list));                                     \
+        if (list) memcpy(mb_more_, (list), (n) * sizeof *(list));                                  \
         (list) = mb_more_;                                                                         \
         (list)[(n)++] = (item);                                                                    \
     } while (0)
