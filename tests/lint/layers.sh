@@ -16,7 +16,7 @@ BEGIN {
     may["profile"] = "base ops graph platform"
     may["predict"] = "base ops nn graph platform profile kernels/cpu"
     may["schedule"] = "base ops nn graph platform profile predict kernels/cpu"
-    may["engine"] = "base ops graph schedule"
+    may["engine"] = "base ops graph platform schedule"
     may["backends/cpu"] = "base ops kernels/cpu"
     may["backends/emu"] = "base"
     may["backends/cuda"] = "base ops kernels/cuda"
