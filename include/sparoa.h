@@ -343,6 +343,9 @@ typedef struct sparoa_pin {
     const char *device; /* name as sparoa_device gives it */
 } sparoa_pin;
 
+/* A decision where every node runs: made and described in sparoa_schedule.h. */
+typedef struct sparoa_plan sparoa_plan;
+
 typedef struct sparoa_session_options {
     size_t struct_size;
     const char *disable_passes; /* names of graph passes to leave out, separated by commas
@@ -364,13 +367,19 @@ typedef struct sparoa_session_options {
     const sparoa_pin *pins;   /* exceptions from `device`, or NULL; an unknown device is
                                  INVALID_ARGUMENT, a node that it can't run UNSUPPORTED_OP */
     size_t pin_count;
+    const sparoa_plan *plan; /* where every node runs (sparoa_schedule.h), or NULL; used during the
+                                call only. In place of device and pins, which must be left out.
+                                Checked before anything is made: INVALID_PLAN names the first node
+                                that the plan lacks, that the graph lacks, or that its device is not
+                                there for or cannot run. With disable_passes NULL the passes are
+                                those of the plan's regime */
 } sparoa_session_options;
 
 typedef struct sparoa_session sparoa_session;
 
 /* Makes a model ready to run: runs the graph passes, picks a kernel for each node, prepares
  * weights. Sessions of one model share what does not change. Errors: INVALID_ARGUMENT,
- * UNSUPPORTED_TYPE, INVALID_GRAPH, OUT_OF_MEMORY, MEMORY_LIMIT. */
+ * UNSUPPORTED_TYPE, UNSUPPORTED_OP, INVALID_PLAN, INVALID_GRAPH, OUT_OF_MEMORY, MEMORY_LIMIT. */
 SPAROA_API sparoa_status sparoa_session_create(sparoa_model *model,
                                                const sparoa_session_options *options,
                                                sparoa_session **session, sparoa_error *err);
@@ -402,6 +411,19 @@ SPAROA_API sparoa_status sparoa_session_run(sparoa_session *session, const sparo
 SPAROA_API sparoa_status sparoa_session_prepare(sparoa_session *session,
                                                 const sparoa_tensor *inputs, size_t input_count,
                                                 sparoa_error *err);
+
+/* Further plans for a session that was created with a plan, a device or pins, so that it can change
+ * where nodes run between two runs, as load and heat ask for. sparoa_session_add_plan checks the
+ * plan as session_create does, makes the kernels that are new and gives it a number in *index; 0 is
+ * what the session was created with. Nothing is used yet. sparoa_session_use_plan lets that one
+ * decide from the next run on; memory is planned per plan and input shapes, at the first run or
+ * by sparoa_session_prepare while the plan is in use, and kept: going back allocates nothing.
+ * Both wait for a run that is under way. Errors: INVALID_ARGUMENT, INVALID_STATE (a session on the
+ * CPU alone), INVALID_PLAN, OUT_OF_MEMORY, MEMORY_LIMIT and what the device says. */
+SPAROA_API sparoa_status sparoa_session_add_plan(sparoa_session *session, const sparoa_plan *plan,
+                                                 size_t *index, sparoa_error *err);
+SPAROA_API sparoa_status sparoa_session_use_plan(sparoa_session *session, size_t index,
+                                                 sparoa_error *err);
 
 /* ---- 6. Looking inside
  * ------------------------------------------------------------------------------- */

@@ -117,7 +117,7 @@ typedef struct sparoa_plan_options {
  */
 SPAROA_API const char *sparoa_policy_name(size_t index, const char **what);
 
-typedef struct sparoa_plan sparoa_plan;
+/* sparoa_plan: declared in sparoa.h, as sessions take one. */
 
 /* Decides. The same profile, platform and options give the same plan, to the byte. Errors:
  * INVALID_ARGUMENT, NOT_FOUND (policy, mode, node or device of that name), INVALID_PLAN (pins and

@@ -35,8 +35,10 @@ static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *
     for (int32_t k = 0; known && k < n->n_in; k++) known = !view->in[k] || sp_known(view->in[k]);
     for (int32_t k = 0; known && k < n->n_out; k++) known = !view->out[k] || sp_known(view->out[k]);
     if (!known) return;
-    sparoa_cost cost;
-    sp_op_cost(n->op, view, &cost);
+    /* a device's node may have data that the host cannot read: its cost was worked out before */
+    const sp_frame_node *fn = &s->frame->nodes[index];
+    sparoa_cost cost = fn->cost;
+    if (fn->device == 0 && !fn->prepared) sp_op_cost(n->op, view, &cost);
     info->flops = cost.flops;
     info->bytes = cost.bytes_in + cost.bytes_w + cost.bytes_out;
 }
@@ -48,14 +50,16 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
     const sp_gnode *n = &session->graph->nodes[index];
     const sp_slot *slot = &session->program->slots[index];
     const sp_node_stats *t = &slot->stats;
+    int32_t device = session->frame ? session->frame->nodes[index].device
+                                    : session->program->placement->device[index];
+    const sparoa_kernel *kernel = slot->kernels[device];
     *info = (sparoa_node_info){
         .name = n->name,
         .op = n->op_type,
         .domain = n->domain,
         .op_class = sp_class_name(n->op->op_class),
-        .kernel = slot->kernel ? session->devices[slot->device].table->node_variant(slot->kernel)
-                               : "engine",
-        .device = session->model->runtime->names[slot->device],
+        .kernel = kernel ? session->devices[device].table->node_variant(kernel) : "engine",
+        .device = session->model->runtime->names[device],
         .output = "",
         .runs = t->runs,
         .total_ns = t->total_ns,
@@ -86,10 +90,10 @@ void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info 
                                   .runs = session->runs,
                                   .last_run_ns = session->last_run_ns};
     for (size_t i = 0; i < session->graph->node_count; i++)
-        if (session->program->slots[i].kernel)
-            info->prepared_bytes +=
-                session->devices[session->program->slots[i].device].table->node_bytes(
-                    session->program->slots[i].kernel);
+        for (int32_t d = 0; d < session->engine.device_count; d++) {
+            const sparoa_kernel *kernel = session->program->slots[i].kernels[d];
+            if (kernel) info->prepared_bytes += session->devices[d].table->node_bytes(kernel);
+        }
     if (!session->frame) return;
     info->activation_bytes =
         session->frame->sides[0].memory_bytes + session->frame->workspace.capacity;

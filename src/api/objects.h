@@ -41,6 +41,7 @@ struct sparoa_session {
     sparoa_fallback fallback;
     const sparoa_pin *pins; /* the caller's, while the session is created */
     size_t pin_count;
+    int32_t *planned;           /* by node: device of the plan, or NULL */
     sparoa_status place_status; /* what sp_session_place could not do */
     sparoa_error place_error;
     sparoa_session *rescue; /* on the CPU alone, once a device failed */
@@ -64,10 +65,16 @@ sparoa_status sp_runtime_reference(sparoa_runtime *runtime, sp_device *device, s
 int32_t sp_runtime_device(const sparoa_runtime *runtime, const char *name);
 
 /* Where a node of the session runs (engine's `place`); user is the session. */
-int32_t sp_session_place(void *user, const sparoa_node *node);
+int32_t sp_session_place(void *user, size_t index, const sparoa_node *node);
 /* Checks device and pins of the options. */
 sparoa_status sp_session_devices(sparoa_session *session, const sparoa_session_options *options,
                                  sparoa_error *err);
+
+/* Checks a plan against the session's graph and the runtime's devices: device by node. */
+sparoa_status sp_session_plan(const sparoa_session *session, const sparoa_plan *plan,
+                              int32_t *device, sparoa_error *err);
+/* Passes that the graph of a plan was made without; NULL: none. */
+const char *sp_plan_passes(const sparoa_plan *plan);
 
 /* A copy of the caller's options struct of which `size` bytes are known; the rest is zero. False:
  * struct_size is missing. */

@@ -8,11 +8,10 @@
 #define DEFAULT_MAX_SHAPES 8
 
 /* A queue on each device that nodes may run on. */
-static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options *o,
+static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options *o, int32_t count,
                                  sparoa_error *err)
 {
     sparoa_runtime *rt = s->model->runtime;
-    int32_t count = s->preferred || s->pin_count ? rt->device_count : 1;
     for (int32_t i = 0; i < count; i++) {
         sp_device d = rt->devices[i];
         if (i == 0 && o->reference) SP_TRY(sp_runtime_reference(rt, &d, err));
@@ -24,18 +23,32 @@ static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options
     return SPAROA_OK;
 }
 
+static sparoa_status read_plan(sparoa_session *s, const sparoa_session_options *o,
+                               sparoa_error *err)
+{
+    size_t count = s->graph->node_count;
+    if (!o->plan) return SPAROA_OK;
+    s->planned = sp_calloc(&s->model->runtime->alloc, count, sizeof *s->planned);
+    if (!s->planned)
+        return sp_no_memory(&s->model->runtime->alloc, count * sizeof *s->planned, err);
+    return sp_session_plan(s, o->plan, s->planned, err);
+}
+
 static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
 {
     sparoa_runtime *rt = s->model->runtime;
     s->graph = sp_graph_clone(s->model->graph, &rt->alloc);
     if (!s->graph) return sp_no_memory(&rt->alloc, sizeof *s->graph, err);
-    sp_pass_options passes = {.disabled = o->disable_passes,
+    const char *without = o->disable_passes;
+    if (!without && o->plan) without = sp_plan_passes(o->plan);
+    sp_pass_options passes = {.disabled = without,
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));
     SP_TRY(sp_session_devices(s, o, err));
-    SP_TRY(open_queues(s, o, err));
-    bool one = s->preferred == 0 && s->pin_count == 0;
+    SP_TRY(read_plan(s, o, err));
+    bool one = s->preferred == 0 && s->pin_count == 0 && !s->planned;
+    SP_TRY(open_queues(s, o, one ? 1 : rt->device_count, err));
     s->engine = (sp_engine){.alloc = rt->alloc,
                             .devices = s->devices,
                             .device_count = one ? 1 : rt->device_count,
@@ -92,6 +105,8 @@ void sparoa_session_destroy(sparoa_session *session)
     sparoa_session_destroy(session->rescue);
     sp_free(a, session->bytes, outputs * sizeof *session->bytes);
     sp_free(a, session->outputs, outputs * sizeof *session->outputs);
+    if (session->planned)
+        sp_free(a, session->planned, session->graph->node_count * sizeof *session->planned);
     sp_graph_destroy(session->graph);
     pthread_mutex_destroy(&session->mutex);
     sp_free(a, session, sizeof *session);

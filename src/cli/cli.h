@@ -19,6 +19,7 @@ typedef struct sp_cli {
     const char *plugin_options;
     const char *device;    /* --device, or NULL: the CPU */
     const char *fallback;  /* --fallback, or NULL */
+    const char *plan;      /* --plan of the commands that have it, or NULL */
     bool quiet;            /* -q: results only */
     bool help;             /* --help */
     const char *json_path; /* NULL: no JSON; "": to standard output; else a file */

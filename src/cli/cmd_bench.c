@@ -97,6 +97,7 @@ static bool open_workers(bench_command *b, worker *workers, pthread_barrier_t *b
 {
     sparoa_session_options options = {.struct_size = sizeof options, .reference = b->reference};
     sp_cli_device(b->cli, &options);
+    options.plan = b->job.plan;
     for (int64_t i = 0; i < b->sessions; i++) {
         worker *w = &workers[i];
         w->bench = b;
@@ -274,6 +275,8 @@ int sp_cmd_bench(sp_cli *cli, int argc, char **argv)
         {SP_ARG_INT, 0, "warmup", &b.warmup, "N", "runs before (default: 5)", 0, INT64_MAX, NULL},
         {SP_ARG_INT, 0, "sessions", &b.sessions, "N",
          "offline: sessions (default: one per core), 1 thread each", 1, 1024, NULL},
+        {SP_ARG_STRING, 0, "plan", &cli->plan, "FILE", "run as this plan says (sparoa plan -o)", 0,
+         0, NULL},
         {SP_ARG_FLAG, 0, "reference", &b.reference, NULL, "use the plain kernels", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };

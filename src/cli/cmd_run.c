@@ -198,6 +198,8 @@ int sp_cmd_run(sp_cli *cli, int argc, char **argv)
          100, NULL},
         {SP_ARG_INT, 0, "first", &r.first, "N", "values shown of each output (default: 8)", 0,
          1000000, NULL},
+        {SP_ARG_STRING, 0, "plan", &cli->plan, "FILE", "run as this plan says (sparoa plan -o)", 0,
+         0, NULL},
         {SP_ARG_FLAG, 0, "reference", &r.reference, NULL, "use the plain kernels", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };

@@ -53,12 +53,24 @@ int sp_job_load(const sp_cli *cli, const sp_feed *feed, sp_job *job)
     return job->outputs ? -1 : sp_cli_fail(cli, SP_EXIT_FAIL, "no memory");
 }
 
+int sp_job_plan(const sp_cli *cli, sp_job *job)
+{
+    sparoa_error err = {0};
+    if (!cli->plan || job->plan) return -1;
+    if (sparoa_plan_load(job->runtime, cli->plan, &job->plan, &err))
+        return sp_cli_error(cli, cli->plan, &err);
+    return -1;
+}
+
 int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_job *job)
 {
     sparoa_error err = {0};
+    int code = sp_job_plan(cli, job);
+    if (code >= 0) return code;
     int64_t start = sp_cli_now_ns();
     sparoa_session_options placed = *options;
     sp_cli_device(cli, &placed);
+    placed.plan = job->plan;
     if (sparoa_session_create(job->model, &placed, &job->session, &err))
         return sp_cli_error(cli, job->path, &err);
     job->create_ns = sp_cli_now_ns() - start;
@@ -103,6 +115,7 @@ void sp_job_close(sp_job *job)
 {
     sp_inputs_free(&job->inputs);
     sparoa_session_destroy(job->session);
+    sparoa_plan_destroy(job->plan);
     sparoa_model_destroy(job->model);
     sparoa_runtime_destroy(job->runtime);
     free(job->outputs);

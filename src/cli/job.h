@@ -6,12 +6,14 @@
 
 #include "cli/cli.h"
 #include "cli/feed.h"
+#include "sparoa_schedule.h"
 
 typedef struct sp_job {
     sparoa_runtime *runtime;
     sparoa_model *model;
     sparoa_session *session;
-    const char *path; /* of the model, or "(built-in digits)" */
+    sparoa_plan *plan; /* of --plan, or NULL */
+    const char *path;  /* of the model, or "(built-in digits)" */
     sp_inputs inputs;
     sparoa_tensor *outputs;
     size_t output_count;
@@ -20,8 +22,10 @@ typedef struct sp_job {
     int64_t prepare_ns; /* memory plan for the inputs' shapes */
 } sp_job;
 
-/* Opens in three steps, each of which prints its fault and returns an exit code, or -1 to go on. */
+/* Opens in steps, each of which prints its fault and returns an exit code, or -1 to go on. */
 int sp_job_load(const sp_cli *cli, const sp_feed *feed, sp_job *job);
+/* Loads --plan. */
+int sp_job_plan(const sp_cli *cli, sp_job *job);
 int sp_job_session(const sp_cli *cli, const sparoa_session_options *options, sp_job *job);
 int sp_job_inputs(const sp_cli *cli, const sp_feed *feed, sp_job *job);
 

@@ -149,9 +149,9 @@ static sparoa_status choose_devices(sp_frame *f, sparoa_error *err)
         if (fn->dynamic && !(fn->shapes = sp_arena_alloc(&f->arena, values * sizeof *fn->shapes)))
             return no_memory(f, err);
         sp_slot *slot = &p->slots[i];
-        f->nodes[i].device = f->nodes[i].dynamic ? 0 : slot->device;
-        if (slot->device && f->nodes[i].dynamic && !slot->host_kernel)
-            SP_TRY(host->table->node_create(host->dev, &f->nodes[i].view, &slot->host_kernel, err));
+        fn->device = fn->dynamic ? 0 : f->placement->device[i];
+        if (fn->dynamic && !slot->n_programs && !slot->kernels[0])
+            SP_TRY(host->table->node_create(host->dev, &fn->view, &slot->kernels[0], err));
     }
     return SPAROA_OK;
 }
@@ -162,11 +162,10 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
     for (size_t i = 0; i < p->graph->node_count; i++) {
         sp_frame_node *fn = &f->nodes[i];
         if (fn->skip || fn->dynamic) continue;
-        sparoa_cost cost;
         SP_TRY(p->engine->devices[fn->device].table->node_prepare(
             sp_node_kernel(f, i), &fn->view, &fn->prepared, &fn->workspace_bytes, err));
-        sp_op_cost(p->graph->nodes[i].op, &fn->view, &cost);
-        f->flops += cost.flops;
+        sp_op_cost(p->graph->nodes[i].op, &fn->view, &fn->cost);
+        f->flops += fn->cost.flops;
     }
     return SPAROA_OK;
 }
@@ -223,6 +222,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
     sp_frame *f = sp_calloc(a, 1, sizeof *f);
     if (!f) return sp_no_memory(a, sizeof *f, err);
     f->program = p;
+    f->placement = p->placement;
     sp_arena_init(&f->arena, a);
     sparoa_status status = make_arrays(f, inputs, err);
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++)
@@ -241,6 +241,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
 static bool matches(const sp_frame *f, const sparoa_tensor *inputs)
 {
     const sp_graph *g = f->program->graph;
+    if (f->placement != f->program->placement) return false;
     for (uint32_t i = 0; i < g->input_count; i++) {
         const sparoa_tensor *t = &f->tensors[g->inputs[i]];
         if (t->rank != inputs[i].rank || t->dtype != inputs[i].dtype ||
@@ -273,7 +274,8 @@ sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs,
         *frame = f;
         return SPAROA_OK;
     }
-    if (program->frame_count >= program->engine->max_frames) drop_oldest(program, frame);
+    if (program->frame_count >= program->engine->max_frames * program->placement_count)
+        drop_oldest(program, frame);
     sp_frame *f = NULL;
     SP_TRY(frame_create(program, program->all_dynamic ? NULL : inputs, &f, err));
     f->next = program->frames;

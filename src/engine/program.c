@@ -39,42 +39,95 @@ static sparoa_status create_control(sp_program *p, size_t i, sparoa_error *err)
     return SPAROA_OK;
 }
 
-static sparoa_status create_kernel(sp_program *p, size_t i, const sparoa_node *view,
+static bool is_control(const sp_program *p, size_t i)
+{
+    return p->graph->nodes[i].op->op_class == SPAROA_CLASS_CONTROL;
+}
+
+static sparoa_status create_kernel(sp_program *p, size_t i, int32_t device, const sparoa_node *view,
                                    sparoa_error *err)
 {
     const sp_engine *e = p->engine;
-    sp_slot *slot = &p->slots[i];
+    sparoa_kernel **kernel = &p->slots[i].kernels[device];
     char why[160] = "";
-    if (e->place && !p->all_dynamic) slot->device = e->place(e->place_user, view);
-    const sp_device *d = &e->devices[slot->device];
+    const sp_device *d = &e->devices[device];
+    if (*kernel) return SPAROA_OK;
     if (!d->table->node_supports(d->dev, view, why, sizeof why))
         return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, view, "device '%s' cannot run it: %s",
                            d->table->name, why);
-    SP_TRY(d->table->node_create(d->dev, view, &slot->kernel, err));
+    SP_TRY(d->table->node_create(d->dev, view, kernel, err));
     sp_log_line(e->log, SPAROA_LOG_INFO, "%s '%s' -> %s %s", view->op, view->name, d->table->name,
-                d->table->node_variant(slot->kernel));
+                d->table->node_variant(*kernel));
     return SPAROA_OK;
 }
 
-static sparoa_status create_slots(sp_program *p, sparoa_error *err)
+/* Fills in a placement, by the engine's `place` where `device` is NULL, and creates kernels. */
+static sparoa_status fill_placement(sp_program *p, const int32_t *device, sp_placement *to,
+                                    sparoa_error *err)
 {
-    const sparoa_allocator *a = &p->engine->alloc;
+    const sp_engine *e = p->engine;
+    const sparoa_allocator *a = &e->alloc;
     sparoa_status status = SPAROA_OK;
     sparoa_tensor **in = sp_calloc(a, p->widest_in, sizeof *in),
                   **out = sp_calloc(a, p->widest_out, sizeof *out);
     bool *constant = sp_calloc(a, p->widest_in, sizeof *constant);
     if (!in || !out || !constant) status = sp_no_memory(a, p->widest_in * sizeof *in, err);
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) {
-        const sp_gnode *n = &p->graph->nodes[i];
         sparoa_node view;
-        sp_graph_node_view(p->graph, n, in, out, constant, &view);
-        status = n->op->op_class == SPAROA_CLASS_CONTROL ? create_control(p, i, err)
-                                                         : create_kernel(p, i, &view, err);
+        if (is_control(p, i)) continue;
+        sp_graph_node_view(p->graph, &p->graph->nodes[i], in, out, constant, &view);
+        if (device)
+            to->device[i] = device[i];
+        else if (e->place && !p->all_dynamic)
+            to->device[i] = e->place(e->place_user, i, &view);
+        status = create_kernel(p, i, to->device[i], &view, err);
     }
     sp_free(a, in, p->widest_in * sizeof *in);
     sp_free(a, out, p->widest_out * sizeof *out);
     sp_free(a, constant, p->widest_in * sizeof *constant);
     return status;
+}
+
+static void free_placement(const sp_program *p, sp_placement *placement)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    sp_free(a, placement->device, p->graph->node_count * sizeof *placement->device);
+    sp_free(a, placement, sizeof *placement);
+}
+
+sparoa_status sp_program_place(sp_program *program, const int32_t *device, sp_placement **placement,
+                               sparoa_error *err)
+{
+    const sparoa_allocator *a = &program->engine->alloc;
+    size_t count = program->graph->node_count;
+    sp_placement *made = sp_calloc(a, 1, sizeof *made);
+    if (!made) return sp_no_memory(a, sizeof *made, err);
+    made->device = sp_calloc(a, count, sizeof *made->device);
+    sparoa_status status = made->device ? fill_placement(program, device, made, err)
+                                        : sp_no_memory(a, count * sizeof *made->device, err);
+    if (status != SPAROA_OK) {
+        free_placement(program, made);
+        return status;
+    }
+    made->next = program->placements;
+    program->placements = made;
+    program->placement_count++;
+    *placement = made;
+    return SPAROA_OK;
+}
+
+static sparoa_status create_slots(sp_program *p, sparoa_error *err)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    size_t nodes = p->graph->node_count, devices = (size_t)p->engine->device_count;
+    p->slots = sp_calloc(a, nodes, sizeof *p->slots);
+    p->kernels = sp_calloc(a, nodes * devices, sizeof(sparoa_kernel *));
+    if (!p->slots || !p->kernels) return sp_no_memory(a, nodes * sizeof *p->slots, err);
+    for (size_t i = 0; i < nodes; i++) {
+        p->slots[i].kernels = &p->kernels[i * devices];
+        if (is_control(p, i)) SP_TRY(create_control(p, i, err));
+    }
+    return sp_program_place(p, NULL, &p->placement, err);
 }
 
 /* Share of zeros over all floating-point constants of a node; -1 without any. */
@@ -99,9 +152,11 @@ static void measure_weights(sp_program *p)
             p->engine->profile ? weight_zeros(p->graph, &p->graph->nodes[i]) : -1;
 }
 
-/* Constants of which every kernel has made its own copy give their memory back. */
+/* Constants of which every kernel has made its own copy give their memory back: where there is one
+ * device, as no other kernels will ask for them. */
 static sparoa_status release_constants(sp_program *p, sparoa_error *err)
 {
+    if (p->engine->device_count > 1) return SPAROA_OK;
     const sparoa_allocator *a = &p->engine->alloc;
     sp_graph *g = p->graph;
     const sparoa_backend *table = p->engine->devices[0].table;
@@ -114,10 +169,8 @@ static sparoa_status release_constants(sp_program *p, sparoa_error *err)
             for (int32_t k = 0; k < n->n_in; k++) {
                 if (n->in[k] == SP_NO_ID) continue;
                 used[n->in[k]] = true;
-                const sp_slot *slot = &p->slots[i];
-                /* a device's node may still have to run on the host */
-                if (!slot->kernel || slot->device || table->node_keeps_input(slot->kernel, k))
-                    kept[n->in[k]] = true;
+                const sparoa_kernel *kernel = p->slots[i].kernels[0];
+                if (!kernel || table->node_keeps_input(kernel, k)) kept[n->in[k]] = true;
             }
         }
         for (size_t v = 0; v < g->value_count; v++)
@@ -149,8 +202,7 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
         if ((size_t)graph->nodes[i].n_out > p->widest_out)
             p->widest_out = (size_t)graph->nodes[i].n_out;
     }
-    p->slots = sp_calloc(a, graph->node_count, sizeof *p->slots);
-    sparoa_status status = p->slots ? create_slots(p, err) : sp_no_memory(a, sizeof *p->slots, err);
+    sparoa_status status = create_slots(p, err);
     if (status == SPAROA_OK) measure_weights(p);
     if (status == SPAROA_OK) status = release_constants(p, err);
     if (status != SPAROA_OK)
@@ -185,22 +237,27 @@ void sp_program_destroy(sp_program *program)
     }
     for (size_t i = 0; program->slots && i < program->graph->node_count; i++) {
         sp_slot *s = &program->slots[i];
-        if (s->kernel) e->devices[s->device].table->node_destroy(s->kernel);
-        if (s->host_kernel) e->devices[0].table->node_destroy(s->host_kernel);
+        for (int32_t d = 0; program->kernels && d < e->device_count; d++)
+            if (s->kernels && s->kernels[d]) e->devices[d].table->node_destroy(s->kernels[d]);
         for (int32_t k = 0; k < s->n_programs; k++) sp_program_destroy(s->programs[k]);
         sp_free(&a, s->programs, (size_t)s->n_programs * sizeof *s->programs);
         free_growables(&a, s->buffers, (size_t)s->n_buffers);
         sp_free(&a, s->buffers, (size_t)s->n_buffers * sizeof *s->buffers);
     }
     free_uploaded(program);
+    for (sp_placement *m = program->placements, *next; m; m = next) {
+        next = m->next;
+        free_placement(program, m);
+    }
+    sp_free(&a, program->kernels,
+            program->graph->node_count * (size_t)e->device_count * sizeof(sparoa_kernel *));
     sp_free(&a, program->slots, program->graph->node_count * sizeof *program->slots);
     sp_free(&a, program, sizeof *program);
 }
 
 sparoa_kernel *sp_node_kernel(const sp_frame *frame, size_t node)
 {
-    const sp_slot *slot = &frame->program->slots[node];
-    return slot->device != frame->nodes[node].device ? slot->host_kernel : slot->kernel;
+    return frame->program->slots[node].kernels[frame->nodes[node].device];
 }
 
 static void free_side(sp_frame *frame, int32_t device)

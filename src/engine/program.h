@@ -1,8 +1,9 @@
 /*
  * program.h - a graph made ready to run on the devices of a session.
  *
- * Device 0 is the host's CPU; each node has a device and, from it, one kernel. For each set of
- * input shapes that a program has met it holds a frame: shapes of all values, their places in the
+ * Device 0 is the host's CPU. A placement gives each node a device; a program may have several and
+ * keeps one kernel for each pair of node and device that any of them wants. For each placement and
+ * set of input shapes that it has met it holds a frame: shapes of all values, their places in the
  * memory of each device that uses them, what the kernels prepared for those shapes, and which
  * values are copied from device to device. Most nodes of a frame are static: shapes are known when
  * the frame is made, memory is planned by lifetime, running is a plain loop over the nodes in order
@@ -32,8 +33,8 @@ typedef struct sp_engine {
     sparoa_allocator alloc;
     const sp_device *devices; /* 0: the host */
     int32_t device_count;
-    /* Device for a node that device 1 and up may run too; NULL: everything on the host. */
-    int32_t (*place)(void *user, const sparoa_node *node);
+    /* Device of the index-th node in a program's first placement; NULL: everything on the host. */
+    int32_t (*place)(void *user, size_t index, const sparoa_node *node);
     void *place_user;
     sp_pool *pool;
     const sp_log *log;
@@ -59,20 +60,28 @@ typedef struct sp_growable {
     size_t capacity;
 } sp_growable;
 
+/* A device for each node; never changed once made. */
+typedef struct sp_placement {
+    struct sp_placement *next;
+    int32_t *device; /* by node */
+} sp_placement;
+
 typedef struct sp_slot {
-    sparoa_kernel *kernel;      /* NULL: control flow */
-    sparoa_kernel *host_kernel; /* for frames in which a device's node turns out to be dynamic */
-    int32_t device;
-    sp_program **programs; /* of the subgraphs */
-    sp_growable *buffers;  /* control flow: one per output, then one per input and one for lists */
+    sparoa_kernel **kernels; /* by device; NULL where no placement has wanted one yet */
+    sp_program **programs;   /* of the subgraphs; the node is control flow, without kernels */
+    sp_growable *buffers; /* control flow: one per output, then one per input and one for lists */
     int32_t n_programs, n_buffers;
     sp_node_stats stats;
 } sp_slot;
 
 struct sp_program {
     sp_engine *engine;
-    sp_graph *graph;  /* borrowed */
-    sp_slot *slots;   /* by node */
+    sp_graph *graph;          /* borrowed */
+    sp_slot *slots;           /* by node */
+    sparoa_kernel **kernels;  /* of all slots */
+    sp_placement *placements; /* all that there are, the latest first */
+    sp_placement *placement;  /* of the next run */
+    int32_t placement_count;
     sp_frame *frames; /* latest first */
     int32_t frame_count;
     void **uploaded;  /* by (device - 1) * values + value: constants in a device's memory */
@@ -119,7 +128,8 @@ typedef struct sp_transfer {
 typedef struct sp_frame_node {
     sparoa_node view; /* of the tensors of the device that runs it */
     sparoa_prepared *prepared;
-    void *workspace; /* static nodes: inside the side's memory */
+    sparoa_cost cost; /* of static nodes that run */
+    void *workspace;  /* static nodes: inside the side's memory */
     size_t workspace_bytes;
     sparoa_tensor
         *shapes; /* dynamic nodes: inputs and outputs that `prepared` is for, once ready */
@@ -132,6 +142,7 @@ typedef struct sp_frame_node {
 
 struct sp_frame {
     sp_program *program;
+    const sp_placement *placement;
     sp_frame *next;
     sp_arena arena;         /* the arrays below */
     sp_side *sides;         /* by device */
@@ -152,14 +163,20 @@ struct sp_frame {
     double flops;
 };
 
-/* Picks and creates the kernels. The graph must outlive the program. */
+/* Picks and creates the kernels of the first placement. The graph must outlive the program. */
 sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
                                 sp_program **program, sparoa_error *err);
 void sp_program_destroy(sp_program *program);
 
-/* The frame for these input shapes: an existing one (moved to the front) or a new one. *frame is
- * the caller's present one or NULL; it stays on failure, unless it had to make room: then it is
- * NULL. */
+/* A further placement, with the kernels that it needs, for program->placement. device: by node,
+ * copied; control flow must be on the host. Fails with the device's reason where it cannot run a
+ * node; the program is as before then, but for kernels. */
+sparoa_status sp_program_place(sp_program *program, const int32_t *device, sp_placement **placement,
+                               sparoa_error *err);
+
+/* The frame for these input shapes and the present placement: an existing one (moved to the front)
+ * or a new one. *frame is the caller's present one or NULL; it stays on failure, unless it had to
+ * make room: then it is NULL. */
 sparoa_status sp_program_frame(sp_program *program, const sparoa_tensor *inputs, sp_frame **frame,
                                sparoa_error *err);
 void sp_frame_destroy(sp_frame *frame);

@@ -144,7 +144,7 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
     sp_frame_node *fn = &f->nodes[i];
     const sp_device *d = &p->engine->devices[fn->device];
     if (fn->wait_count) SP_TRY(sp_frame_wait(f, fn, err));
-    if (!p->slots[i].kernel) {
+    if (p->slots[i].n_programs) {
         SP_TRY(sp_control_run(f, i, err));
     } else {
         if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
