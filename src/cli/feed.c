@@ -373,6 +373,54 @@ static sparoa_status assign_files(const sp_feed *feed, sp_inputs *inputs, sparoa
     return SPAROA_OK;
 }
 
+/* Whether "NAME=N" of --dim names an open dimension of this input, or INPUT.PLACE. */
+static bool dim_fits(const char *text, const sparoa_value_info *info)
+{
+    size_t length = strcspn(text, "=");
+    for (int i = 0; i < info->rank; i++) {
+        char by_place[300];
+        snprintf(by_place, sizeof by_place, "%.280s.%d", info->name, i);
+        const char *names[] = {by_place, info->dim_names[i]};
+        for (int k = 0; k < 2; k++)
+            if (names[k] && strlen(names[k]) == length && !strncmp(names[k], text, length))
+                return true;
+    }
+    return false;
+}
+
+/* Every --dim and --shape must name something that the model has: a name that is misspelt would
+ * otherwise pass unseen. */
+static sparoa_status check_names(const sp_feed *feed, const sparoa_model *model,
+                                 const sp_inputs *inputs, sparoa_error *err)
+{
+    for (size_t k = 0; k < feed->dims.count; k++) {
+        const char *text = feed->dims.items[k], *open = NULL;
+        bool fits = false;
+        if (!strchr(text, '='))
+            return sp_cli_error_set(err, SPAROA_INVALID_ARGUMENT,
+                                    "--dim %s: expected NAME=N or INPUT.PLACE=N", text);
+        for (size_t i = 0; i < inputs->count && !fits; i++) {
+            sparoa_value_info info;
+            if (sparoa_model_input(model, i, &info)) continue;
+            fits = dim_fits(text, &info);
+            for (int d = 0; d < info.rank && !open; d++) open = info.dim_names[d];
+        }
+        if (!fits)
+            return sp_cli_error_set(err, SPAROA_NOT_FOUND,
+                                    "--dim %s: no input has a dimension of that name; %s%s; "
+                                    "INPUT.PLACE=N counts from 0",
+                                    text, open ? "the first open one is " : "none has a name",
+                                    open ? open : "");
+    }
+    for (size_t k = 0; k < feed->shapes.count; k++)
+        if (!is_input(inputs, feed->shapes.items[k]))
+            return sp_cli_error_set(
+                err, SPAROA_NOT_FOUND,
+                "--shape %s: the model has no such input; its first is '%s' of %zu",
+                feed->shapes.items[k], inputs->count ? inputs->names[0] : "", inputs->count);
+    return SPAROA_OK;
+}
+
 sparoa_status sp_feed_build(const sp_feed *feed, sparoa_runtime *runtime, const sparoa_model *model,
                             sp_inputs *inputs, sparoa_error *err)
 {
@@ -389,7 +437,8 @@ sparoa_status sp_feed_build(const sp_feed *feed, sparoa_runtime *runtime, const 
     sparoa_value_info info;
     for (size_t i = 0; i < count; i++)
         inputs->names[i] = sparoa_model_input(model, i, &info) ? "" : info.name;
-    sparoa_status status = assign_files(feed, inputs, err);
+    sparoa_status status = check_names(feed, model, inputs, err);
+    if (!status) status = assign_files(feed, inputs, err);
     for (size_t i = 0; i < count && !status; i++) {
         sparoa_model_input(model, i, &info);
         status = apply_dims(feed, &info, err);

@@ -113,7 +113,7 @@ static sparoa_status add_outputs(sp_onnx *x, sp_scope *scope, const onnx_graph *
 /* ---- constants ---- */
 
 /* An initialiser of an unsupported type is an error only where it is used. */
-static sparoa_status add_initializers(sp_onnx *x, sp_scope *scope, const onnx_graph *g)
+sparoa_status sp_onnx_add_initializers(sp_onnx *x, sp_scope *scope, const onnx_graph *g)
 {
     size_t n = g->n_initializer;
     for (size_t i = 0; i < n + g->n_sparse_initializer; i++) {
@@ -206,7 +206,7 @@ static sparoa_status declare_outputs(sp_onnx *x, sp_scope *scope, onnx_node *con
 static sparoa_status fill_graph(sp_onnx *x, sp_scope *scope, const onnx_graph *g)
 {
     sp_graph *graph = scope->graph;
-    sparoa_status status = add_initializers(x, scope, g);
+    sparoa_status status = sp_onnx_add_initializers(x, scope, g);
     if (status == SPAROA_OK) status = add_inputs(x, scope, g);
     if (status == SPAROA_OK) status = sp_onnx_add_nodes(x, scope, g->node, g->n_node);
     if (status == SPAROA_OK) status = add_outputs(x, scope, g);

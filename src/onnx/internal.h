@@ -163,6 +163,14 @@ sparoa_status sp_onnx_build(sp_onnx *x, const onnx_graph *g, sp_scope *parent, s
 /* Adds nodes, in any order, to scope's graph. */
 sparoa_status sp_onnx_add_nodes(sp_onnx *x, sp_scope *scope, onnx_node *const *nodes, size_t count);
 
+/* Constants of a graph under their names. */
+sparoa_status sp_onnx_add_initializers(sp_onnx *x, sp_scope *scope, const onnx_graph *g);
+
+/* ---- flex.c ---- */
+/* Whether the node is a FlexAttention with subgraphs; adds the nodes that it stands for. */
+bool sp_onnx_is_flex(const onnx_node *node, const sparoa_op *op);
+sparoa_status sp_onnx_add_flex(sp_onnx *x, sp_scope *scope, const onnx_node *node);
+
 /* ---- node.c ---- */
 /* Adds one node whose outputs are declared, with its subgraphs; or the body of the function that it
  * calls. */

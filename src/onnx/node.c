@@ -279,5 +279,6 @@ sparoa_status sp_onnx_add_node(sp_onnx *x, sp_scope *scope, const onnx_node *nod
     if (!t.op)
         return sparoa_fail(x->err, SPAROA_INTERNAL, NULL, "operator %.80s was not checked",
                            sp_str(node->op_type));
+    if (sp_onnx_is_flex(node, t.op)) return sp_onnx_add_flex(x, scope, node);
     return add_operator(x, scope, node, t.op, t.version);
 }

@@ -215,8 +215,8 @@ static size_t attention_workspace(const sparoa_node *node, int32_t threads)
     return sp_attn_bytes(&a, node->in[0]->dtype, threads);
 }
 
-static sp_attn_view view(const sparoa_tensor *t, bool packed, int64_t heads, int64_t length,
-                         int64_t size)
+sp_attn_view sp_attn_view_of(const sparoa_tensor *t, bool packed, int64_t heads, int64_t length,
+                             int64_t size)
 {
     if (!t) return (sp_attn_view){0};
     if (packed) return (sp_attn_view){t->data, length * heads * size, size, heads * size};
@@ -225,10 +225,10 @@ static sp_attn_view view(const sparoa_tensor *t, bool packed, int64_t heads, int
 
 static void set_views(const sparoa_node *node, sp_attn *a)
 {
-    a->q = view(node->in[0], a->packed, a->q_heads, a->q_len, a->head);
-    a->k = view(node->in[1], a->packed, a->kv_heads, a->kv_len, a->head);
-    a->v = view(node->in[2], a->packed, a->kv_heads, a->kv_len, a->v_head);
-    a->y = view(node->out[0], a->packed, a->q_heads, a->q_len, a->v_head);
+    a->q = sp_attn_view_of(node->in[0], a->packed, a->q_heads, a->q_len, a->head);
+    a->k = sp_attn_view_of(node->in[1], a->packed, a->kv_heads, a->kv_len, a->head);
+    a->v = sp_attn_view_of(node->in[2], a->packed, a->kv_heads, a->kv_len, a->v_head);
+    a->y = sp_attn_view_of(node->out[0], a->packed, a->q_heads, a->q_len, a->v_head);
 }
 
 /* present = past rows, then the new ones, for each head. */
@@ -265,8 +265,8 @@ static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *e
                                (long long)b, (long long)n, (long long)a.total);
     }
     set_views(node, &a);
-    a.past_k = view(sparoa_in(node, IN_PAST_K), false, a.kv_heads, a.past, a.head);
-    a.past_v = view(sparoa_in(node, IN_PAST_V), false, a.kv_heads, a.past, a.v_head);
+    a.past_k = sp_attn_view_of(sparoa_in(node, IN_PAST_K), false, a.kv_heads, a.past, a.head);
+    a.past_v = sp_attn_view_of(sparoa_in(node, IN_PAST_V), false, a.kv_heads, a.past, a.v_head);
     sp_attn_run(&a, node->in[0]->dtype, exec);
     write_present(&a, &a.past_k, &a.k, a.head, sparoa_out(node, 1));
     write_present(&a, &a.past_v, &a.v, a.v_head, sparoa_out(node, 2));
@@ -276,9 +276,6 @@ static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *e
 static sparoa_status flex_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
 {
     for (int32_t i = 0; i < 3; i++) SP_TRY(sp_check_rank(node, i, 4, 4, err));
-    if (sparoa_attr_find(node, "score_mod") || sparoa_attr_find(node, "prob_mod"))
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node,
-                           "score_mod and prob_mod subgraphs are not supported");
     SP_TRY(parse_qkv(node, a, err));
     a->past = 0;
     a->total = a->kv_len;
@@ -332,7 +329,88 @@ SP_OP(Attention) = {
     .run = attention_run,
 };
 
-/* ONNX FlexAttention of ai.onnx.preview, version 1, without modifying subgraphs. */
+/* The two products of a FlexAttention whose subgraphs were put between them (onnx/flex.c). */
+static sparoa_status part_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    bool values = node->op[sizeof "Flex" - 1] == 'V';
+    const sparoa_tensor *first = node->in[0], *second = node->in[1];
+    *a = (sp_attn){.head = -1, .v_head = -1, .left = -1, .right = -1, .scale = NAN};
+    for (int32_t i = 0; i < 2; i++) {
+        SP_TRY(sp_check_type(node, i, SP_TYPES_FLOAT, err));
+        SP_TRY(sp_check_rank(node, i, 4, 4, err));
+    }
+    if ((first->dtype == SPAROA_FLOAT64) != (second->dtype == SPAROA_FLOAT64))
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
+                           "float64 cannot be mixed with narrower types");
+    if (sparoa_attr_find(node, "scale")) a->scale = sparoa_attr_float(node, "scale", 1);
+    a->batch = sp_dim(first, 0);
+    a->q_heads = sp_dim(first, 1);
+    a->q_len = sp_dim(first, 2);
+    a->kv_heads = sp_dim(second, 1);
+    a->total = a->kv_len = sp_dim(second, 2);
+    SP_TRY(sp_unify(node, &a->batch, sp_dim(second, 0), "batch size", err));
+    if (values) {
+        SP_TRY(sp_unify(node, &a->total, sp_dim(first, 3), "key length", err));
+        a->v_head = sp_dim(second, 3);
+    } else {
+        a->head = sp_dim(first, 3);
+        SP_TRY(sp_unify(node, &a->head, sp_dim(second, 3), "head size", err));
+    }
+    if (a->q_heads >= 0 && a->kv_heads >= 0 && (a->kv_heads == 0 || a->q_heads % a->kv_heads))
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "%lld query heads are no multiple of %lld key heads",
+                           (long long)a->q_heads, (long long)a->kv_heads);
+    a->scores_only = !values;
+    a->probs = values ? first : NULL;
+    a->qk = values ? NULL : node->out[0];
+    return SPAROA_OK;
+}
+
+/* Scores are float32 for narrower inputs, values have the type of V. */
+static sparoa_status part_infer(const sparoa_node *node, sparoa_error *err)
+{
+    SP_TRY(sp_check_present(node, 2, 1, err));
+    sp_attn a;
+    SP_TRY(part_parse(node, &a, err));
+    sparoa_dtype type = node->in[1]->dtype;
+    if (a.scores_only && type != SPAROA_UNDEFINED && type != SPAROA_FLOAT64) type = SPAROA_FLOAT32;
+    sp_set_shape(node->out[0], type, 4,
+                 (int64_t[]){a.batch, a.q_heads, a.q_len, a.scores_only ? a.total : a.v_head});
+    return SPAROA_OK;
+}
+
+static void part_cost(const sparoa_node *node, sparoa_cost *cost)
+{
+    sp_attn a;
+    if (part_parse(node, &a, NULL) != SPAROA_OK) return;
+    double pairs = (double)a.batch * (double)a.q_heads * (double)a.q_len * (double)a.total;
+    cost->flops = 2.0 * pairs * (double)(a.scores_only ? a.head : a.v_head);
+}
+
+static size_t part_workspace(const sparoa_node *node, int32_t threads)
+{
+    sp_attn a;
+    if (part_parse(node, &a, NULL) != SPAROA_OK) return 0;
+    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
+}
+
+static sparoa_status part_run(const sparoa_node *node, const sparoa_exec *exec)
+{
+    sp_attn a;
+    SP_TRY(part_parse(node, &a, exec->err));
+    if (a.scores_only) {
+        a.q = sp_attn_view_of(node->in[0], false, a.q_heads, a.q_len, a.head);
+        a.k = sp_attn_view_of(node->in[1], false, a.kv_heads, a.kv_len, a.head);
+    } else {
+        a.v = sp_attn_view_of(node->in[1], false, a.kv_heads, a.kv_len, a.v_head);
+        a.y = sp_attn_view_of(node->out[0], false, a.q_heads, a.q_len, a.v_head);
+    }
+    sp_attn_run(&a, node->in[0]->dtype, exec);
+    return SPAROA_OK;
+}
+
+/* ONNX FlexAttention of ai.onnx.preview, version 1, without modifying subgraphs: with them the
+ * loader makes it FlexScores, the subgraphs, Softmax and FlexValues. */
 SP_OP(FlexAttention) = {
     .struct_size = sizeof(sparoa_op),
     .name = "FlexAttention",
@@ -349,3 +427,13 @@ SP_OP(FlexAttention) = {
     .workspace = flex_workspace,
     .run = flex_run,
 };
+
+#define FLEX_PART(op_name)                                                                         \
+    {                                                                                              \
+        .struct_size = sizeof(sparoa_op), .name = (op_name), .domain = "sparoa", .since = 1,       \
+        .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ATTENTION,  \
+        .tolerance = SPAROA_TOL_SUM, .infer = part_infer, .cost = part_cost,                       \
+        .workspace = part_workspace, .run = part_run                                               \
+    }
+SP_OP(FlexScores) = FLEX_PART("FlexScores");
+SP_OP(FlexValues) = FLEX_PART("FlexValues");

@@ -22,6 +22,8 @@ typedef struct sp_attn {
     int64_t mode;                      /* of qk_matmul_output */
     bool pads_mask;                    /* a mask shorter than the keys excludes the rest */
     sparoa_tensor *qk;                 /* output 3, or NULL */
+    const sparoa_tensor *probs;        /* given weights of the values: no scores; or NULL */
+    bool scores_only;                  /* ends with qk: no softmax, no values */
     const sparoa_tensor *mask, *valid; /* inputs, or NULL */
     sp_attn_view q, k, v, past_k, past_v, y;
 } sp_attn;
@@ -30,5 +32,7 @@ typedef struct sp_attn {
 void sp_attn_run(const sp_attn *a, sparoa_dtype type, const sparoa_exec *exec);
 size_t sp_attn_bytes(const sp_attn *a, sparoa_dtype type, int32_t threads);
 double sp_attn_flops(const sp_attn *a);
+sp_attn_view sp_attn_view_of(const sparoa_tensor *t, bool packed, int64_t heads, int64_t length,
+                             int64_t size);
 
 #endif

@@ -79,7 +79,8 @@ static void ATTN(keep)(const sp_attn *a, int64_t mode, int64_t row, const REAL *
         memcpy((REAL *)a->qk->data + row * a->total, scores, (size_t)a->total * sizeof *scores);
 }
 
-static void ATTN(row)(const sp_attn *a, int64_t row, REAL *scores, REAL *bias)
+/* The weights of all values for one query. */
+static void ATTN(weights)(const sp_attn *a, int64_t row, REAL *scores, REAL *bias)
 {
     int64_t s = row % a->q_len, h = row / a->q_len % a->q_heads, b = row / a->q_len / a->q_heads;
     int64_t kh = h / (a->q_heads / a->kv_heads);
@@ -92,6 +93,7 @@ static void ATTN(row)(const sp_attn *a, int64_t row, REAL *scores, REAL *bias)
         scores[j] = scale * ATTN(dot)(q, k, a->head);
     }
     ATTN(keep)(a, 0, row, scores);
+    if (a->scores_only) return;
     for (int64_t j = 0; cap > 0 && j < a->total; j++)
         scores[j] = cap * REAL_MATH(tanh)(scores[j] / cap);
     ATTN(keep)(a, 1, row, scores);
@@ -102,6 +104,18 @@ static void ATTN(row)(const sp_attn *a, int64_t row, REAL *scores, REAL *bias)
     ATTN(keep)(a, 2, row, scores);
     ATTN(softmax)(scores, a->total);
     ATTN(keep)(a, 3, row, scores);
+}
+
+static void ATTN(row)(const sp_attn *a, int64_t row, REAL *scores, REAL *bias)
+{
+    int64_t s = row % a->q_len, h = row / a->q_len % a->q_heads, b = row / a->q_len / a->q_heads;
+    int64_t kh = h / (a->q_heads / a->kv_heads);
+    if (a->probs)
+        memcpy(scores, (const REAL *)a->probs->data + row * a->total,
+               (size_t)a->total * sizeof *scores);
+    else
+        ATTN(weights)(a, row, scores, bias);
+    if (a->scores_only) return;
     REAL *y = (REAL *)ATTN(row_of)(&a->y, b, h, s);
     for (int64_t i = 0; i < a->v_head; i++) y[i] = 0;
     for (int64_t j = 0; j < a->total; j++) {

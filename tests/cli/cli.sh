@@ -81,6 +81,10 @@ json "$work/out"
 has '"top"'
 expect 1 run "$work/absent.onnx"
 has "NOT_FOUND"
+expect 1 run "$model" --dim nosuch=3
+has "no input has a dimension of that name"
+expect 1 run "$model" --shape nosuch=3
+has "no such input"
 printf 'not a model' >"$work/bad.onnx"
 expect 1 run "$work/bad.onnx"
 expect 1 run "$model" -i nothing=x.npy

@@ -66,13 +66,14 @@ command -v pkg-config >/dev/null || {
     exit 1
 }
 libdir=$(dirname "$(find "$work/prefix" -name 'libsparoa.so')")
+compiler=${CC:-$(command -v cc || command -v gcc || command -v clang)} # cc is a link that only root makes
 PKG_CONFIG_PATH=$libdir/pkgconfig
 export PKG_CONFIG_PATH
 # shellcheck disable=SC2046 # one word for each flag
 {
-    cc "$work/consumer/main.c" -o "$work/pc_shared" $(pkg-config --cflags --libs sparoa) \
+    "$compiler" "$work/consumer/main.c" -o "$work/pc_shared" $(pkg-config --cflags --libs sparoa) \
         -Wl,-rpath,"$libdir"
-    cc -DSPAROA_STATIC "$work/consumer/main.c" -o "$work/pc_static" $(pkg-config --cflags sparoa) \
+    "$compiler" -DSPAROA_STATIC "$work/consumer/main.c" -o "$work/pc_static" $(pkg-config --cflags sparoa) \
         "$libdir/libsparoa.a" $(pkg-config --static --libs-only-l sparoa | sed 's/-lsparoa//')
 }
 try "pkg-config, shared" "$work/pc_shared"
