@@ -1,5 +1,6 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/protos.h"
+#include "kernels/cpu/transpose.h"
 
 size_t SP_KERNEL(sp_gemm_f32_panels)(size_t n)
 {
@@ -25,12 +26,34 @@ static void pack_row(const float *b, size_t stride, size_t count, size_t width, 
     for (; i < width; i++) dst[i] = 0;
 }
 
+/* Columns that are one piece of memory each, all taps of k before k + 1: squares of them are turned
+ * in registers. Returns how many values of each column are done. */
+static size_t pack_squares(const sp_gemm_f32_source *s, const float *b, size_t count, size_t width,
+                           float *dst)
+{
+    size_t total = s->k * s->taps / VL * VL;
+    const vf scale = vf_splat(s->scale);
+    if (s->k_stride != s->taps || (s->taps > 1 && s->tap_stride != 1)) return 0;
+    for (size_t q = 0; q < total; q += VL)
+        for (size_t i = 0; i < width; i += VL) {
+            vf r[VL];
+            SP_UNROLL for (size_t l = 0; l < VL; l++) r[l] =
+                i + l < count ? vf_load(b + (i + l) * s->n_stride + q) : vf_zero();
+            vf_transpose(r);
+            for (size_t l = 0; l < VL; l++) {
+                size_t row = s->taps == 1 ? q + l : (q + l) % s->taps * s->k + (q + l) / s->taps;
+                vf_store(dst + row * width + i, r[l] * scale);
+            }
+        }
+    return total / s->taps;
+}
+
 /* B stored by columns, taps innermost perhaps: 8 k at a time, so that each line of either side is
  * used up while it is in the cache. */
 static void pack_columns(const sp_gemm_f32_source *s, const float *b, size_t count, size_t width,
                          float *dst)
 {
-    for (size_t k = 0; k < s->k; k += 8) {
+    for (size_t k = pack_squares(s, b, count, width, dst); k < s->k; k += 8) {
         size_t end = k + 8 < s->k ? k + 8 : s->k;
         for (size_t i = 0; i < width; i++) {
             const float *column = b + (i < count ? i : 0) * s->n_stride;

@@ -68,6 +68,14 @@ typedef struct sp_winograd_in_f32 {
     size_t v_stride;
 } sp_winograd_in_f32;
 
+/* Weights of n output channels, [n][k][3 x 3], to 36 matrices of k rows packed as gemm_f32_pack
+ * does it, without bias, `group` floats after each other. */
+typedef struct sp_winograd_weights_f32 {
+    size_t n, k, group;
+    const float *w;
+    float *packed;
+} sp_winograd_weights_f32;
+
 typedef struct sp_winograd_out_f32 {
     size_t c0, c1; /* channels to compute */
     const float *m;
@@ -162,6 +170,7 @@ typedef struct sp_kernels {
                             float *packed);
     void (*dwconv_f32)(const sp_dwconv_f32 *d);
 
+    void (*winograd_weights_f32)(const sp_winograd_weights_f32 *w, size_t p0, size_t p1);
     void (*winograd_in_f32)(const sp_winograd_in_f32 *w);
     void (*winograd_out_f32)(const sp_winograd_out_f32 *w);
 

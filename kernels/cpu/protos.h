@@ -14,6 +14,7 @@ size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps);
 void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                                    float *packed);
 void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d);
+void SP_KERNEL(sp_winograd_weights_f32)(const sp_winograd_weights_f32 *w, size_t p0, size_t p1);
 void SP_KERNEL(sp_winograd_in_f32)(const sp_winograd_in_f32 *w);
 void SP_KERNEL(sp_winograd_out_f32)(const sp_winograd_out_f32 *w);
 size_t SP_KERNEL(sp_gemm_q8_packed_bytes)(size_t n, size_t k, bool dot);

@@ -22,6 +22,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .dwconv_f32_packed_floats = SP_KERNEL(sp_dwconv_f32_packed_floats),
     .dwconv_f32_pack = SP_KERNEL(sp_dwconv_f32_pack),
     .dwconv_f32 = SP_KERNEL(sp_dwconv_f32),
+    .winograd_weights_f32 = SP_KERNEL(sp_winograd_weights_f32),
     .winograd_in_f32 = SP_KERNEL(sp_winograd_in_f32),
     .winograd_out_f32 = SP_KERNEL(sp_winograd_out_f32),
     .gemm_q8_packed_bytes = SP_KERNEL(sp_gemm_q8_packed_bytes),

@@ -1,6 +1,45 @@
 /* The transforms of Winograd's F(4x4, 3x3) with the points 0, 1, -1, 2, -2 and infinity. */
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/protos.h"
 #include "ops/epilogue.h"
+
+/* y = G x: six values out of three. */
+SP_INLINE void transform_weights(const vf *x, const int s, vf *y, const int r)
+{
+    vf a = (x[0] + x[2 * s]) * vf_splat(1.0f / 6), b = x[s] * vf_splat(1.0f / 6);
+    vf c = vf_fma(x[2 * s], vf_splat(4), x[0]) * vf_splat(1.0f / 24),
+       d = x[s] * vf_splat(1.0f / 12);
+    y[0] = x[0] * vf_splat(0.25f);
+    y[r] = -(a + b);
+    y[2 * r] = b - a;
+    y[3 * r] = c + d;
+    y[4 * r] = c - d;
+    y[5 * r] = x[2 * s];
+}
+
+void SP_KERNEL(sp_winograd_weights_f32)(const sp_winograd_weights_f32 *w, size_t p0, size_t p1)
+{
+    const size_t panels = gemm_panels(w->n);
+    for (size_t p = p0; p < p1; p++) {
+        const size_t width = gemm_panel_vectors(w->n, p, panels) * VL, first = p * NR;
+        float *panel = w->packed + first * (w->k + 1);
+        for (size_t i = 0; i < 36; i++)
+            memset(panel + i * w->group, 0, width * sizeof(float)); /* the bias */
+        for (size_t k = 0; k < w->k; k++)
+            for (size_t j = 0; j < width; j += VL) {
+                float lanes[9][VL] __attribute__((aligned(64))) = {{0}};
+                vf g[9], t[18], u[36];
+                for (size_t l = 0; l < VL && first + j + l < w->n; l++)
+                    for (size_t i = 0; i < 9; i++)
+                        lanes[i][l] = w->w[((first + j + l) * w->k + k) * 9 + i];
+                for (int i = 0; i < 9; i++) g[i] = vf_load(lanes[i]);
+                for (int i = 0; i < 3; i++) transform_weights(g + i, 3, t + i, 3);
+                for (int i = 0; i < 6; i++) transform_weights(t + 3 * i, 1, u + 6 * i, 1);
+                for (size_t i = 0; i < 36; i++)
+                    vf_store(panel + i * w->group + (k + 1) * width + j, u[i]);
+            }
+    }
+}
 
 /* y = B^T x, six values s apart. */
 SP_INLINE void transform_in(const vf *x, vf *y, const int s)

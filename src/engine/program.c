@@ -80,7 +80,9 @@ static sparoa_status fill_placement(sp_program *p, const int32_t *device, sp_pla
             to->device[i] = device[i];
         else if (e->place && !p->all_dynamic)
             to->device[i] = e->place(e->place_user, i, &view);
-        status = create_kernel(p, i, to->device[i], &view, err);
+        if (p->uses.left) status = sp_constants_ready(p, i, err);
+        if (status == SPAROA_OK) status = create_kernel(p, i, to->device[i], &view, err);
+        if (status == SPAROA_OK && p->uses.left) sp_constants_release(p, i);
     }
     sp_free(a, in, p->widest_in * sizeof *in);
     sp_free(a, out, p->widest_out * sizeof *out);
@@ -125,65 +127,12 @@ static sparoa_status create_slots(sp_program *p, sparoa_error *err)
     if (!p->slots || !p->kernels) return sp_no_memory(a, nodes * sizeof *p->slots, err);
     for (size_t i = 0; i < nodes; i++) {
         p->slots[i].kernels = &p->kernels[i * devices];
-        if (is_control(p, i)) SP_TRY(create_control(p, i, err));
+        if (!is_control(p, i)) continue;
+        SP_TRY(sp_constants_ready(p, i, err));
+        SP_TRY(create_control(p, i, err));
+        sp_constants_release(p, i);
     }
     return sp_program_place(p, NULL, &p->placement, err);
-}
-
-/* Share of zeros over all floating-point constants of a node; -1 without any. */
-static double weight_zeros(const sp_graph *g, const sp_gnode *n)
-{
-    double zeros = 0, total = 0;
-    for (int32_t k = 0; k < n->n_in; k++) {
-        const sp_value *v = n->in[k] == SP_NO_ID ? NULL : &g->values[n->in[k]];
-        if (!v || v->kind != SP_VALUE_CONST || !sp_is_float(v->fact.dtype)) continue;
-        int64_t count = sparoa_tensor_count(&v->fact);
-        double share = sp_zero_share(&v->fact);
-        zeros += share > 0 ? share * (double)count : 0;
-        total += (double)count;
-    }
-    return total > 0 ? zeros / total : -1;
-}
-
-static void measure_weights(sp_program *p)
-{
-    for (size_t i = 0; i < p->graph->node_count; i++)
-        p->slots[i].stats.weight_zeros =
-            p->engine->profile ? weight_zeros(p->graph, &p->graph->nodes[i]) : -1;
-}
-
-/* Constants of which every kernel has made its own copy give their memory back: where there is one
- * device, as no other kernels will ask for them. */
-static sparoa_status release_constants(sp_program *p, sparoa_error *err)
-{
-    if (p->engine->device_count > 1) return SPAROA_OK;
-    const sparoa_allocator *a = &p->engine->alloc;
-    sp_graph *g = p->graph;
-    const sparoa_backend *table = p->engine->devices[0].table;
-    bool *kept = sp_calloc(a, g->value_count, sizeof *kept),
-         *used = sp_calloc(a, g->value_count, sizeof *used);
-    if (kept && used) {
-        for (uint32_t k = 0; k < g->output_count; k++) kept[g->outputs[k]] = true;
-        for (size_t i = 0; i < g->node_count; i++) {
-            const sp_gnode *n = &g->nodes[i];
-            for (int32_t k = 0; k < n->n_in; k++) {
-                if (n->in[k] == SP_NO_ID) continue;
-                used[n->in[k]] = true;
-                const sparoa_kernel *kernel = p->slots[i].kernels[0];
-                if (!kernel || table->node_keeps_input(kernel, k)) kept[n->in[k]] = true;
-            }
-        }
-        for (size_t v = 0; v < g->value_count; v++)
-            if (used[v] && !kept[v] && g->values[v].kind == SP_VALUE_CONST) {
-                sp_blob_idle(g->values[v].blob);
-                sp_blob_unref(g->values[v].blob);
-                g->values[v].blob = NULL;
-                g->values[v].fact.data = NULL;
-            }
-    }
-    sp_free(a, kept, g->value_count * sizeof *kept);
-    sp_free(a, used, g->value_count * sizeof *used);
-    return kept && used ? SPAROA_OK : sp_no_memory(a, g->value_count, err);
 }
 
 sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
@@ -202,9 +151,9 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
         if ((size_t)graph->nodes[i].n_out > p->widest_out)
             p->widest_out = (size_t)graph->nodes[i].n_out;
     }
-    sparoa_status status = create_slots(p, err);
-    if (status == SPAROA_OK) measure_weights(p);
-    if (status == SPAROA_OK) status = release_constants(p, err);
+    sparoa_status status = sp_constants_count(p, err);
+    if (status == SPAROA_OK) status = create_slots(p, err);
+    sp_constants_end(p);
     if (status != SPAROA_OK)
         sp_program_destroy(p);
     else

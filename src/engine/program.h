@@ -74,6 +74,12 @@ typedef struct sp_slot {
     sp_node_stats stats;
 } sp_slot;
 
+/* Who still needs which constant while the first kernels are made. */
+typedef struct sp_constant_uses {
+    uint32_t *left; /* by value: inputs of nodes without a kernel yet; NULL: all kernels are made */
+    bool *kept;     /* by value: some kernel reads it when it runs, or it is an output */
+} sp_constant_uses;
+
 struct sp_program {
     sp_engine *engine;
     sp_graph *graph;          /* borrowed */
@@ -87,7 +93,16 @@ struct sp_program {
     void **uploaded;  /* by (device - 1) * values + value: constants in a device's memory */
     bool all_dynamic; /* the body of a control-flow node */
     size_t widest_in, widest_out; /* most inputs and outputs of a node */
+    sp_constant_uses uses;
 };
+
+/* Constants while kernels are made (constants.c): before a node's are made its constants are put
+ * where elements can be read, and measured if asked for; afterwards those that no kernel will read
+ * again give their memory back. */
+sparoa_status sp_constants_count(sp_program *program, sparoa_error *err);
+sparoa_status sp_constants_ready(sp_program *program, size_t node, sparoa_error *err);
+void sp_constants_release(sp_program *program, size_t node);
+void sp_constants_end(sp_program *program);
 
 typedef enum sp_place {
     SP_PLACE_NONE,   /* not used at run time */

@@ -77,6 +77,24 @@ void sp_blob_idle(const sp_blob *blob)
     if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sparoa_error *err)
+{
+    if (value == SP_NO_ID) return SPAROA_OK;
+    sp_value *v = &graph->values[value];
+    size_t element = sparoa_dtype_size(v->fact.dtype);
+    if (v->kind != SP_VALUE_CONST || !element || (uintptr_t)v->fact.data % element == 0)
+        return SPAROA_OK;
+    size_t bytes = sparoa_tensor_bytes(&v->fact);
+    sp_blob *copy = sp_blob_create(&graph->arena.alloc, bytes);
+    if (!copy) return sp_no_memory(&graph->arena.alloc, bytes, err);
+    if (bytes) memcpy(copy->data, v->fact.data, bytes);
+    sp_blob_idle(v->blob);
+    sp_blob_unref(v->blob);
+    v->blob = copy;
+    v->fact.data = copy->data;
+    return SPAROA_OK;
+}
+
 /* ---- graphs ---- */
 
 sp_graph *sp_graph_create(const sparoa_allocator *alloc, const char *name)

@@ -37,6 +37,10 @@ void sp_blob_unref(sp_blob *blob); /* NULL is fine */
 /* Hints that the data will hardly be read again: pages of a mapped file need not stay in memory. */
 void sp_blob_idle(const sp_blob *blob);
 
+/* A float32 constant of at least this many bytes may lie in a file where no float may: it can be
+ * copied and compared as bytes, but before anything reads its elements, sp_graph_align. */
+#define SP_ALIGN_LATER ((size_t)1 << 16)
+
 typedef enum sp_value_kind {
     SP_VALUE_NODE,   /* output of a node */
     SP_VALUE_INPUT,  /* input of the graph */
@@ -110,6 +114,9 @@ the reference, on failure too; data = blob's */
 sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, int32_t version,
                         const sp_id *in, int32_t n_in, const sp_id *out, int32_t n_out,
                         const sparoa_attr *attrs, int32_t n_attrs);
+/* Gives a constant that lies unaligned in a file an aligned copy, and lets go of the file's pages.
+ */
+sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sparoa_error *err);
 /* A name based on `base` that no value of the graph has. */
 const char *sp_graph_unique_name(sp_graph *graph, const char *base);
 

@@ -79,10 +79,12 @@ sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err)
         if (!make_buffers(graph, n, &b)) return sp_no_memory(&graph->arena.alloc, sizeof b, err);
         sp_graph_node_view(graph, n, b.in, b.out, NULL, &view);
         SP_TRY(sp_infer_node(n->op, &view, err));
-        if (sp_can_evaluate(n->op, &view, 0, MAX_FOLDED_BYTES) && worth_folding(&view))
-            SP_TRY(evaluate(graph, n, &view, &b, err));
-        else
+        if (!sp_can_evaluate(n->op, &view, 0, MAX_FOLDED_BYTES) || !worth_folding(&view)) {
             sp_forget_bounds(n->op, &view);
+            continue;
+        }
+        for (int32_t k = 0; k < n->n_in; k++) SP_TRY(sp_graph_align(graph, n->in[k], err));
+        SP_TRY(evaluate(graph, n, &view, &b, err));
     }
     return SPAROA_OK;
 }

@@ -160,6 +160,9 @@ static sp_id plain_keys(sp_pattern *p, sp_id keys)
 /* One mask [1, windows heads, S, S]: those of the windows plus what all have. */
 static sp_id window_masks(sp_pattern *p, const attention *a)
 {
+    if (sp_graph_align(p->g, a->mask, NULL) != SPAROA_OK ||
+        sp_graph_align(p->g, a->window_bias, NULL) != SPAROA_OK)
+        return SP_NO_ID;
     const sparoa_tensor m = *fact(p, a->mask);
     int64_t heads = fact(p, a->q)->dims[1], size = m.dims[3] * m.dims[4];
     sp_id id = sp_add_const(p->g, "window_mask", SPAROA_FLOAT32, 4,

@@ -132,14 +132,16 @@ static sparoa_status wrong_size(sp_onnx *x, const char *what, size_t have, size_
                        "%s has %zu %s of data, but its shape needs %zu", what, have, unit, want);
 }
 
-/* Data as it lies in the file: in place where the alignment allows. */
-static sparoa_status take_bytes(sp_onnx *x, const payload *p, size_t bytes, size_t element,
+/* Data as it lies in the file: in place where the alignment allows, or where it is so large that
+ * its first reader had better make an aligned copy (sp_graph_align). */
+static sparoa_status take_bytes(sp_onnx *x, const payload *p, size_t bytes, sparoa_dtype dtype,
                                 sp_blob **blob)
 {
     const uint8_t *from = p->inline_;
     if (p->span) {
         from = (const uint8_t *)x->file->data + p->span->offset;
-        if ((uintptr_t)from % element == 0) {
+        bool later = dtype == SPAROA_FLOAT32 && bytes >= SP_ALIGN_LATER;
+        if (later || (uintptr_t)from % sparoa_dtype_size(dtype) == 0) {
             *blob = sp_blob_slice(&x->alloc, x->file, p->span->offset, bytes);
             return *blob ? SPAROA_OK : sp_onnx_oom(x, sizeof **blob);
         }
@@ -252,7 +254,7 @@ static sparoa_status stored_data(sp_onnx *x, const onnx_tensor *t, const char *w
     if (status != SPAROA_OK) return status;
     if (p.field == 0) {
         if (bytes) return wrong_size(x, what, 0, bytes, "bytes");
-        return take_bytes(x, &p, 0, element, blob);
+        return take_bytes(x, &p, 0, dtype, blob);
     }
     if (p.field != FIELD_RAW && p.field != field_of(dtype))
         return sparoa_fail(x->err, SPAROA_MALFORMED, NULL,
@@ -262,7 +264,7 @@ static sparoa_status stored_data(sp_onnx *x, const onnx_tensor *t, const char *w
         return decode_integers(x, &p, what, dtype, bytes, blob);
     size_t have = p.span ? p.span->bytes : p.field == FIELD_RAW ? p.count : p.count * element;
     if (have != bytes) return wrong_size(x, what, have, bytes, "bytes");
-    return take_bytes(x, &p, bytes, element, blob);
+    return take_bytes(x, &p, bytes, dtype, blob);
 }
 
 sparoa_status sp_onnx_tensor(sp_onnx *x, const onnx_tensor *t, const char *what,

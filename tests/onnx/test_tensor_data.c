@@ -161,6 +161,38 @@ static void raw_data(void **state)
     assert_int_equal(in_place, 1);
 }
 
+/* Large ones stay in the file wherever they lie, until somebody reads their elements. */
+static void large_data_is_aligned_late(void **state)
+{
+    (void)state;
+    const int64_t n = (int64_t)SP_ALIGN_LATER / 4;
+    float *data = mb_alloc(SP_ALIGN_LATER);
+    int aligned = 0;
+    for (int64_t i = 0; i < n; i++) data[i] = (float)i;
+    for (int pad = 0; pad < 4; pad++) {
+        mb_tensor *t;
+        mb_model *m = with_tensor(&t, SPAROA_FLOAT32, n);
+        mb_raw(t, data, SP_ALIGN_LATER);
+        m->producer_name = mb_str("1234" + pad);
+        mb_loaded l;
+        load_file(&l, m);
+        assert_non_null(tensor_of(&l)->blob->owner);
+        assert_true(atomic_load(&l.mem.used) < 12000);
+        aligned += (uintptr_t)tensor_of(&l)->fact.data % sizeof(float) == 0;
+        sp_graph *copy = sp_graph_clone(l.graph, &l.alloc);
+        sp_id id = mb_value(copy, "t");
+        assert_int_equal(sp_graph_align(copy, id, NULL), SPAROA_OK);
+        const float *got = copy->values[id].fact.data;
+        assert_int_equal((uintptr_t)got % sizeof(float), 0);
+        assert_memory_equal(got, data, SP_ALIGN_LATER);
+        /* the model's own has not moved, and is read from the file again */
+        assert_memory_equal(tensor_of(&l)->fact.data, data, SP_ALIGN_LATER);
+        sp_graph_destroy(copy);
+        mb_unload(&l);
+    }
+    assert_int_equal(aligned, 1);
+}
+
 static void sizes(void **state)
 {
     (void)state;
@@ -322,6 +354,7 @@ int main(void)
         cmocka_unit_test_teardown(typed_fields, end),
         cmocka_unit_test_teardown(typed_counts, end),
         cmocka_unit_test_teardown(raw_data, end),
+        cmocka_unit_test_teardown(large_data_is_aligned_late, end),
         cmocka_unit_test_teardown(sizes, end),
         cmocka_unit_test_teardown(raw_booleans_become_0_or_1, end),
         cmocka_unit_test_teardown(sparse, end),

@@ -68,6 +68,7 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
     d->reference = options && strstr(options, "reference");
     d->host =
         (sp_cpu_host){.allocator = host->allocator, .threads = host->threads, .kernels = kernels};
+    d->host.engine = host;
     d->host.cache = sp_cpu_packcache_create(&d->host.allocator);
     if (!d->host.cache) {
         cpu_device_close(d);

@@ -92,31 +92,48 @@ size_t sp_gemm_group_floats(const sp_kernels *kernels, size_t n, size_t k_total)
 }
 
 typedef struct build_task {
-    const sp_kernels *kernels;
+    const sp_cpu_host *host;
     const sp_gemm_f32_source *source;
     size_t groups, group_floats, packed_floats;
+    float *packed;
+    int32_t pieces;
 } build_task;
 
-static void build_packed(void *arg, void *data)
+/* An even share of the panels of every group. */
+static void build_piece(void *arg, int32_t i)
 {
     const build_task *t = arg;
+    const sp_kernels *kernels = t->host->kernels;
     sp_gemm_f32_source source = *t->source;
+    size_t panels = kernels->gemm_f32_panels(source.n), n = (size_t)t->pieces, k = (size_t)i;
     for (size_t g = 0; g < t->groups; g++) {
-        t->kernels->gemm_f32_pack(&source, 0, t->kernels->gemm_f32_panels(source.n),
-                                  (float *)data + g * t->packed_floats);
+        kernels->gemm_f32_pack(&source, panels * k / n, panels * (k + 1) / n,
+                               t->packed + g * t->packed_floats);
         source.b += t->group_floats;
         if (source.bias) source.bias += source.n;
     }
+}
+
+static void build_packed(void *arg, void *data)
+{
+    build_task *t = arg;
+    t->packed = data;
+    sp_cpu_pack_tasks(t->host, t->pieces, build_piece, t);
 }
 
 sp_cpu_packed *sp_gemm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_source *source,
                                    size_t groups, size_t group_floats)
 {
     const sp_kernels *kernels = host->kernels;
-    build_task t = {kernels, source, groups, group_floats,
-                    sp_gemm_group_floats(kernels, source->n, source->k * source->taps)};
+    build_task t = {.host = host,
+                    .source = source,
+                    .groups = groups,
+                    .group_floats = group_floats,
+                    .packed_floats =
+                        sp_gemm_group_floats(kernels, source->n, source->k * source->taps)};
     size_t bytes;
     if (__builtin_mul_overflow(t.packed_floats, groups * sizeof(float), &bytes)) return NULL;
+    t.pieces = sp_cpu_pack_pieces(host, bytes / 4, kernels->gemm_f32_panels(source->n));
     sp_pack_key key = sp_pack_key_of(kernels->gemm_name);
     const size_t sizes[] = {
         source->n,        source->k,        source->taps,         source->tap_stride,

@@ -47,6 +47,24 @@ void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes)
     return ptr;
 }
 
+int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts)
+{
+    const size_t grain = 65536; /* below, other threads would come too late */
+    size_t most = host->engine ? (size_t)host->threads : 1, pieces = floats / grain + 1;
+    if (pieces > parts) pieces = parts;
+    if (pieces > most) pieces = most;
+    return pieces ? (int32_t)pieces : 1;
+}
+
+void sp_cpu_pack_tasks(const sp_cpu_host *host, int32_t count, void (*task)(void *arg, int32_t i),
+                       void *arg)
+{
+    if (host->engine && count > 1)
+        host->engine->parallel(host->engine->pool, count, task, arg);
+    else
+        for (int32_t i = 0; i < count; i++) task(arg, i);
+}
+
 void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes)
 {
     if (ptr) host->allocator.free(host->allocator.user, ptr, bytes ? bytes : 1);

@@ -21,6 +21,7 @@ typedef struct sp_cpu_host {
     int32_t threads;           /* threads that exec->parallel will have */
     const sp_kernels *kernels; /* the inner loops for this machine: sp_cpu_kernels */
     sp_cpu_packcache *cache;   /* packed weights shared by sessions; NULL: nothing is shared */
+    const sparoa_host *engine; /* its threads serve packing too; NULL: the caller's thread only */
 } sp_cpu_host;
 
 /* Slots marked O may be NULL. */
@@ -62,5 +63,11 @@ const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparo
 /* Zeroed memory of the host's allocator, 64-byte aligned, and back. Size 0 gives one byte. */
 void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes);
 void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes);
+
+/* How many threads should pack `floats` that fall into `parts`. */
+int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts);
+/* task(arg, i) for i < count, on the host's threads where it has them. For create only. */
+void sp_cpu_pack_tasks(const sp_cpu_host *host, int32_t count, void (*task)(void *arg, int32_t i),
+                       void *arg);
 
 #endif

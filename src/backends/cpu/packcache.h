@@ -35,7 +35,7 @@ sp_pack_key sp_pack_key_of(const char *format);
 void sp_pack_key_add(sp_pack_key *key, const void *bytes, size_t count);
 void sp_pack_key_int(sp_pack_key *key, int64_t value);
 
-/* The block for `key`, built by build(arg, zeroed data) where there is none yet. cache NULL: a
+/* The block for `key`, filled by build(arg, data) where there is none yet. cache NULL: a
  * private block. NULL: out of memory. */
 sp_cpu_packed *sp_cpu_pack_shared(sp_cpu_packcache *cache, const sparoa_allocator *allocator,
                                   sp_pack_key key, size_t bytes,

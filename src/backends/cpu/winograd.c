@@ -25,41 +25,45 @@ bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node)
     return x->rank == 4 && x->dims[1] >= 10 && x->dims[2] >= 10;
 }
 
-/* u = G g G^T for one pair of channels; u's values are `stride` apart. */
-static void transform_weight(const float *g, float *u, size_t stride)
+typedef struct weights_task {
+    const sp_kernels *kernels;
+    sp_winograd_weights_f32 w;
+    size_t panels;
+    int32_t pieces;
+    const sp_cpu_host *host;
+} weights_task;
+
+static void transform_piece(void *arg, int32_t i)
 {
-    static const double rows[6][3] = {{0.25, 0, 0},
-                                      {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                      {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                      {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                      {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                      {0, 0, 1}};
-    double t[6][3];
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 3; j++)
-            t[i][j] = rows[i][0] * g[j] + rows[i][1] * g[3 + j] + rows[i][2] * g[6 + j];
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 6; j++)
-            u[(size_t)(i * 6 + j) * stride] =
-                (float)(t[i][0] * rows[j][0] + t[i][1] * rows[j][1] + t[i][2] * rows[j][2]);
+    const weights_task *t = arg;
+    size_t n = (size_t)t->pieces, k = (size_t)i;
+    t->kernels->winograd_weights_f32(&t->w, t->panels * k / n, t->panels * (k + 1) / n);
+}
+
+static void build_weights(void *arg, void *data)
+{
+    weights_task *t = arg;
+    t->w.packed = data;
+    sp_cpu_pack_tasks(t->host, t->pieces, transform_piece, t);
 }
 
 sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *host, const float *w)
 {
-    size_t pairs = s->c_in * s->c_out, bytes = POINTS * pairs * sizeof(float);
-    float *u = sp_cpu_alloc(host, bytes);
-    if (!u) return NULL;
-    for (size_t i = 0; i < pairs; i++) transform_weight(w + i * 9, u + i, pairs);
-    sp_gemm_f32_source source = {.n = s->c_out,
-                                 .k = s->c_in,
-                                 .taps = 1,
-                                 .b = u,
-                                 .k_stride = 1,
-                                 .n_stride = s->c_in,
-                                 .scale = 1};
-    sp_cpu_packed *packed = sp_gemm_pack_shared(host, &source, POINTS, pairs);
-    sp_cpu_free(host, u, bytes);
-    return packed;
+    const sp_kernels *kernels = host->kernels;
+    weights_task t = {.kernels = kernels,
+                      .host = host,
+                      .w = {.n = s->c_out,
+                            .k = s->c_in,
+                            .group = sp_gemm_group_floats(kernels, s->c_out, s->c_in),
+                            .w = w},
+                      .panels = kernels->gemm_f32_panels(s->c_out)};
+    t.pieces = sp_cpu_pack_pieces(host, POINTS * s->c_in * s->c_out, t.panels);
+    sp_pack_key key = sp_pack_key_of(kernels->winograd_name);
+    sp_pack_key_int(&key, (int64_t)s->c_in);
+    sp_pack_key_int(&key, (int64_t)s->c_out);
+    if (host->cache) sp_pack_key_add(&key, w, s->c_in * s->c_out * 9 * sizeof(float));
+    return sp_cpu_pack_shared(host->cache, &host->allocator, key,
+                              POINTS * t.w.group * sizeof(float), build_weights, &t);
 }
 
 static size_t tiles_of(size_t size)
