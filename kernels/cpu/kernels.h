@@ -190,6 +190,10 @@ typedef struct sp_kernels {
                        int b_stride, float *y);
 
     /* Rows of n floats, one after the other; y may be x. */
+    /* In place: row i (x + i * ldx) becomes softmax(row + mask + i * ldm); mask NULL: none. Writes
+     * up to the next multiple of a vector behind n. */
+    void (*softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx, const float *mask,
+                               size_t ldm);
     void (*softmax_f32)(size_t rows, size_t n, const float *x, float *y);
     /* scale and bias: [n]; bias may be NULL. mean, inv_std: [rows] or NULL. */
     void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,

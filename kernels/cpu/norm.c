@@ -34,6 +34,42 @@ void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y)
     }
 }
 
+/* Lanes from `count` on become `fill`. */
+SP_INLINE vf fill_tail(vf v, size_t count, vf fill)
+{
+    static const float ones[2 * VL] = {[0 ... VL - 1] = 1};
+    return vf_lt(vf_zero(), vf_load(ones + VL - count), v, fill);
+}
+
+void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx,
+                                      const float *mask, size_t ldm)
+{
+    const size_t whole = n - n % VL, rest = n - whole;
+    const vf lowest = vf_splat(-INFINITY);
+    for (size_t r = 0; n && r < rows; r++, x += ldx, mask += mask ? ldm : 0) {
+        vf top = lowest, sum = vf_zero();
+        for (size_t i = 0; i < whole; i += VL) {
+            vf v = vf_load(x + i);
+            if (mask) vf_store(x + i, v += vf_load(mask + i));
+            top = vf_max(top, v);
+        }
+        if (rest) {
+            vf v = vf_load(x + whole);
+            if (mask) v += vf_load_n(mask + whole, rest);
+            vf_store(x + whole, v = fill_tail(v, rest, lowest));
+            top = vf_max(top, v);
+        }
+        top = vf_splat(vf_hmax(top));
+        for (size_t i = 0; i < n; i += VL) {
+            vf e = vf_exp(vf_load(x + i) - top);
+            vf_store(x + i, e);
+            sum += e;
+        }
+        vf scale = vf_splat(1 / vf_sum(sum));
+        for (size_t i = 0; i < n; i += VL) vf_store(x + i, vf_load(x + i) * scale);
+    }
+}
+
 void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std)

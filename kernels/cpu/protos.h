@@ -26,6 +26,8 @@ void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, 
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                               int b_stride, float *y);
+void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx,
+                                      const float *mask, size_t ldm);
 void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,

@@ -32,6 +32,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .act_f32 = SP_KERNEL(sp_act_f32),
     .unary_f32 = SP_KERNEL(sp_unary_f32),
     .binary_f32 = SP_KERNEL(sp_binary_f32),
+    .softmax_masked_f32 = SP_KERNEL(sp_softmax_masked_f32),
     .softmax_f32 = SP_KERNEL(sp_softmax_f32),
     .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),
     .pool_f32 = SP_KERNEL(sp_pool_f32),

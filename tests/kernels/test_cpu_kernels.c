@@ -117,7 +117,7 @@ static void compare(builder *b, const sp_kernels *kernels, double tolerance, boo
                         .threads = 1 + (int32_t)(random_u32() % 4),
                         .kernels = kernels,
                         .cache = random_u32() % 2 ? cache : NULL};
-    const sparoa_op *op = sp_op_find("", b->node.op, 20, NULL, 0);
+    const sparoa_op *op = sp_op_find("", b->node.op, 23, NULL, 0);
     assert_non_null(op);
     if (op->infer(&b->node, &err)) fail_msg("%s", err.message);
     const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, &b->node, NULL);
@@ -446,6 +446,33 @@ static void test_rows(void **unused)
     }
 }
 
+/* Masks of every shape, also one that lets a single key pass. */
+static void test_attention(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 40; i++) {
+        builder b;
+        int64_t batch = PICK(1, 2), heads = PICK(1, 3), m = PICK(1, 7, 49, 130),
+                n = PICK(1, 16, 49, 197);
+        int64_t size = PICK(1, 16, 32, 40), width = PICK(1, 16, 32, 40), masks = PICK(0, 1, 2, 3);
+        sparoa_tensor q = tensor(4, (int64_t[]){batch, heads, m, size});
+        sparoa_tensor k = tensor(4, (int64_t[]){batch, heads, n, size});
+        sparoa_tensor v = tensor(4, (int64_t[]){batch, heads, n, width});
+        sparoa_tensor mask = masks == 1   ? tensor(2, (int64_t[]){m, n})
+                             : masks == 2 ? tensor(4, (int64_t[]){1, heads, m, n})
+                                          : tensor(4, (int64_t[]){batch, 1, 1, n});
+        start(&b, "Attention");
+        input(&b, &q, false);
+        input(&b, &k, false);
+        input(&b, &v, false);
+        if (masks) input(&b, &mask, false);
+        for (int64_t j = 1; masks == 3 && j < n; j++) ((float *)mask.data)[j] = -INFINITY;
+        add_float(&b, "scale", 3);
+        compare(&b, kernels, 2e-5, false);
+        free(q.data), free(k.data), free(v.data), free(mask.data);
+    }
+}
+
 static void test_pools(void **unused)
 {
     static const char *const ops[] = {"MaxPool", "AveragePool", "GlobalAveragePool",
@@ -483,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_conv_transpose), cmocka_unit_test(test_layers),
         cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
         cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_rows),           cmocka_unit_test(test_pools)};
+        cmocka_unit_test(test_rows),           cmocka_unit_test(test_pools),
+        cmocka_unit_test(test_attention)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,7 @@ typedef struct attention_job {
     const sp_kernels *kernels;
     size_t heads, kv_heads, queries, keys, size, value_size;
     size_t block;                           /* rows of scores at a time */
+    size_t row;                             /* floats of a row of scores: whole vectors */
     size_t mask_batch, mask_head, mask_row; /* strides; 0: repeated */
     float scale;
     char *workspace;
@@ -80,6 +81,8 @@ static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, 
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "the mask's last dimension is %lld, expected %zu keys",
                            (long long)mask->dims[mask->rank - 1], job->keys);
+    size_t vector = (size_t)host->kernels->vector;
+    job->row = (job->keys + vector - 1) / vector * vector;
     job->block = job->keys ? SCORE_BYTES / sizeof(float) / job->keys : 1;
     size_t tile = (size_t)host->kernels->gemm_rows;
     job->block = job->block / tile * tile;
@@ -88,7 +91,7 @@ static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, 
     job->k_floats = align16(sp_gemm_group_floats(host->kernels, job->keys, job->size));
     job->v_floats = align16(sp_gemm_group_floats(host->kernels, job->value_size, job->keys));
     job->piece_bytes =
-        (job->k_floats + job->v_floats + align16(job->block * job->keys)) * sizeof(float);
+        (job->k_floats + job->v_floats + align16(job->block * job->row)) * sizeof(float);
     return SPAROA_OK;
 }
 
@@ -135,27 +138,23 @@ static void run_head(const attention_job *job, size_t index, float *room)
     for (size_t at = 0; at < job->queries; at += job->block) {
         size_t rows = job->queries - at < job->block ? job->queries - at : job->block;
         sp_gemm_f32 g = {.m = rows,
-                         .n = job->keys,
+                         .n = job->row, /* packed as that many columns, and stored whole */
                          .k = job->size,
                          .taps = 1,
                          .a = q + at * job->size,
                          .lda = job->size,
                          .b = keys,
                          .c = scores,
-                         .ldc = job->keys};
-        if (m) {
-            g.residual = m + at * job->mask_row;
-            g.ldr = job->mask_row;
-            g.epilogue.residual = 1;
-        }
+                         .ldc = job->row};
         f->gemm_f32(&g, 0, rows, 0, f->gemm_f32_panels(job->keys));
-        f->softmax_f32(rows, job->keys, scores, scores);
+        f->softmax_masked_f32(rows, job->keys, scores, job->row, m ? m + at * job->mask_row : NULL,
+                              job->mask_row);
         sp_gemm_f32 o = {.m = rows,
                          .n = job->value_size,
                          .k = job->keys,
                          .taps = 1,
                          .a = scores,
-                         .lda = job->keys,
+                         .lda = job->row,
                          .b = values,
                          .c = y + at * job->value_size,
                          .ldc = job->value_size};
