@@ -97,7 +97,8 @@ typedef struct sp_q8_output {
 } sp_q8_output;
 
 /* C[m,n] = A[m,k] B[k,n] on 8-bit integers: A unsigned after an exclusive or with flip (0 or
- * 0x80808080), B signed and packed by gemm_q8_pack. dot: packed for the dot-product instruction. */
+ * 0x80808080), B signed and packed by gemm_q8_pack. dot: packed for the dot-product instruction,
+ * and rows of A may be read up to the next multiple of 4 bytes. */
 typedef struct sp_gemm_q8 {
     size_t n, k;
     const uint8_t *a;
@@ -117,6 +118,39 @@ typedef struct sp_dwconv_q8 {
     uint8_t flip;     /* 0 or 0x80 */
     sp_q8_output out;
 } sp_dwconv_q8;
+
+/* Depthwise by rows, where the machine has the dot product: weights [channels, kh, kw], with the
+ * offset and factor of sp_q8_output by channel. */
+typedef struct sp_dwconv_q8_weights {
+    size_t channels, kh, kw;
+    const int8_t *w;
+    const int32_t *offset;
+    const float *factor;
+} sp_dwconv_q8_weights;
+
+/* One row of out_w output pixels. Scratch: 256 bytes by column of the image that the row looks at,
+ * ((out_w - 1) * stride + (kw - 1) * dilation + 1 of them), and by four kernel rows. */
+typedef struct sp_dwconv_q8_row {
+    size_t channels, kh, kw, stride, dilation, in_w, out_w;
+    ptrdiff_t pad_left;
+    const uint8_t *const *rows; /* first pixel of the image's row under each kernel row, or NULL */
+    uint8_t pad, flip;          /* a pixel outside, before the flip; 0 or 0x80 */
+    const int8_t *packed;
+    uint8_t *scratch, *out;
+    int32_t zero, lo, hi;
+} sp_dwconv_q8_row;
+
+/* Values of 8-bit tensors: (x - zero) * scale, signed ones where flip is 0x80. */
+typedef struct sp_q8_input {
+    float scale;
+    int32_t zero;
+    uint8_t flip;
+} sp_q8_input;
+
+typedef struct sp_q8_sum {
+    float scale;
+    int32_t zero, lo, hi;
+} sp_q8_sum;
 
 typedef enum sp_unary {
     SP_UNARY_EXP,
@@ -180,6 +214,18 @@ typedef struct sp_kernels {
     void (*gemm_q8_pack)(size_t n, size_t k, bool dot, const int8_t *b, size_t n_stride,
                          int8_t *packed);
     void (*gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1);
+    size_t (*dwconv_q8_packed_bytes)(size_t channels, size_t kh, size_t kw);
+    void (*dwconv_q8_pack)(const sp_dwconv_q8_weights *w, int8_t *packed);
+    void (*dwconv_q8_row)(const sp_dwconv_q8_row *d);
+    /* out = a + b */
+    void (*add_q8)(size_t n, const uint8_t *a, const sp_q8_input *qa, const uint8_t *b,
+                   const sp_q8_input *qb, const sp_q8_sum *y, uint8_t *out);
+    /* Sums over pixels `stride` bytes apart, by channel, of bytes after the flip. */
+    void (*sum_q8)(size_t pixels, size_t channels, size_t stride, const uint8_t *x, uint8_t flip,
+                   int32_t *sums);
+    /* The largest of `taps` pixels, by channel. */
+    void (*max_q8)(size_t channels, size_t taps, const uint8_t *const *in, uint8_t flip,
+                   uint8_t *out);
     void (*dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
 
     /* Element by element; y may be x. Activations are named by enum sp_act. */

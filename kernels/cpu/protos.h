@@ -21,6 +21,15 @@ size_t SP_KERNEL(sp_gemm_q8_packed_bytes)(size_t n, size_t k, bool dot);
 void SP_KERNEL(sp_gemm_q8_pack)(size_t n, size_t k, bool dot, const int8_t *b, size_t n_stride,
                                 int8_t *packed);
 void SP_KERNEL(sp_gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1);
+size_t SP_KERNEL(sp_dwconv_q8_packed_bytes)(size_t channels, size_t kh, size_t kw);
+void SP_KERNEL(sp_dwconv_q8_pack)(const sp_dwconv_q8_weights *w, int8_t *packed);
+void SP_KERNEL(sp_dwconv_q8_row)(const sp_dwconv_q8_row *d);
+void SP_KERNEL(sp_add_q8)(size_t n, const uint8_t *a, const sp_q8_input *qa, const uint8_t *b,
+                          const sp_q8_input *qb, const sp_q8_sum *y, uint8_t *out);
+void SP_KERNEL(sp_sum_q8)(size_t pixels, size_t channels, size_t stride, const uint8_t *x,
+                          uint8_t flip, int32_t *sums);
+void SP_KERNEL(sp_max_q8)(size_t channels, size_t taps, const uint8_t *const *in, uint8_t flip,
+                          uint8_t *out);
 void SP_KERNEL(sp_dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
 void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);

@@ -2,13 +2,15 @@
  * are taken as unsigned: `flip` (0x80) turns signed ones into those, the zero points moved along by
  * the caller. */
 #include "kernels/cpu/protos.h"
+#if defined(SP_ISA_avx512)
+#include "kernels/cpu/q8_dot.h"
+#endif
 
 /* Columns of a panel: two vectors of 32-bit lanes. B is packed [panel][k / group][column][group]
- * with as many values of k side by side as one instruction takes. */
+ * with as many values of k side by side as one instruction takes. Panels for the dot product may
+ * end in one of one vector. */
 #define COLUMNS (2 * VL)
-#if defined(SP_ISA_avx512)
-#define ROWS 8
-#elif defined(SP_ISA_generic)
+#if defined(SP_ISA_generic)
 #define ROWS 2
 #else
 #define ROWS 4
@@ -29,11 +31,13 @@ void SP_KERNEL(sp_gemm_q8_pack)(size_t n, size_t k, bool dot, const int8_t *b, s
                                 int8_t *packed)
 {
     size_t group = dot ? 4 : 2;
-    for (size_t n0 = 0; n0 < n; n0 += COLUMNS)
+    for (size_t n0 = 0; n0 < n; n0 += COLUMNS) {
+        size_t columns = dot && n - n0 <= VL ? VL : COLUMNS;
         for (size_t k0 = 0; k0 < k; k0 += group)
-            for (size_t c = 0; c < COLUMNS; c++)
+            for (size_t c = 0; c < columns; c++)
                 for (size_t i = 0; i < group; i++)
                     *packed++ = n0 + c < n && k0 + i < k ? b[(n0 + c) * n_stride + k0 + i] : 0;
+    }
 }
 
 /* Up to 4 bytes of a row as one number; what lies behind the row's end counts as zero. */
@@ -43,45 +47,6 @@ SP_INLINE uint32_t row_bytes(const uint8_t *a, size_t count, uint32_t flip)
     memcpy(&v, a, count);
     return v ^ flip;
 }
-
-#if defined(SP_ISA_avx512)
-
-/* One tile by the dot-product instruction: four products and three sums in each lane. */
-__attribute__((target("avx512vnni"))) static inline __attribute__((always_inline)) void
-tile_dot(const sp_gemm_q8 *g, const uint8_t *a, const int8_t *b, size_t rows, int32_t *acc)
-{
-    __m512i c[ROWS][2];
-    const __m512i flip = _mm512_set1_epi32((int)g->flip);
-    SP_UNROLL for (size_t r = 0; r < rows; r++) c[r][0] = c[r][1] = _mm512_setzero_si512();
-    size_t full = g->k / 4;
-    for (size_t q = 0; q < full; q++, b += 4 * COLUMNS) {
-        __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
-        SP_UNROLL for (size_t r = 0; r < rows; r++)
-        {
-            int32_t word;
-            memcpy(&word, a + r * g->lda + 4 * q, 4);
-            __m512i x = _mm512_xor_si512(_mm512_set1_epi32(word), flip);
-            c[r][0] = _mm512_dpbusd_epi32(c[r][0], x, b0);
-            c[r][1] = _mm512_dpbusd_epi32(c[r][1], x, b1);
-        }
-    }
-    if (g->k % 4) {
-        __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
-        SP_UNROLL for (size_t r = 0; r < rows; r++)
-        {
-            __m512i x =
-                _mm512_set1_epi32((int)row_bytes(a + r * g->lda + 4 * full, g->k % 4, g->flip));
-            c[r][0] = _mm512_dpbusd_epi32(c[r][0], x, b0);
-            c[r][1] = _mm512_dpbusd_epi32(c[r][1], x, b1);
-        }
-    }
-    SP_UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        _mm512_storeu_si512(acc + r * COLUMNS, c[r][0]);
-        _mm512_storeu_si512(acc + r * COLUMNS + VL, c[r][1]);
-    }
-}
-#endif
 
 /* The pair of bytes at k as two 16-bit halves of a lane, and two such products added to each lane
  * of c. */
@@ -145,51 +110,25 @@ SP_INLINE void requantize_panel(const sp_q8_output *o, size_t column, size_t n, 
         requantize(o, column, n, acc, to);
 }
 
-SP_INLINE void tile(const sp_gemm_q8 *g, const uint8_t *a, const int8_t *b, size_t rows,
-                    int32_t *acc)
-{
-#if defined(SP_ISA_avx512)
-    if (!g->dot) tile_pairs(g, a, b, rows, acc);
-#else
-    tile_pairs(g, a, b, rows, acc);
-#endif
-}
-
-#if defined(SP_ISA_avx512)
-__attribute__((target("avx512vnni"))) static void
-rows_dot(const sp_gemm_q8 *g, const uint8_t *a, const int8_t *b, size_t rows, int32_t *acc)
-{
-    switch (rows) {
-    case 8: tile_dot(g, a, b, 8, acc); break;
-    case 4: tile_dot(g, a, b, 4, acc); break;
-    default: tile_dot(g, a, b, 1, acc); break;
-    }
-}
-#endif
-
-static void rows_any(const sp_gemm_q8 *g, const uint8_t *a, const int8_t *b, size_t rows,
-                     int32_t *acc)
+void SP_KERNEL(sp_gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1)
 {
 #if defined(SP_ISA_avx512)
     if (g->dot) {
-        rows_dot(g, a, b, rows, acc);
+        gemm_dot(g, m0, m1);
         return;
     }
 #endif
-    if (rows == ROWS)
-        tile(g, a, b, ROWS, acc);
-    else
-        tile(g, a, b, 1, acc);
-}
-
-void SP_KERNEL(sp_gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1)
-{
     int32_t acc[ROWS * COLUMNS];
-    size_t group = g->dot ? 4 : 2, panel = groups_of(g->k, group) * group * COLUMNS;
+    size_t panel = groups_of(g->k, 2) * 2 * COLUMNS;
     for (size_t m = m0; m < m1;) {
-        size_t rows = m1 - m >= ROWS ? ROWS : ROWS == 8 && g->dot && m1 - m >= 4 ? 4 : 1;
+        size_t rows = m1 - m >= ROWS ? ROWS : 1;
         for (size_t n0 = 0; n0 < g->n; n0 += COLUMNS) {
-            rows_any(g, g->a + m * g->lda, g->b + n0 / COLUMNS * panel, rows, acc);
+            const uint8_t *a = g->a + m * g->lda;
+            const int8_t *b = g->b + n0 / COLUMNS * panel;
+            if (rows == ROWS)
+                tile_pairs(g, a, b, ROWS, acc);
+            else
+                tile_pairs(g, a, b, 1, acc);
             size_t width = g->n - n0 < COLUMNS ? g->n - n0 : COLUMNS;
             for (size_t r = 0; r < rows; r++)
                 requantize_panel(&g->out, n0, width, acc + r * COLUMNS,
@@ -197,6 +136,29 @@ void SP_KERNEL(sp_gemm_q8)(const sp_gemm_q8 *g, size_t m0, size_t m1)
         }
         m += rows;
     }
+}
+
+size_t SP_KERNEL(sp_dwconv_q8_packed_bytes)(size_t channels, size_t kh, size_t kw)
+{
+#if defined(SP_ISA_avx512)
+    return dwconv_dot_bytes(channels, kh, kw);
+#else
+    return 0; /* no such kernel */
+#endif
+}
+
+void SP_KERNEL(sp_dwconv_q8_pack)(const sp_dwconv_q8_weights *w, int8_t *packed)
+{
+#if defined(SP_ISA_avx512)
+    dwconv_dot_pack(w, packed);
+#endif
+}
+
+void SP_KERNEL(sp_dwconv_q8_row)(const sp_dwconv_q8_row *d)
+{
+#if defined(SP_ISA_avx512)
+    dwconv_dot_row(d);
+#endif
 }
 
 /* One output pixel after the other; taps outside the image are NULL and count as the zero point,
@@ -217,5 +179,66 @@ void SP_KERNEL(sp_dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, ui
                 for (size_t c = 0; c < width; c++) acc[c] += ((int32_t)x[c] ^ flip) * w[c];
         }
         requantize_panel(&d->out, c0, width, acc, out + c0);
+    }
+}
+
+/* Bytes as signed numbers less their zero point times their scale; the product rounds before it is
+ * added to anything, as the plain operator's does. */
+SP_INLINE void dequantize(const uint8_t *restrict x, size_t n, const sp_q8_input *q,
+                          float *restrict y)
+{
+    const int32_t bias = q->zero + (q->flip ? 128 : 0), flip = q->flip;
+    for (size_t i = 0; i < n; i++) y[i] = (float)(((int32_t)x[i] ^ flip) - bias) * q->scale;
+}
+
+#define ADD_BLOCK 256
+
+void SP_KERNEL(sp_add_q8)(size_t n, const uint8_t *a, const sp_q8_input *qa, const uint8_t *b,
+                          const sp_q8_input *qb, const sp_q8_sum *y, uint8_t *out)
+{
+    float fa[ADD_BLOCK], fb[ADD_BLOCK];
+    const float magic = 12582912.0f, least = (float)(y->lo - y->zero),
+                most = (float)(y->hi - y->zero);
+    for (size_t at = 0; at < n; at += ADD_BLOCK) {
+        size_t count = n - at < ADD_BLOCK ? n - at : ADD_BLOCK;
+        dequantize(a + at, count, qa, fa);
+        dequantize(b + at, count, qb, fb);
+        for (size_t i = 0; i < count; i++) {
+            float v = (fa[i] + fb[i]) / y->scale;
+            v = v > least ? v : least;
+            v = v < most ? v : most;
+            out[at + i] = (uint8_t)((int32_t)((v + magic) - magic) + y->zero);
+        }
+    }
+}
+
+void SP_KERNEL(sp_sum_q8)(size_t pixels, size_t channels, size_t stride, const uint8_t *x,
+                          uint8_t flip, int32_t *sums)
+{
+    memset(sums, 0, channels * sizeof *sums);
+    for (size_t p = 0; p < pixels; p++, x += stride)
+        for (size_t c = 0; c < channels; c++) sums[c] += x[c] ^ flip;
+}
+
+void SP_KERNEL(sp_max_q8)(size_t channels, size_t taps, const uint8_t *const *in, uint8_t flip,
+                          uint8_t *out)
+{
+    for (size_t c0 = 0; c0 < channels; c0 += 64) {
+        size_t n = channels - c0 < 64 ? channels - c0 : 64;
+        uint8_t m[64] = {0};
+        for (size_t t = 0; t < taps; t++) {
+            const uint8_t *x = in[t] + c0;
+            if (n == 64)
+                for (size_t c = 0; c < 64; c++) {
+                    uint8_t v = x[c] ^ flip;
+                    m[c] = m[c] > v ? m[c] : v;
+                }
+            else
+                for (size_t c = 0; c < n; c++) {
+                    uint8_t v = x[c] ^ flip;
+                    m[c] = m[c] > v ? m[c] : v;
+                }
+        }
+        for (size_t c = 0; c < n; c++) out[c0 + c] = m[c] ^ flip;
     }
 }

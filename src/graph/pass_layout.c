@@ -350,7 +350,11 @@ static bool is_anchor(const layout *l, const sp_gnode *n)
 {
     if (is_image(sp_node_in(l->g, n, 0)) && is_quantised_conv(l, n)) return true;
     if (!is_image(sp_node_in(l->g, n, 0)) || !is_image(sp_node_out(l->g, n, 0))) return false;
-    if (sp_node_in(l->g, n, 0)->dtype != SPAROA_FLOAT32 || !single_output(n)) return false;
+    const sparoa_dtype type = sp_node_in(l->g, n, 0)->dtype;
+    if (!single_output(n)) return false;
+    if (sp_node_is(n, "MaxPool") && (type == SPAROA_UINT8 || type == SPAROA_INT8))
+        return has_last(l, n->in[0]);
+    if (type != SPAROA_FLOAT32) return false;
     if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose"))
         return sp_const_in(l->g, n, 1) != NULL;
     if (!has_last(l, n->in[0])) return false;

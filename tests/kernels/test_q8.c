@@ -62,10 +62,10 @@ typedef struct conv {
 static void make(conv *c, bool depthwise)
 {
     bool signed_x = below(2), signed_y = below(2), per_channel = below(2);
-    int64_t group = depthwise ? 1 + below(40) : 1, c_in = depthwise ? group : 1 + below(70);
-    int64_t kh = 1 + below(3), kw = 1 + below(3);
+    int64_t group = depthwise ? 1 + below(150) : 1, c_in = depthwise ? group : 1 + below(70);
+    int64_t kh = 1 + below(5), kw = 1 + below(3);
     *c = (conv){.x_scale = 0.02f, .y_scale = 0.7f, .channels = depthwise ? group : 1 + below(70)};
-    int64_t xd[4] = {1 + below(2), 3 + below(9), 3 + below(9), c_in},
+    int64_t xd[4] = {1 + below(2), 5 + below(9), 3 + below(20), c_in},
             wd[4] = {c->channels, c_in / group, kh, kw};
     c->t[0] = bytes(signed_x ? SPAROA_INT8 : SPAROA_UINT8, 4, xd);
     c->t[1] = sparoa_tensor_view(SPAROA_FLOAT32, &c->x_scale, 0, NULL);
@@ -226,10 +226,94 @@ static void test_pairs(void **unused)
     free(packed);
 }
 
+/* Runs a node of images with the channel last by its row and by its operator, byte by byte. */
+static void same_bytes(sparoa_node *node, const sparoa_op *op, const sp_kernels *kernels)
+{
+    sparoa_tensor *y = node->out[0];
+    sparoa_exec exec = {.threads = 3, .parallel = backwards};
+    assert_non_null(op);
+    assert_int_equal(op->infer(node, NULL), SPAROA_OK);
+    size_t n = sparoa_tensor_bytes(y);
+    uint8_t *want = malloc(n + 1), *got = malloc(n + 1);
+    sp_cpu_host host = {.threads = 3, .kernels = kernels};
+    const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, node, NULL);
+    assert_non_null(row);
+    y->data = want;
+    assert_int_equal(sp_op_run(op, node, &exec), SPAROA_OK);
+    y->data = got;
+    memset(got, 0xa5, n + 1);
+    assert_int_equal(row->run(NULL, NULL, &host, node, &exec), SPAROA_OK);
+    assert_memory_equal(got, want, n);
+    assert_int_equal(got[n], 0xa5);
+    y->data = NULL;
+    free(want);
+    free(got);
+}
+
+typedef struct scales {
+    float value[3];
+    sparoa_tensor scale[3], zero[3];
+} scales;
+
+static void make_scales(scales *s, sparoa_dtype type)
+{
+    for (int i = 0; i < 3; i++) {
+        s->value[i] = 0.01f * (float)(1 + below(99));
+        s->scale[i] = sparoa_tensor_view(SPAROA_FLOAT32, &s->value[i], 0, NULL);
+        s->zero[i] = bytes(type, 0, NULL);
+    }
+}
+
+/* Sums, also of a batch with a single image; global averages and maxima. */
+static void other_operators(const sp_kernels *kernels)
+{
+    sparoa_dtype type = below(2) ? SPAROA_UINT8 : SPAROA_INT8;
+    int64_t d[4] = {2, 1 + below(9), 1 + below(9), 1 + below(300)};
+    int64_t one[4] = {1, d[1], d[2], d[3]}, size[2] = {1 + below((int)d[1]), 1 + below((int)d[2])};
+    sparoa_tensor a = bytes(type, 4, d), b = bytes(type, 4, below(3) ? d : one), y = {0};
+    scales s;
+    make_scales(&s, type);
+    sparoa_tensor *sum[8] = {&a,          &s.scale[0], &s.zero[0],  &b,
+                             &s.scale[1], &s.zero[1],  &s.scale[2], &s.zero[2]};
+    sparoa_tensor *average[5] = {&a, &s.scale[0], &s.zero[0], &s.scale[1], &s.zero[1]};
+    sparoa_tensor *out[1] = {&y};
+    sparoa_attr last = {.name = "channels_last", .type = SPAROA_ATTR_INT, .count = 1, .v.i = 1};
+    sparoa_attr pool[3] = {
+        {.name = "sp.nhwc", .type = SPAROA_ATTR_INT, .count = 1, .v.i = 1},
+        {.name = "kernel_shape", .type = SPAROA_ATTR_INTS, .count = 2, .v.ints = size},
+        {.name = "auto_pad", .type = SPAROA_ATTR_STRING, .count = 10, .v.s = "SAME_UPPER"}};
+    sparoa_node node = {.name = "q", .op = "QLinearAdd", .domain = "com.microsoft", .version = 1};
+    node.n_out = 1, node.out = out;
+    node.n_in = 8, node.in = sum;
+    int64_t rows = b.dims[0];
+    b.dims[0] = a.dims[0]; /* what a graph with an unknown batch looks like */
+    sp_cpu_host host = {.threads = 3, .kernels = kernels};
+    assert_non_null(sp_cpu_kernel_find(&host, &node, NULL));
+    b.dims[0] = rows;
+    if (rows == a.dims[0]) same_bytes(&node, sp_op_find(node.domain, node.op, 1, NULL, 0), kernels);
+    node.op = "QLinearGlobalAveragePool", node.n_in = 5, node.in = average;
+    node.n_attrs = 1, node.attrs = &last;
+    same_bytes(&node, sp_op_find(node.domain, node.op, 1, NULL, 0), kernels);
+    node.op = "MaxPool", node.domain = "", node.version = 12, node.n_in = 1;
+    node.n_attrs = 3, node.attrs = pool;
+    same_bytes(&node, sp_op_find("", "MaxPool", 12, NULL, 0), kernels);
+    for (int i = 0; i < 3; i++) free(s.zero[i].data);
+    free(a.data);
+    free(b.data);
+}
+
+static void test_other_operators(void **unused)
+{
+    static const char *const isas[] = {"generic", "neon", "avx2", "avx512"};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        for (int round = 0; round < 60 && sp_cpu_kernels(isas[i]); round++)
+            other_operators(sp_cpu_kernels(isas[i]));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_product),
-                                       cmocka_unit_test(test_depthwise),
-                                       cmocka_unit_test(test_pairs)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_product), cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_pairs), cmocka_unit_test(test_other_operators)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D.
- */
+/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D;
+ * MaxPool on 8-bit ones too. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/conv_shape.h"
 #include "ops/op.h"
@@ -16,10 +16,16 @@ static bool is_global(const sparoa_node *node)
     return strncmp(node->op, "Global", 6) == 0;
 }
 
+static bool is_8_bit_max(const sparoa_node *node)
+{
+    const sparoa_dtype type = node->in[0]->dtype;
+    return strcmp(node->op, "MaxPool") == 0 && (type == SPAROA_UINT8 || type == SPAROA_INT8);
+}
+
 static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
-    if (!sp_is_nhwc(node) || node->n_in != 1 || !node->in[0] || !sp_cpu_all_float32(node))
-        return NULL;
+    if (!sp_is_nhwc(node) || node->n_in != 1 || !node->in[0]) return NULL;
+    if (!sp_cpu_all_float32(node) && !is_8_bit_max(node)) return NULL;
     if (node->n_out > 1 && node->out[1]) return NULL;
     int32_t rank = node->in[0]->rank;
     if (is_global(node)) return rank >= 3 ? host->kernels->name : NULL;
@@ -34,11 +40,13 @@ static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *nod
 
 typedef struct pool_task {
     const sp_kernels *kernels;
-    const float *x;
-    float *y;
+    const void *x;
+    void *y;
     size_t h, w, c, oh, ow;
     ptrdiff_t kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
     bool max, count_pads;
+    uint8_t
+        flip; /* of 8-bit values: signed ones are compared as unsigned after this exclusive or */
 } pool_task;
 
 /* Taps k of 0..kernel-1 with 0 <= first + k * dilation < size. */
@@ -50,6 +58,27 @@ static size_t taps_inside(ptrdiff_t first, ptrdiff_t kernel, ptrdiff_t dilation,
     return count;
 }
 
+static void max_rows_q8(void *arg, int64_t begin, int64_t end)
+{
+    const pool_task *t = arg;
+    const uint8_t *in[MAX_TAPS];
+    for (size_t row = (size_t)begin; row < (size_t)end; row++)
+        for (size_t x = 0; x < t->ow; x++) {
+            ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
+            ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
+            const uint8_t *image = (const uint8_t *)t->x + row / t->oh * t->h * t->w * t->c;
+            size_t count = 0;
+            for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
+                for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
+                    size_t iy = (size_t)(y0 + ky * t->dilation[0]),
+                           ix = (size_t)(x0 + kx * t->dilation[1]);
+                    if (iy < t->h && ix < t->w) in[count++] = image + (iy * t->w + ix) * t->c;
+                }
+            t->kernels->max_q8(t->c, count, in, t->flip,
+                               (uint8_t *)t->y + (row * t->ow + x) * t->c);
+        }
+}
+
 static void pool_rows(void *arg, int64_t begin, int64_t end)
 {
     const pool_task *t = arg;
@@ -58,9 +87,11 @@ static void pool_rows(void *arg, int64_t begin, int64_t end)
         for (size_t x = 0; x < t->ow; x++) {
             ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
             ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
-            const float *image = t->x + row / t->oh * t->h * t->w * t->c;
-            sp_pool_f32 p = {
-                .channels = t->c, .in = in, .max = t->max, .out = t->y + (row * t->ow + x) * t->c};
+            const float *image = (const float *)t->x + row / t->oh * t->h * t->w * t->c;
+            sp_pool_f32 p = {.channels = t->c,
+                             .in = in,
+                             .max = t->max,
+                             .out = (float *)t->y + (row * t->ow + x) * t->c};
             for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
                 for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
                     size_t iy = (size_t)(y0 + ky * t->dilation[0]),
@@ -88,11 +119,11 @@ static void global_pieces(void *arg, int64_t begin, int64_t end)
         size_t c = i % blocks * CHANNELS, n = i / blocks;
         sp_pool_f32 p = {.channels = t->c - c < CHANNELS ? t->c - c : CHANNELS,
                          .count = t->h,
-                         .base = t->x + n * t->h * t->c + c,
+                         .base = (const float *)t->x + n * t->h * t->c + c,
                          .stride = t->c,
                          .max = t->max,
                          .scale = 1 / (float)t->h,
-                         .out = t->y + n * t->c + c};
+                         .out = (float *)t->y + n * t->c + c};
         t->kernels->pool_f32(&p);
     }
 }
@@ -115,6 +146,7 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
     pool_task t = {
         .kernels = host->kernels, .x = x->data, .y = node->out[0]->data, .max = is_max(node)};
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
+    if (x->dtype == SPAROA_INT8) t.flip = 0x80;
     if (is_global(node)) return run_global(&t, node, exec);
     sp_window w;
     SP_TRY(sp_window_shape(node, x->rank - 2, x->dims + 1, NULL,
@@ -133,7 +165,7 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
     t.c = (size_t)x->dims[x->rank - 1];
     int64_t work = (int64_t)(t.ow * t.c) * t.kernel[0] * t.kernel[1];
     sp_parallel_for(exec, x->dims[0] * (int64_t)t.oh, work < 16384 ? 16384 / (work + 1) + 1 : 1,
-                    pool_rows, &t);
+                    is_8_bit_max(node) ? max_rows_q8 : pool_rows, &t);
     return SPAROA_OK;
 }
 

@@ -11,26 +11,31 @@
 
 #define ROW_BLOCK 64 /* output pixels gathered at a time */
 #define MAX_TAPS 1024
+#define MAX_ROWS 16 /* of a kernel whose rows of outputs are computed together */
+#define SLACK 16    /* bytes behind gathered rows that copies of whole vectors may touch */
 
 enum { IN_X, IN_X_SCALE, IN_X_ZERO, IN_W, IN_W_SCALE, IN_W_ZERO, IN_Y_SCALE, IN_Y_ZERO, IN_BIAS };
 
 typedef struct qconv_state {
     size_t c_in, c_out, taps, k; /* of the whole image; k: values of one window */
-    size_t bytes;                /* of this struct and what lies behind it */
+    size_t kh, kw;
+    size_t bytes; /* of this struct and what lies behind it */
     bool depthwise, dot;
+    bool by_row; /* depthwise: packed holds weights for rows of outputs */
     uint32_t flip;
     uint8_t pad; /* what a pixel outside the image is */
     int32_t zero, lo, hi;
     int32_t *offset;
     float *factor;
-    int8_t *packed;     /* product */
-    int32_t *dw;        /* depthwise: [taps, channels] */
+    int8_t *packed;     /* product, or depthwise by row */
+    int32_t *dw;        /* depthwise otherwise: [taps, channels] */
     uint8_t *pad_pixel; /* depthwise: one pixel of padding */
 } qconv_state;
 
 typedef struct qconv_plan {
     sp_conv conv;
-    bool direct; /* rows are pixels of the image */
+    bool direct;        /* rows are pixels of the image */
+    size_t piece_bytes; /* workspace of a thread */
 } qconv_plan;
 
 static bool depthwise(const sparoa_node *node)
@@ -98,20 +103,43 @@ static size_t align64(size_t n)
     return (n + 63) / 64 * 64;
 }
 
+/* ordered: room for the weights in the order of windows. */
+static void pack_weights(qconv_state *s, const sp_kernels *kernels, const int8_t *w,
+                         int8_t *ordered)
+{
+    if (s->by_row) {
+        kernels->dwconv_q8_pack(
+            &(sp_dwconv_q8_weights){s->c_out, s->kh, s->kw, w, s->offset, s->factor}, s->packed);
+        return;
+    }
+    reorder(s, w, ordered);
+    if (!s->depthwise) {
+        kernels->gemm_q8_pack(s->c_out, s->k, s->dot, ordered, s->k, s->packed);
+        return;
+    }
+    s->dw = (int32_t *)(void *)s->packed;
+    for (size_t t = 0; t < s->taps; t++)
+        for (size_t c = 0; c < s->c_out; c++) s->dw[t * s->c_out + c] = ordered[c * s->taps + t];
+}
+
 static sparoa_status qconv_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
                                   sparoa_error *err)
 {
     const sparoa_tensor *w = node->in[IN_W];
     const sp_kernels *kernels = host->kernels;
-    qconv_state s = {.c_out = (size_t)w->dims[0], .taps = (size_t)(w->dims[2] * w->dims[3])};
+    qconv_state s = {
+        .c_out = (size_t)w->dims[0], .kh = (size_t)w->dims[2], .kw = (size_t)w->dims[3]};
+    s.taps = s.kh * s.kw;
     s.depthwise = depthwise(node);
     s.k = (size_t)w->dims[1] * s.taps;
     s.c_in = s.depthwise ? s.c_out : (size_t)w->dims[1];
     s.dot = strcmp(kernels->isa, "avx512") == 0 && sp_cpu_has_dot512();
+    s.by_row = s.depthwise && s.dot && s.kh <= MAX_ROWS;
     size_t head = align64(sizeof s), row = align64(s.c_out * 4);
-    size_t weights = s.depthwise ? align64(s.taps * s.c_out * 4) + align64(s.c_out)
-                                 : kernels->gemm_q8_packed_bytes(s.c_out, s.k, s.dot);
-    s.bytes = head + 2 * row + weights;
+    size_t weights = s.by_row      ? kernels->dwconv_q8_packed_bytes(s.c_out, s.kh, s.kw)
+                     : s.depthwise ? align64(s.taps * s.c_out * 4)
+                                   : kernels->gemm_q8_packed_bytes(s.c_out, s.k, s.dot);
+    s.bytes = head + 2 * row + align64(weights) + align64(s.c_out);
     char *memory = sp_cpu_alloc(host, s.bytes);
     int8_t *ordered = sp_cpu_alloc(host, s.c_out * s.k);
     if (!memory || !ordered) {
@@ -121,17 +149,10 @@ static sparoa_status qconv_create(const sparoa_node *node, const sp_cpu_host *ho
     }
     s.offset = (int32_t *)(memory + head);
     s.factor = (float *)(memory + head + row);
-    reorder(&s, w->data, ordered);
-    if (s.depthwise) {
-        s.dw = (int32_t *)(memory + head + 2 * row);
-        s.pad_pixel = (uint8_t *)s.dw + align64(s.taps * s.c_out * 4);
-        for (size_t t = 0; t < s.taps; t++)
-            for (size_t c = 0; c < s.c_out; c++) s.dw[t * s.c_out + c] = ordered[c * s.taps + t];
-    } else {
-        s.packed = (int8_t *)(memory + head + 2 * row);
-        kernels->gemm_q8_pack(s.c_out, s.k, s.dot, ordered, s.k, s.packed);
-    }
+    s.packed = (int8_t *)(memory + head + 2 * row);
+    s.pad_pixel = (uint8_t *)s.packed + align64(weights);
     fill_outputs(&s, node);
+    pack_weights(&s, kernels, w->data, ordered);
     sp_cpu_free(host, ordered, s.c_out * s.k);
     memcpy(memory, &s, sizeof s);
     *state = memory;
@@ -165,11 +186,19 @@ static sparoa_status qconv_prepare(void *state, const sp_cpu_host *host, const s
     for (int32_t d = 0; d < 2; d++)
         plan.direct =
             plan.direct && w->stride[d] == 1 && w->pad_begin[d] == 0 && w->in[d] == w->out[d];
+    if (!s->depthwise && (!plan.direct || s->k % 4))
+        plan.piece_bytes = align64(ROW_BLOCK * s->k + SLACK);
+    if (s->by_row && w->out[1] > 0) {
+        size_t columns =
+            (size_t)((w->out[1] - 1) * w->stride[1] + (w->kernel[1] - 1) * w->dilation[1] + 1);
+        if (__builtin_mul_overflow(columns, (s->kh + 3) / 4 * 256, &plan.piece_bytes))
+            return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
+    }
+    if (__builtin_mul_overflow(plan.piece_bytes, (size_t)host->threads, workspace))
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
     if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
     if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
     memcpy(*prepared, &plan, sizeof plan);
-    if (!s->depthwise && !plan.direct)
-        *workspace = align64(ROW_BLOCK * s->k) * (size_t)host->threads;
     return SPAROA_OK;
 }
 
@@ -187,6 +216,7 @@ typedef struct qconv_job {
     const sp_kernels *kernels;
     const uint8_t *x;
     uint8_t *y;
+    const uint8_t *x_end;
     uint8_t *workspace;
     int64_t pixels;
     int32_t pieces;
@@ -208,21 +238,23 @@ static const uint8_t *pixel(const qconv_job *job, const uint8_t *image, int64_t 
     return image + (size_t)(iy * w->in[1] + ix) * job->s->c_in;
 }
 
-static void gather(const qconv_job *job, int64_t index, uint8_t *to)
+/* Copies a kernel row of one window, n bytes; what lies up to SLACK behind them is free on both
+ * sides where `open`. */
+static inline void copy_row(uint8_t *to, const uint8_t *from, size_t n, bool open)
+{
+    if (!open) {
+        memcpy(to, from, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += SLACK) memcpy(to + i, from + i, SLACK);
+}
+
+static void gather_edge(const qconv_job *job, const uint8_t *image, int64_t y, int64_t x,
+                        uint8_t *to)
 {
     const sp_window *w = &job->p->conv.w;
-    int64_t x = index % w->out[1], y = index / w->out[1] % w->out[0],
-            n = index / (w->out[1] * w->out[0]);
     size_t c = job->s->c_in;
-    const uint8_t *image = job->x + (size_t)(n * w->in[0] * w->in[1]) * c;
-    for (int64_t ky = 0; ky < w->kernel[0]; ky++) {
-        const uint8_t *first = pixel(job, image, y, x, ky, 0);
-        const uint8_t *last = pixel(job, image, y, x, ky, w->kernel[1] - 1);
-        if (first && last && w->dilation[1] == 1) { /* side by side in memory */
-            memcpy(to, first, (size_t)w->kernel[1] * c);
-            to += (size_t)w->kernel[1] * c;
-            continue;
-        }
+    for (int64_t ky = 0; ky < w->kernel[0]; ky++)
         for (int64_t kx = 0; kx < w->kernel[1]; kx++, to += c) {
             const uint8_t *from = pixel(job, image, y, x, ky, kx);
             if (from)
@@ -230,6 +262,35 @@ static void gather(const qconv_job *job, int64_t index, uint8_t *to)
             else
                 memset(to, job->s->pad, c);
         }
+}
+
+/* Windows of `count` output pixels from `at` on, one after the other. Where a window lies inside
+ * the image and has no holes, each of its rows is one piece. */
+static void gather(const qconv_job *job, int64_t at, int64_t count, uint8_t *to)
+{
+    const sp_window *w = &job->p->conv.w;
+    const size_t c = job->s->c_in, n = (size_t)w->kernel[1] * c;
+    int64_t x = at % w->out[1], y = at / w->out[1] % w->out[0], image = at / w->out[1] / w->out[0];
+    for (; count > 0; count--, to += job->s->k) {
+        const uint8_t *base = job->x + (size_t)(image * w->in[0] * w->in[1]) * c;
+        const int64_t iy = y * w->stride[0] - w->pad_begin[0],
+                      ix = x * w->stride[1] - w->pad_begin[1];
+        const bool inside = w->dilation[1] == 1 && iy >= 0 && ix >= 0 &&
+                            iy + (w->kernel[0] - 1) * w->dilation[0] < w->in[0] &&
+                            ix + w->kernel[1] <= w->in[1];
+        if (inside) {
+            const uint8_t *from = base + (size_t)(iy * w->in[1] + ix) * c;
+            const size_t line = (size_t)(w->dilation[0] * w->in[1]) * c;
+            const bool open = from + (size_t)(w->kernel[0] - 1) * line + n + SLACK <= job->x_end;
+            for (int64_t ky = 0; ky < w->kernel[0]; ky++)
+                copy_row(to + (size_t)ky * n, from + (size_t)ky * line, n, open);
+        } else {
+            gather_edge(job, base, y, x, to);
+        }
+        if (++x < w->out[1]) continue;
+        x = 0;
+        if (++y < w->out[0]) continue;
+        y = 0, image++;
     }
 }
 
@@ -247,17 +308,20 @@ static void product_piece(void *arg, int32_t piece)
                     .flip = s->flip,
                     .dot = s->dot,
                     .out = output_of(s)};
+    uint8_t *rows = job->workspace + job->p->piece_bytes * (size_t)piece;
     if (job->p->direct) {
+        /* what is read behind the image's last row must be there: that row is gathered */
+        const bool last = job->p->piece_bytes && end == job->pixels;
         g.a = job->x;
         g.c = job->y;
-        job->kernels->gemm_q8(&g, (size_t)begin, (size_t)end);
-        return;
+        job->kernels->gemm_q8(&g, (size_t)begin, (size_t)(last ? end - 1 : end));
+        if (!last) return;
+        begin = end - 1;
     }
-    uint8_t *rows = job->workspace + align64(ROW_BLOCK * s->k) * (size_t)piece;
     g.a = rows;
     for (int64_t at = begin; at < end; at += ROW_BLOCK) {
         int64_t count = end - at < ROW_BLOCK ? end - at : ROW_BLOCK;
-        for (int64_t i = 0; i < count; i++) gather(job, at + i, rows + (size_t)i * s->k);
+        gather(job, at, count, rows);
         g.c = job->y + (size_t)at * s->c_out;
         job->kernels->gemm_q8(&g, 0, (size_t)count);
     }
@@ -290,6 +354,53 @@ static void depthwise_piece(void *arg, int32_t piece)
     }
 }
 
+static void rows_piece(void *arg, int32_t piece)
+{
+    const qconv_job *job = arg;
+    const qconv_state *s = job->s;
+    const sp_window *w = &job->p->conv.w;
+    const uint8_t *rows[MAX_ROWS];
+    const size_t line = (size_t)w->in[1] * s->c_in;
+    sp_dwconv_q8_row d = {.channels = s->c_out,
+                          .kh = s->kh,
+                          .kw = s->kw,
+                          .stride = (size_t)w->stride[1],
+                          .dilation = (size_t)w->dilation[1],
+                          .in_w = (size_t)w->in[1],
+                          .out_w = (size_t)w->out[1],
+                          .pad_left = (ptrdiff_t)w->pad_begin[1],
+                          .rows = rows,
+                          .pad = s->pad,
+                          .flip = (uint8_t)s->flip,
+                          .packed = s->packed,
+                          .scratch = job->workspace + job->p->piece_bytes * (size_t)piece,
+                          .zero = s->zero,
+                          .lo = s->lo,
+                          .hi = s->hi};
+    int64_t total = job->pixels / w->out[1];
+    for (int64_t i = total * piece / job->pieces; i < total * (piece + 1) / job->pieces; i++) {
+        int64_t y = i % w->out[0] * w->stride[0] - w->pad_begin[0];
+        const uint8_t *image = job->x + (size_t)(i / w->out[0] * w->in[0]) * line;
+        for (size_t ky = 0; ky < s->kh; ky++) {
+            int64_t iy = y + (int64_t)ky * w->dilation[0];
+            rows[ky] = iy < 0 || iy >= w->in[0] ? NULL : image + (size_t)iy * line;
+        }
+        d.out = job->y + (size_t)(i * w->out[1]) * s->c_out;
+        job->kernels->dwconv_q8_row(&d);
+    }
+}
+
+/* Threads that the work is worth: the dot product does some 30 multiply-adds in a cycle. */
+static int32_t pieces_for(const qconv_job *job, int32_t threads)
+{
+    const qconv_state *s = job->s;
+    const double least = s->depthwise ? 1e5 : 4e5;
+    double work = (double)job->pixels * (double)s->k * (double)s->c_out / least;
+    int64_t parts = s->by_row ? job->pixels / job->p->conv.w.out[1] : job->pixels;
+    if (parts < threads) threads = (int32_t)parts;
+    return work < threads ? work < 1 ? 1 : (int32_t)work : threads;
+}
+
 static sparoa_status qconv_run(void *state, void *prepared, const sp_cpu_host *host,
                                const sparoa_node *node, const sparoa_exec *exec)
 {
@@ -300,12 +411,16 @@ static sparoa_status qconv_run(void *state, void *prepared, const sp_cpu_host *h
                      .kernels = host->kernels,
                      .x = node->in[IN_X]->data,
                      .y = node->out[0]->data,
-                     .workspace = exec->workspace,
-                     .pieces = exec->threads};
+                     .workspace = exec->workspace};
+    job.x_end = job.x + sparoa_tensor_bytes(node->in[IN_X]);
     job.pixels = p->conv.batch * p->conv.w.out[0] * p->conv.w.out[1];
-    if (job.pixels < 4 * job.pieces) job.pieces = 1;
-    if (job.pixels > 0)
-        exec->parallel(exec, job.pieces, s->depthwise ? depthwise_piece : product_piece, &job);
+    if (job.pixels <= 0) return SPAROA_OK;
+    job.pieces = pieces_for(&job, exec->threads);
+    exec->parallel(exec, job.pieces,
+                   s->by_row      ? rows_piece
+                   : s->depthwise ? depthwise_piece
+                                  : product_piece,
+                   &job);
     return SPAROA_OK;
 }
 
