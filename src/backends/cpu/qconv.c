@@ -36,6 +36,7 @@ typedef struct qconv_plan {
     sp_conv conv;
     bool direct;        /* rows are pixels of the image */
     size_t piece_bytes; /* workspace of a thread */
+    size_t line_bytes;  /* gathering: of a row of the image with its padding, and SLACK */
 } qconv_plan;
 
 static bool depthwise(const sparoa_node *node)
@@ -175,6 +176,25 @@ static bool qconv_keeps_input(const void *state, int32_t input)
     return input == IN_X;
 }
 
+/* False: too large. */
+static bool plan_workspace(const qconv_state *s, qconv_plan *p)
+{
+    const sp_window *w = &p->conv.w;
+    if (w->out[0] < 1 || w->out[1] < 1) return true;
+    size_t columns =
+        (size_t)((w->out[1] - 1) * w->stride[1] + (w->kernel[1] - 1) * w->dilation[1] + 1);
+    if (s->by_row) return !__builtin_mul_overflow(columns, (s->kh + 3) / 4 * 256, &p->piece_bytes);
+    if (s->depthwise || (p->direct && s->k % 4 == 0)) return true;
+    p->piece_bytes = align64(ROW_BLOCK * s->k + SLACK);
+    size_t lines;
+    if (__builtin_mul_overflow(columns, s->c_in, &p->line_bytes) ||
+        __builtin_add_overflow(p->line_bytes, SLACK, &p->line_bytes) ||
+        __builtin_mul_overflow(p->line_bytes, s->kh, &lines) || lines > SIZE_MAX / 2)
+        return false;
+    p->piece_bytes += align64(lines);
+    return true;
+}
+
 static sparoa_status qconv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
                                    void **prepared, size_t *workspace, sparoa_error *err)
 {
@@ -186,15 +206,8 @@ static sparoa_status qconv_prepare(void *state, const sp_cpu_host *host, const s
     for (int32_t d = 0; d < 2; d++)
         plan.direct =
             plan.direct && w->stride[d] == 1 && w->pad_begin[d] == 0 && w->in[d] == w->out[d];
-    if (!s->depthwise && (!plan.direct || s->k % 4))
-        plan.piece_bytes = align64(ROW_BLOCK * s->k + SLACK);
-    if (s->by_row && w->out[1] > 0) {
-        size_t columns =
-            (size_t)((w->out[1] - 1) * w->stride[1] + (w->kernel[1] - 1) * w->dilation[1] + 1);
-        if (__builtin_mul_overflow(columns, (s->kh + 3) / 4 * 256, &plan.piece_bytes))
-            return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
-    }
-    if (__builtin_mul_overflow(plan.piece_bytes, (size_t)host->threads, workspace))
+    if (!plan_workspace(s, &plan) ||
+        __builtin_mul_overflow(plan.piece_bytes, (size_t)host->threads, workspace))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
     if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
     if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
@@ -216,7 +229,6 @@ typedef struct qconv_job {
     const sp_kernels *kernels;
     const uint8_t *x;
     uint8_t *y;
-    const uint8_t *x_end;
     uint8_t *workspace;
     int64_t pixels;
     int32_t pieces;
@@ -238,59 +250,53 @@ static const uint8_t *pixel(const qconv_job *job, const uint8_t *image, int64_t 
     return image + (size_t)(iy * w->in[1] + ix) * job->s->c_in;
 }
 
-/* Copies a kernel row of one window, n bytes; what lies up to SLACK behind them is free on both
- * sides where `open`. */
-static inline void copy_row(uint8_t *to, const uint8_t *from, size_t n, bool open)
+/* The image's rows under one row of outputs, with their padding, so that every window lies inside.
+ */
+typedef struct qconv_lines {
+    int64_t row; /* of outputs, counted over the batch; -1: none yet */
+    uint8_t *memory;
+    size_t bytes; /* of a line, and SLACK */
+} qconv_lines;
+
+static void fill_lines(const qconv_job *job, qconv_lines *lines, int64_t row)
 {
-    if (!open) {
-        memcpy(to, from, n);
-        return;
+    const sp_window *w = &job->p->conv.w;
+    const size_t c = job->s->c_in, width = lines->bytes - SLACK;
+    const size_t left = w->pad_begin[1] > 0 ? (size_t)w->pad_begin[1] * c : 0;
+    const size_t skip = w->pad_begin[1] < 0 ? (size_t)-w->pad_begin[1] * c : 0;
+    size_t count = (size_t)w->in[1] * c > skip ? (size_t)w->in[1] * c - skip : 0;
+    if (left >= width) count = 0;
+    if (count > width - left) count = width - left;
+    lines->row = row;
+    for (int64_t ky = 0; ky < w->kernel[0]; ky++) {
+        uint8_t *to = lines->memory + (size_t)ky * lines->bytes;
+        int64_t y = row % w->out[0] * w->stride[0] + ky * w->dilation[0] - w->pad_begin[0];
+        if (y < 0 || y >= w->in[0] || count == 0) {
+            memset(to, job->s->pad, width);
+            continue;
+        }
+        int64_t line = row / w->out[0] * w->in[0] + y;
+        memset(to, job->s->pad, left);
+        memcpy(to + left, job->x + (size_t)(line * w->in[1]) * c + skip, count);
+        memset(to + left + count, job->s->pad, width - left - count);
     }
-    for (size_t i = 0; i < n; i += SLACK) memcpy(to + i, from + i, SLACK);
 }
 
-static void gather_edge(const qconv_job *job, const uint8_t *image, int64_t y, int64_t x,
-                        uint8_t *to)
+/* Windows of `count` output pixels from `at` on, one after the other. Copies of whole vectors may
+ * reach SLACK behind what they are for, on both sides. */
+static void gather(const qconv_job *job, qconv_lines *lines, int64_t at, int64_t count, uint8_t *to)
 {
     const sp_window *w = &job->p->conv.w;
-    size_t c = job->s->c_in;
-    for (int64_t ky = 0; ky < w->kernel[0]; ky++)
-        for (int64_t kx = 0; kx < w->kernel[1]; kx++, to += c) {
-            const uint8_t *from = pixel(job, image, y, x, ky, kx);
-            if (from)
-                memcpy(to, from, c);
+    const size_t c = job->s->c_in, n = (size_t)w->kernel[1] * c, hole = (size_t)w->dilation[1] * c;
+    for (; count > 0; count--, at++) {
+        if (at / w->out[1] != lines->row) fill_lines(job, lines, at / w->out[1]);
+        const uint8_t *line = lines->memory + (size_t)(at % w->out[1] * w->stride[1]) * c;
+        for (int64_t ky = 0; ky < w->kernel[0]; ky++, line += lines->bytes, to += n)
+            if (hole == c)
+                for (size_t i = 0; i < n; i += SLACK) memcpy(to + i, line + i, SLACK);
             else
-                memset(to, job->s->pad, c);
-        }
-}
-
-/* Windows of `count` output pixels from `at` on, one after the other. Where a window lies inside
- * the image and has no holes, each of its rows is one piece. */
-static void gather(const qconv_job *job, int64_t at, int64_t count, uint8_t *to)
-{
-    const sp_window *w = &job->p->conv.w;
-    const size_t c = job->s->c_in, n = (size_t)w->kernel[1] * c;
-    int64_t x = at % w->out[1], y = at / w->out[1] % w->out[0], image = at / w->out[1] / w->out[0];
-    for (; count > 0; count--, to += job->s->k) {
-        const uint8_t *base = job->x + (size_t)(image * w->in[0] * w->in[1]) * c;
-        const int64_t iy = y * w->stride[0] - w->pad_begin[0],
-                      ix = x * w->stride[1] - w->pad_begin[1];
-        const bool inside = w->dilation[1] == 1 && iy >= 0 && ix >= 0 &&
-                            iy + (w->kernel[0] - 1) * w->dilation[0] < w->in[0] &&
-                            ix + w->kernel[1] <= w->in[1];
-        if (inside) {
-            const uint8_t *from = base + (size_t)(iy * w->in[1] + ix) * c;
-            const size_t line = (size_t)(w->dilation[0] * w->in[1]) * c;
-            const bool open = from + (size_t)(w->kernel[0] - 1) * line + n + SLACK <= job->x_end;
-            for (int64_t ky = 0; ky < w->kernel[0]; ky++)
-                copy_row(to + (size_t)ky * n, from + (size_t)ky * line, n, open);
-        } else {
-            gather_edge(job, base, y, x, to);
-        }
-        if (++x < w->out[1]) continue;
-        x = 0;
-        if (++y < w->out[0]) continue;
-        y = 0, image++;
+                for (size_t kx = 0; kx < (size_t)w->kernel[1]; kx++)
+                    memcpy(to + kx * c, line + kx * hole, c);
     }
 }
 
@@ -319,9 +325,10 @@ static void product_piece(void *arg, int32_t piece)
         begin = end - 1;
     }
     g.a = rows;
+    qconv_lines lines = {-1, rows + align64(ROW_BLOCK * s->k + SLACK), job->p->line_bytes};
     for (int64_t at = begin; at < end; at += ROW_BLOCK) {
         int64_t count = end - at < ROW_BLOCK ? end - at : ROW_BLOCK;
-        gather(job, at, count, rows);
+        gather(job, &lines, at, count, rows);
         g.c = job->y + (size_t)at * s->c_out;
         job->kernels->gemm_q8(&g, 0, (size_t)count);
     }
@@ -412,7 +419,6 @@ static sparoa_status qconv_run(void *state, void *prepared, const sp_cpu_host *h
                      .x = node->in[IN_X]->data,
                      .y = node->out[0]->data,
                      .workspace = exec->workspace};
-    job.x_end = job.x + sparoa_tensor_bytes(node->in[IN_X]);
     job.pixels = p->conv.batch * p->conv.w.out[0] * p->conv.w.out[1];
     if (job.pixels <= 0) return SPAROA_OK;
     job.pieces = pieces_for(&job, exec->threads);
