@@ -111,6 +111,10 @@ typedef struct sparoa_plan_options {
     size_t forbid_count;
     uint64_t seed;   /* of policies that draw random numbers; written into the plan */
     uint32_t labels; /* partial plans that "optimal" keeps side by side; 0: 512 */
+    int32_t split;   /* not 0: nodes may be divided between devices where that pays */
+    /* 0, or at least 1: no plan slower than this many times the fastest known one is taken, for
+     * "least energy that costs at most 10 % more time": objective ENERGY, latency_limit 1.1. */
+    double latency_limit;
 } sparoa_plan_options;
 
 /* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
@@ -166,6 +170,13 @@ typedef struct sparoa_plan_node_info {
     double time_ns[SPAROA_MAX_DEVICES]; /* on each device; negative: it may not run there */
     double start_ns, finish_ns;         /* in this plan */
     double transfer_ns;                 /* of the copies made for it */
+    /* A split node: `split_device` computes the share `split_share` (above 0, below 1) of it and
+     * hands it to `device`, which computes the rest and then has the whole: the parts are
+     * concatenated, the part of `device` first. NULL, NULL and 0: not split. */
+    const char *split_device;
+    const char *split_axis; /* of the output: "channels" (of a matrix product: its last axis),
+                               "rows" (height; of a matrix product: the last but one) or "batch" */
+    double split_share;
 } sparoa_plan_node_info;
 SPAROA_API sparoa_status sparoa_plan_node(const sparoa_plan *plan, size_t index,
                                           sparoa_plan_node_info *info);

@@ -52,6 +52,11 @@ sparoa_status sparoa_plan_node(const sparoa_plan *plan, size_t index, sparoa_pla
                                     .finish_ns = n->finish_ns,
                                     .transfer_ns = n->transfer_ns};
     memcpy(info->time_ns, n->time_ns, sizeof info->time_ns);
+    if (n->share > 0) {
+        info->split_device = plan->p->devices[n->second];
+        info->split_axis = sp_split_axis_name((sp_split_axis)n->axis);
+        info->split_share = n->share;
+    }
     return SPAROA_OK;
 }
 
@@ -64,8 +69,7 @@ typedef struct reporter {
 static void report_node(void *user, const sp_plan_node *a, const sp_plan_node *b)
 {
     const reporter *r = user;
-    r->report(r->user, a ? a->name : b->name, a ? r->a->devices[a->device] : NULL,
-              b ? r->b->devices[b->device] : NULL);
+    r->report(r->user, a ? a->name : b->name, a ? a->where : NULL, b ? b->where : NULL);
 }
 
 size_t sparoa_plan_diff(const sparoa_plan *a, const sparoa_plan *b,

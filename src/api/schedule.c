@@ -225,6 +225,9 @@ static sparoa_status read_options(const sparoa_plan_options *options, sparoa_pla
     if ((unsigned)o->objective > SPAROA_OBJECTIVE_PRODUCT)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "there is no objective %d",
                            o->objective);
+    if (!(o->latency_limit == 0 || (o->latency_limit >= 1 && o->latency_limit <= 1e6)))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "latency_limit is %g, expected 0 or 1..1e6", o->latency_limit);
     return SPAROA_OK;
 }
 
@@ -291,7 +294,11 @@ static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_
     SP_TRY(apply_rules(j->env, j->o.pins, j->o.pin_count, sp_env_pin, err));
     SP_TRY(apply_rules(j->env, j->o.forbids, j->o.forbid_count, sp_env_forbid, err));
     sp_env_refresh(j->env);
-    sp_policy_options po = {.objective = (sp_objective)j->o.objective, .labels = j->o.labels};
+    sp_policy_options po = {.objective = (sp_objective)j->o.objective,
+                            .labels = j->o.labels,
+                            .seed = j->o.seed,
+                            .split = j->o.split != 0,
+                            .latency_limit = j->o.latency_limit};
     sp_predict_machine machine = {&platform->p, &j->state, profile->p->regime};
     int64_t start = sp_now_ns();
     if (policy->thresholds) SP_TRY(sp_env_predict_shipped(j->env, profile->p, &machine, NULL, err));

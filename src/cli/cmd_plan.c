@@ -48,7 +48,10 @@ static void print_nodes(const plan_command *c, const sparoa_plan_info *info)
         sparoa_plan_node(c->plan, i, &n);
         sp_table_add(&t, "%s", n.name);
         sp_table_add(&t, "%s", n.op);
-        sp_table_add(&t, "%s", n.device);
+        if (n.split_device)
+            sp_table_add(&t, "%s + %.4g %s", n.device, n.split_share, n.split_device);
+        else
+            sp_table_add(&t, "%s", n.device);
         sp_table_add(&t, "%s", n.reason);
         for (size_t d = 0; d < info->device_count; d++)
             if (n.time_ns[d] < 0)
@@ -156,6 +159,11 @@ static bool print_json(const plan_command *c, const sparoa_plan_info *info)
         sp_json_number(&j, "transfer_us", n.transfer_ns * 1e-3);
         sp_json_number(&j, "start_us", n.start_ns * 1e-3);
         sp_json_number(&j, "finish_us", n.finish_ns * 1e-3);
+        if (n.split_device) {
+            sp_json_string(&j, "split_device", n.split_device);
+            sp_json_string(&j, "split_axis", n.split_axis);
+            sp_json_number(&j, "split_share", n.split_share);
+        }
         sp_json_end_object(&j);
     }
     sp_json_end_array(&j);
@@ -194,7 +202,8 @@ int sp_cmd_plan(sp_cli *cli, int argc, char **argv)
     rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
     const sp_arg table[] = {
         {SP_ARG_STRING, 0, "policy", &c.policy, "NAME",
-         "cpu, gpu, threshold, greedy, dp, heft, optimal, portfolio (default)", 0, 0, NULL},
+         "cpu, gpu, threshold, greedy, dp, heft, optimal, portfolio (default), sac, coexec", 0, 0,
+         NULL},
         {SP_ARG_STRING, 'o', "output", &c.output, "FILE", "write the plan as YAML", 0, 0, NULL},
         {SP_ARG_STRING, 0, "why", &c.why, "NODE", "explain one node's place", 0, 0, NULL},
         {SP_ARG_STRING, 0, "recost", &c.recost, "FILE", "price this plan instead of making one", 0,

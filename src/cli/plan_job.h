@@ -11,13 +11,15 @@ typedef struct sp_plan_job {
     sp_job job;
     const char *platform_path, *regime, *objective, *mode, *profile_path;
     int64_t zero_runs, seed;
+    double latency_limit;
+    bool split;
     sp_strings pins, forbids, loads; /* NODE=DEVICE; DEVICE=SHARE */
     sparoa_platform *platform;
     sparoa_profile *profile;
     sparoa_plan_options options; /* filled by sp_plan_job_open */
 } sp_plan_job;
 
-enum { SP_PLAN_JOB_ROWS = 12 };
+enum { SP_PLAN_JOB_ROWS = 15 };
 
 /* Fills option rows: the feed's in `feed_rows`, those of placing in `rows`, ended. */
 void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS],

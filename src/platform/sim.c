@@ -63,12 +63,19 @@ static void want_copy(sim *s, uint32_t value, uint32_t to)
     s->copies[s->copy_count++] = (copy){value, from, to, NONE, -1, -1};
 }
 
+static void want_inputs(sim *s, const sp_sim_task *t)
+{
+    for (uint32_t k = 0; k < t->n_in; k++)
+        want_copy(s, s->graph->reads[t->first_in + k], t->device);
+}
+
 static void list_copies(sim *s)
 {
     const sp_sim_graph *g = s->graph;
     for (uint32_t i = 0; i < g->task_count; i++) {
         const sp_sim_task *t = &g->tasks[i];
-        for (uint32_t k = 0; k < t->n_in; k++) want_copy(s, g->reads[t->first_in + k], t->device);
+        want_inputs(s, t);
+        if (i + 1 < g->task_count && t[1].second) want_inputs(s, &t[1]);
         for (uint32_t k = 0; k < t->n_out; k++)
             if (g->values[t->first_out + k].output) want_copy(s, t->first_out + k, 0);
     }

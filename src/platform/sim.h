@@ -20,6 +20,7 @@ typedef struct sp_sim_task {
     sp_work work;
     double scale; /* measured over predicted time; 0: 1 */
     uint32_t first_in, n_in, first_out, n_out;
+    bool second; /* the other part of a node that is split between this task and the one before */
 } sp_sim_task;
 
 typedef struct sp_sim_value {

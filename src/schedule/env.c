@@ -25,6 +25,12 @@ const char *sp_reason_text(sp_reason reason)
     return (unsigned)reason < SP_REASON_COUNT ? texts[reason] : "unknown";
 }
 
+const char *sp_split_axis_name(sp_split_axis axis)
+{
+    static const char *const names[] = {"none", "channels", "rows", "batch"};
+    return (unsigned)axis < SP_SPLIT_COUNT ? names[axis] : "unknown";
+}
+
 static sparoa_status bad(sparoa_error *err, const sp_env_node *n, const char *what)
 {
     return sparoa_fail(err, SPAROA_INVALID_GRAPH, NULL, "environment: node '%.80s': %s", n->name,
@@ -166,11 +172,31 @@ static double mean_copy(const sp_env *env, const sp_env_value *v)
     return sum / (env->device_count * env->device_count);
 }
 
+/* The share in sixteenths of the slower device at which both are done soonest. */
+static void best_split(const sp_env *env, sp_env_node *n)
+{
+    n->split_place = 0;
+    if (n->split_axis == SP_SPLIT_NONE || env->device_count < 2 || (n->allowed & 3) != 3) return;
+    uint32_t fast = n->time_ns[1] < n->time_ns[0], slow = !fast;
+    double best = n->time_ns[fast];
+    double copy = env->values[n->first_out].copy_ns[slow][fast];
+    double fixed = env->link_fixed_ns[slow][fast];
+    for (uint32_t k = 1; k < SP_PLACE_SHARES; k++) {
+        double x = (double)k / SP_PLACE_SHARES;
+        double merged = sp_env_part_ns(n, slow, x) + fixed + fmax(0, copy - fixed) * x;
+        double end = fmax(sp_env_part_ns(n, fast, 1 - x), merged);
+        if (end >= best) continue;
+        best = end;
+        n->split_place = sp_place_split(fast, slow, k);
+    }
+}
+
 void sp_env_refresh(sp_env *env)
 {
     env->scale_ns = env->scale_j = 0;
     for (uint32_t i = env->node_count; i-- > 0;) {
         const sp_env_node *n = &env->nodes[i];
+        best_split(env, &env->nodes[i]);
         double best = INFINITY, joules = INFINITY, mean = 0;
         int count = 0;
         for (uint32_t d = 0; d < env->device_count; d++) {
@@ -210,10 +236,10 @@ static double work_bound(const sp_env *env, double l)
     return sum;
 }
 
-double sp_env_lower_bound(const sp_env *env)
+double sp_env_lower_bound(const sp_env *env, bool splits)
 {
     double bound = 0;
-    for (uint32_t i = 0; i < env->node_count; i++) bound = fmax(bound, env->best_ns[i]);
+    for (uint32_t i = 0; !splits && i < env->node_count; i++) bound = fmax(bound, env->best_ns[i]);
     if (env->device_count != 2) return bound;
     double low = 0, high = 1;
     for (int k = 0; k < 60; k++) {

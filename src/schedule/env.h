@@ -17,8 +17,9 @@
  * Contention, noise and load that changes while a run is under way are the simulator's
  * (platform/sim.h), not the environment's.
  *
- * An assignment is one byte per node. sp_env_evaluate prices it; a state does the same one node at
- * a time, for policies that decide as they go: the increments of its steps sum up to the total.
+ * An assignment is one placement per node. sp_env_evaluate prices it; a state does the same one
+ * node at a time, for policies that decide as they go: the increments of its steps sum up to the
+ * total.
  */
 #ifndef SP_SCHEDULE_ENV_H
 #define SP_SCHEDULE_ENV_H
@@ -38,6 +39,39 @@ enum {
 
 #define SP_ENV_INPUT UINT32_MAX /* producer of a value that is an input of the graph */
 
+/*
+ * A placement is a byte. 0..3: the device that runs the node. A split node has besides a second
+ * device and the share of the work that it takes, in sixteenths (1..15): both compute their part,
+ * and what the second made is copied to the first, which then has the whole.
+ */
+#define SP_PLACE_SHARES 16
+static inline uint32_t sp_place_device(uint8_t place)
+{
+    return place & 3;
+}
+static inline uint32_t sp_place_second(uint8_t place)
+{
+    return place >> 2 & 3;
+}
+static inline uint32_t sp_place_share(uint8_t place) /* 0: not split */
+{
+    return place >> 4;
+}
+static inline uint8_t sp_place_split(uint32_t device, uint32_t second, uint32_t share)
+{
+    return (uint8_t)(device | second << 2 | share << 4);
+}
+
+/* Along what a node is divided. Parts are concatenated, nothing is averaged. */
+typedef enum sp_split_axis {
+    SP_SPLIT_NONE,     /* it can't be */
+    SP_SPLIT_CHANNELS, /* output channels; the last axis of a matrix product: weights divide too */
+    SP_SPLIT_ROWS,     /* rows of the output: height; the last but one axis of a matrix product */
+    SP_SPLIT_BATCH,    /* the first axis of the output */
+    SP_SPLIT_COUNT
+} sp_split_axis;
+const char *sp_split_axis_name(sp_split_axis axis); /* "none", "channels", "rows", "batch" */
+
 /* Why a node may not run everywhere, or where a policy put it. The text is what plans say. */
 #define SP_REASON_MAP(X)                                                                           \
     X(CHEAPER_HERE, "takes less time here, copies included")                                       \
@@ -49,7 +83,8 @@ enum {
     X(MEMORY, "does not fit into the other device's memory")                                       \
     X(OVERLAP, "slower here, but the other device is busy meanwhile")                              \
     X(ENERGY, "takes less energy here")                                                            \
-    X(POLICY, "the policy's rule says so")
+    X(POLICY, "the policy's rule says so")                                                         \
+    X(SPLIT, "both devices together are done sooner")
 typedef enum sp_reason {
 #define X(name, text) SP_REASON_##name,
     SP_REASON_MAP(X)
@@ -80,6 +115,11 @@ typedef struct sp_env_node {
     double time_ns[SP_ENV_DEVICES];        /* without entry cost */
     double energy_j[SP_ENV_DEVICES];       /* above idle */
     double memory[SP_ENV_DEVICES];         /* bytes that it keeps on the device: weights */
+    uint8_t split_axis;                    /* sp_split_axis; NONE: only whole */
+    uint8_t split_place;                   /* the split that would end soonest if inputs were
+                                              everywhere and queues empty; 0: none pays */
+    double fixed_ns[SP_ENV_DEVICES];       /* of time_ns: overhead, paid by every part */
+    double part_power[SP_ENV_DEVICES];     /* a share x takes fixed + (time - fixed) x^power */
     double sparsity_threshold;             /* predicted, or SP_RULE_SPARSITY */
     double intensity_threshold;            /* in FLOPs; or SP_RULE_FLOPS */
     uint32_t first_in, n_in;               /* env->reads[first_in..]: values, each once */
@@ -117,6 +157,7 @@ typedef struct sp_env {
     double idle_watts;
     sp_env_device devices[SP_ENV_DEVICES];
     double link_shared; /* not 0: copies of both directions share one engine */
+    double link_fixed_ns[SP_ENV_DEVICES][SP_ENV_DEVICES]; /* of a copy, however small */
 } sp_env;
 
 /* ---- making one ---- */
@@ -132,7 +173,7 @@ sparoa_status sp_env_create(const sparoa_allocator *alloc, const sp_env_node *no
                             sparoa_error *err);
 void sp_env_destroy(sp_env *env);
 
-/* Works out ranks, bounds and scales after prices or `allowed` changed. */
+/* Works out ranks, bounds, scales and split_place after prices or `allowed` changed. */
 void sp_env_refresh(sp_env *env);
 
 /* A random problem with a host and an accelerator: `width` is the most branches side by side (1: a
@@ -167,7 +208,7 @@ typedef struct sp_env_state {
     double lane_free[SP_ENV_DEVICES][SP_ENV_LANES];
     double link_free[SP_ENV_DEVICES][SP_ENV_DEVICES];
     double memory[SP_ENV_DEVICES];
-    uint8_t *device;        /* by node */
+    uint8_t *device;        /* by node: placement */
     double *start, *finish; /* by node */
     double *arrival; /* [value * SP_ENV_DEVICES + device]: when it is there; negative: not there */
     size_t bytes;    /* of the block behind the arrays */
@@ -184,9 +225,15 @@ typedef struct sp_env_delta {
     double makespan_ns, energy_j, transfer_ns;
 } sp_env_delta;
 
-/* Places node state->next on `device` (must be allowed) and goes on to the next one. delta may be
+/* Places node state->next (a placement; must be allowed) and goes on to the next one. delta may be
  * NULL. */
-void sp_env_step(sp_env_state *state, uint32_t device, sp_env_delta *delta);
+void sp_env_step(sp_env_state *state, uint32_t place, sp_env_delta *delta);
+
+/* Time of a share of a node on a device, without entry cost. */
+double sp_env_part_ns(const sp_env_node *node, uint32_t device, double share);
+
+/* Bytes of weights that a placed node keeps on a device. */
+double sp_env_kept_bytes(const sp_env_node *node, uint8_t place, uint32_t device);
 
 /* When node state->next would finish on `device`, without placing it. */
 double sp_env_finish_on(const sp_env_state *state, uint32_t device);
@@ -199,8 +246,9 @@ sparoa_status sp_env_evaluate(const sp_env *env, const uint8_t *device, sp_env_r
  * checked and nothing allocated. */
 void sp_env_replay(sp_env_state *state, const uint8_t *device);
 
-/* No assignment can be faster: the longest path and the devices' total work, whichever is more. */
-double sp_env_lower_bound(const sp_env *env);
+/* No assignment can be faster: the longest path and the devices' total work, whichever is more;
+ * where nodes may be split, the work alone. */
+double sp_env_lower_bound(const sp_env *env, bool splits);
 
 /* ---- observing, for policies that learn ---- */
 

@@ -43,7 +43,7 @@ static void observe_inputs(const sp_env_state *s, const sp_env_node *n, double u
     double bytes = 0, here[2] = {0}, fetch[2] = {0}, ready = 0;
     for (uint32_t k = 0; k < n->n_in; k++) {
         uint32_t v = env->reads[n->first_in + k], p = env->values[v].producer;
-        uint32_t home = p == SP_ENV_INPUT ? 0 : s->device[p];
+        uint32_t home = p == SP_ENV_INPUT ? 0 : sp_place_device(s->device[p]);
         const double *arrival = &s->arrival[(size_t)v * SP_ENV_DEVICES];
         bytes += env->values[v].bytes;
         ready = fmax(ready, arrival[home]);

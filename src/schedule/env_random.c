@@ -48,6 +48,10 @@ static void price_node(maker *m, sp_env_node *n, double bytes)
     n->time_ns[0] = 5e3 + n->cost.flops * dense / uniform(m, 30, 200) + bytes / 20;
     n->time_ns[1] =
         log_uniform(m, 10e3, 200e3) + n->cost.flops / uniform(m, 500, 3000) + bytes / 100;
+    n->split_axis = heavy ? SP_SPLIT_CHANNELS : SP_SPLIT_NONE;
+    n->fixed_ns[0] = 5e3;
+    n->fixed_ns[1] = 10e3;
+    n->part_power[0] = n->part_power[1] = 0.9;
     n->energy_j[0] = n->time_ns[0] * 1e-9 * 12;
     n->energy_j[1] = n->time_ns[1] * 1e-9 * 18;
     n->memory[0] = n->memory[1] = n->cost.bytes_w;
@@ -118,7 +122,11 @@ sparoa_status sp_env_random(const sparoa_allocator *alloc, uint64_t seed, uint32
         {.name = "gpu", .lanes = 1, .clock = 1, .entry_ns = uniform(&m, 0, 30e3), .entry_j = 1e-4}};
     sparoa_status status = sp_env_create(alloc, m.nodes, nodes, m.values, m.value_count, m.reads,
                                          m.read_count, devices, 2, env, err);
-    if (status == SPAROA_OK) (*env)->idle_watts = uniform(&m, 4, 10);
+    if (status == SPAROA_OK) {
+        (*env)->idle_watts = uniform(&m, 4, 10);
+        (*env)->link_fixed_ns[0][1] = (*env)->link_fixed_ns[1][0] = 20e3;
+        sp_env_refresh(*env);
+    }
     sp_arena_destroy(&arena);
     return status;
 }

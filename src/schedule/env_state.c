@@ -65,7 +65,7 @@ void sp_env_state_copy(sp_env_state *to, const sp_env_state *from)
 static uint32_t home_of(const sp_env_state *state, uint32_t value)
 {
     uint32_t producer = state->env->values[value].producer;
-    return producer == SP_ENV_INPUT ? 0 : state->device[producer];
+    return producer == SP_ENV_INPUT ? 0 : sp_place_device(state->device[producer]);
 }
 
 /* Copies a value from its home; returns when it has arrived. Counts it if `commit`. */
@@ -142,27 +142,73 @@ static double deliver(sp_env_state *state, const sp_env_node *n, double finish)
     return end;
 }
 
-void sp_env_step(sp_env_state *state, uint32_t device, sp_env_delta *delta)
+double sp_env_part_ns(const sp_env_node *n, uint32_t device, double share)
+{
+    double body = n->time_ns[device] - n->fixed_ns[device];
+    return n->fixed_ns[device] + body * pow(share, n->part_power[device]);
+}
+
+/* Runs a share of node state->next on a device; returns when that part is done. */
+static double run_part(sp_env_state *state, uint32_t device, double share)
 {
     const sp_env *env = state->env;
     const sp_env_node *n = &env->nodes[state->next];
     const sp_env_device *d = &env->devices[device];
-    sp_env_result *r = &state->result, before = *r;
+    sp_env_result *r = &state->result;
     placing p = fetch_inputs(state, device, true);
     int lane = first_free_lane(state, device);
     double free_at = state->lane_free[device][lane];
-    double start = fmax(p.ready, free_at);
-    double time = n->time_ns[device] + (p.opens ? d->entry_ns : 0), finish = start + time;
+    double start = fmax(p.ready, free_at), whole = n->time_ns[device];
+    double part = share < 1 ? sp_env_part_ns(n, device, share) : whole;
+    double time = part + (p.opens ? d->entry_ns : 0), finish = start + time;
     r->exposed_ns += fmax(0, start - fmax(free_at, p.made));
     r->busy_ns[device] += time;
-    r->energy_j += n->energy_j[device] + (p.opens ? d->entry_j : 0);
-    r->flops[device] += n->cost.flops;
+    r->energy_j +=
+        n->energy_j[device] * (whole > 0 ? part / whole : share) + (p.opens ? d->entry_j : 0);
+    r->flops[device] += n->cost.flops * share;
     r->nodes[device]++;
     r->segments += p.opens;
     state->lane_free[device][lane] = finish;
-    state->memory[device] += n->memory[device];
-    state->device[state->next] = (uint8_t)device;
-    state->start[state->next] = start;
+    state->memory[device] += n->memory[device] * (n->split_axis == SP_SPLIT_CHANNELS ? share : 1);
+    state->start[state->next] = fmin(state->start[state->next], start);
+    return finish;
+}
+
+/* Copies what the second device made to the first; returns when the whole is there. */
+static double merge(sp_env_state *state, uint32_t from, uint32_t to, double share, double finish)
+{
+    const sp_env *env = state->env;
+    const sp_env_node *n = &env->nodes[state->next];
+    double *link = env->link_shared != 0 ? &state->link_free[0][0] : &state->link_free[from][to];
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        const sp_env_value *v = &env->values[n->first_out + k];
+        double fixed = env->link_fixed_ns[from][to];
+        double ns = fixed + fmax(0, v->copy_ns[from][to] - fixed) * share;
+        finish = fmax(finish, *link) + ns;
+        *link = finish;
+        state->result.transfer_ns += ns;
+        state->result.energy_j +=
+            v->copy_ns[from][to] > 0 ? v->copy_j[from][to] * ns / v->copy_ns[from][to] : 0;
+        state->result.copies++;
+    }
+    return finish;
+}
+
+void sp_env_step(sp_env_state *state, uint32_t place, sp_env_delta *delta)
+{
+    const sp_env *env = state->env;
+    const sp_env_node *n = &env->nodes[state->next];
+    sp_env_result *r = &state->result, before = *r;
+    uint32_t device = sp_place_device((uint8_t)place), sixteenths = sp_place_share((uint8_t)place);
+    double share = (double)sixteenths / SP_PLACE_SHARES;
+    state->start[state->next] = INFINITY;
+    double finish = run_part(state, device, 1 - share);
+    if (sixteenths) {
+        uint32_t second = sp_place_second((uint8_t)place);
+        double other = run_part(state, second, share);
+        finish = fmax(finish, merge(state, second, device, share, other));
+    }
+    state->device[state->next] = (uint8_t)place;
     state->finish[state->next] = finish;
     for (uint32_t k = 0; k < n->n_out; k++)
         state->arrival[(size_t)(n->first_out + k) * SP_ENV_DEVICES + device] = finish;
@@ -180,21 +226,43 @@ void sp_env_replay(sp_env_state *state, const uint8_t *device)
     while (state->next < state->env->node_count) sp_env_step(state, device[state->next], NULL);
 }
 
+/* A split needs a node that divides, two devices that may run it, and a share. */
+static bool may_run(const sp_env *env, const sp_env_node *n, uint8_t place)
+{
+    uint32_t d = sp_place_device(place), e = sp_place_second(place);
+    if (d >= env->device_count || !(n->allowed >> d & 1)) return false;
+    if (!sp_place_share(place)) return e == 0;
+    return n->split_axis != SP_SPLIT_NONE && e != d && e < env->device_count && n->allowed >> e & 1;
+}
+
+double sp_env_kept_bytes(const sp_env_node *n, uint8_t place, uint32_t device)
+{
+    double share = (double)sp_place_share(place) / SP_PLACE_SHARES, part = 1;
+    if (sp_place_device(place) != device && (share == 0 || sp_place_second(place) != device))
+        return 0;
+    if (share > 0 && n->split_axis == SP_SPLIT_CHANNELS)
+        part = sp_place_device(place) == device ? 1 - share : share;
+    return n->memory[device] * part;
+}
+
 static sparoa_status check(const sp_env *env, const uint8_t *device, sparoa_error *err)
 {
     double memory[SP_ENV_DEVICES] = {0};
     for (uint32_t i = 0; i < env->node_count; i++) {
         const sp_env_node *n = &env->nodes[i];
-        uint32_t d = device[i];
-        if (d >= env->device_count || !(n->allowed >> d & 1))
+        uint32_t split = sp_place_share(device[i]);
+        if (!may_run(env, n, device[i]))
             return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
-                               "node '%.80s' (%.40s) may not run on device %u", n->name, n->op, d);
-        memory[d] += n->memory[d];
-        double limit = env->devices[d].memory_limit;
-        if (limit > 0 && memory[d] > limit)
-            return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
-                               "node '%.80s': weights on %s pass its memory of %.0f bytes", n->name,
-                               env->devices[d].name, limit);
+                               "node '%.80s' (%.40s) may not run on device %u%s", n->name, n->op,
+                               sp_place_device(device[i]), split ? " split so" : "");
+        for (uint32_t d = 0; d < env->device_count; d++) {
+            memory[d] += sp_env_kept_bytes(n, device[i], d);
+            double limit = env->devices[d].memory_limit;
+            if (limit > 0 && memory[d] > limit)
+                return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
+                                   "node '%.80s': weights on %s pass its memory of %.0f bytes",
+                                   n->name, env->devices[d].name, limit);
+        }
     }
     return SPAROA_OK;
 }

@@ -20,7 +20,8 @@ static double local_cost(const sp_env *env, const uint8_t *device, uint32_t i, u
     *copies = 0;
     for (uint32_t k = 0; k < n->n_in; k++) {
         const sp_env_value *v = &env->values[env->reads[n->first_in + k]];
-        *copies += v->copy_ns[v->producer == SP_ENV_INPUT ? 0 : device[v->producer]][d];
+        *copies +=
+            v->copy_ns[v->producer == SP_ENV_INPUT ? 0 : sp_place_device(device[v->producer])][d];
     }
     for (uint32_t k = 0; k < n->n_out; k++)
         if (env->values[n->first_out + k].output)
@@ -29,7 +30,7 @@ static double local_cost(const sp_env *env, const uint8_t *device, uint32_t i, u
         uint32_t s = env->links[n->first_succ + k];
         double most = 0; /* a value is copied once; several values to one reader are rare */
         for (uint32_t o = 0; o < n->n_out; o++)
-            most = fmax(most, env->values[n->first_out + o].copy_ns[d][device[s]]);
+            most = fmax(most, env->values[n->first_out + o].copy_ns[d][sp_place_device(device[s])]);
         *copies += most;
     }
     return n->time_ns[d] + *copies;
@@ -40,7 +41,7 @@ static sp_reason slower_here(sp_env_state *scratch, uint8_t *device, uint32_t i,
 {
     const sp_env *env = scratch->env;
     double copies_here, copies_there;
-    double here = local_cost(env, device, i, device[i], &copies_here);
+    double here = local_cost(env, device, i, sp_place_device(device[i]), &copies_here);
     if (here <= local_cost(env, device, i, other, &copies_there))
         return SP_REASON_TRANSFER_DOMINATES;
     if (env->node_count > REPLAYED_NODES) return SP_REASON_POLICY;
@@ -57,7 +58,8 @@ static sp_reason reason_of(sp_env_state *scratch, uint8_t *device, uint32_t i,
                            const sp_env_result *price)
 {
     const sp_env_node *n = &scratch->env->nodes[i];
-    uint32_t here = device[i], other = SP_ENV_DEVICES;
+    uint32_t here = sp_place_device(device[i]), other = SP_ENV_DEVICES;
+    if (sp_place_share(device[i])) return SP_REASON_SPLIT;
     for (uint32_t d = 0; d < scratch->env->device_count; d++)
         if (d != here && n->allowed >> d & 1 &&
             (other == SP_ENV_DEVICES || n->time_ns[d] < n->time_ns[other]))
@@ -67,6 +69,17 @@ static sp_reason reason_of(sp_env_state *scratch, uint8_t *device, uint32_t i,
     if (n->time_ns[here] > n->time_ns[other]) return slower_here(scratch, device, i, other, price);
     bool sparse = n->sparse >> here & 1 && !(n->sparse >> other & 1);
     return sparse ? SP_REASON_SPARSE : SP_REASON_CHEAPER_HERE;
+}
+
+bool sp_plan_label(sp_plan *p, sp_plan_node *n)
+{
+    char text[96];
+    n->where = p->devices[n->device];
+    if (!(n->share > 0)) return true;
+    snprintf(text, sizeof text, "%s + %.4g %s", p->devices[n->device], n->share,
+             p->devices[n->second]);
+    n->where = sp_arena_strdup(&p->arena, text);
+    return n->where != NULL;
 }
 
 static bool fill_texts(sp_plan *p, const sp_env *env, const sp_plan_origin *o)
@@ -95,7 +108,10 @@ static void fill_nodes(sp_plan *p, const sp_env *env, const uint8_t *device, sp_
         sp_plan_node *n = &p->nodes[i];
         sp_env_delta delta;
         sp_env_step(s, device[i], &delta);
-        n->device = device[i];
+        n->device = (uint8_t)sp_place_device(device[i]);
+        n->share = (double)sp_place_share(device[i]) / SP_PLACE_SHARES;
+        if (n->share > 0) n->second = (uint8_t)sp_place_second(device[i]);
+        if (n->share > 0) n->axis = env->nodes[i].split_axis;
         n->start_ns = s->start[i];
         n->finish_ns = s->finish[i];
         n->transfer_ns = delta.transfer_ns;
@@ -124,15 +140,24 @@ sparoa_status sp_plan_create(const sp_env *env, const uint8_t *device, const sp_
     memcpy(copy, device, env->node_count);
     p->seed = origin->seed;
     p->optimal = origin->optimal;
-    p->lower_bound_ns = sp_env_lower_bound(env);
+    bool splits = false;
+    for (uint32_t i = 0; i < env->node_count; i++) splits |= sp_place_share(device[i]) != 0;
+    p->lower_bound_ns = sp_env_lower_bound(env, splits);
     p->device_count = env->device_count;
     p->node_count = env->node_count;
     for (uint32_t d = 0; d < env->device_count; d++)
         snprintf(p->devices[d], sizeof p->devices[d], "%s", env->devices[d].name);
     fill_nodes(p, env, device, &state);
-    for (uint32_t i = 0; i < env->node_count; i++)
+    bool good = true;
+    for (uint32_t i = 0; i < env->node_count; i++) {
         p->nodes[i].reason = (uint8_t)reason_of(&state, copy, i, &p->price);
+        good = good && sp_plan_label(p, &p->nodes[i]);
+    }
     sp_env_state_free(&state);
+    if (!good) {
+        sp_plan_destroy(p);
+        return sp_no_memory(&env->alloc, sizeof *p->nodes, err);
+    }
     *plan = p;
     return SPAROA_OK;
 }
@@ -158,6 +183,28 @@ static const sp_plan_node *find(const sp_plan *plan, const char *name, uint32_t 
     return NULL;
 }
 
+/* The placement that a plan's node means for one of an environment, whose devices are `map`. */
+static sparoa_status place_of(const sp_plan *plan, const sp_plan_node *n, const sp_env *env,
+                              const sp_env_node *to, const uint32_t *map, uint8_t *place,
+                              sparoa_error *err)
+{
+    uint32_t device = map[n->device], second = n->share > 0 ? map[n->second] : device;
+    bool here = device < env->device_count && to->allowed >> device & 1;
+    if (!here || second >= env->device_count || !(to->allowed >> second & 1))
+        return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL, "node '%.80s' may not run on '%s' here",
+                           n->name, plan->devices[here ? n->second : n->device]);
+    *place = (uint8_t)device;
+    if (!(n->share > 0)) return SPAROA_OK;
+    if (to->split_axis != n->axis)
+        return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
+                           "node '%.80s' is split by %s, here by: %s", n->name,
+                           sp_split_axis_name((sp_split_axis)n->axis),
+                           sp_split_axis_name((sp_split_axis)to->split_axis));
+    double parts = fmin(fmax(round(n->share * SP_PLACE_SHARES), 1), SP_PLACE_SHARES - 1);
+    *place = sp_place_split(device, second, (uint32_t)parts);
+    return SPAROA_OK;
+}
+
 sparoa_status sp_plan_assignment(const sp_plan *plan, const sp_env *env, uint8_t *device,
                                  sparoa_error *err)
 {
@@ -176,11 +223,8 @@ sparoa_status sp_plan_assignment(const sp_plan *plan, const sp_env *env, uint8_t
             return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
                                "the plan has no node '%.80s' (%.40s)", env->nodes[i].name,
                                env->nodes[i].op);
-        if (map[n->device] >= env->device_count || !(env->nodes[i].allowed >> map[n->device] & 1))
-            return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
-                               "node '%.80s' may not run on '%s' here", n->name,
-                               plan->devices[n->device]);
-        device[i] = (uint8_t)map[n->device];
+        sparoa_status status = place_of(plan, n, env, &env->nodes[i], map, &device[i], err);
+        if (status != SPAROA_OK) return status;
     }
     return SPAROA_OK;
 }
@@ -193,7 +237,7 @@ size_t sp_plan_diff(const sp_plan *a, const sp_plan *b,
     uint32_t at = 0;
     for (uint32_t i = 0; i < a->node_count; i++) {
         const sp_plan_node *x = &a->nodes[i], *y = find(b, x->name, &at);
-        if (y && strcmp(a->devices[x->device], b->devices[y->device]) == 0) continue;
+        if (y && strcmp(x->where, y->where) == 0) continue;
         count++;
         if (report) report(user, x, y);
     }

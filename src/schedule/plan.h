@@ -13,6 +13,9 @@
 typedef struct sp_plan_node {
     const char *name, *op;
     uint8_t device, reason;         /* sp_reason */
+    uint8_t second, axis;           /* of a split node: the other device, sp_split_axis */
+    double share;                   /* of the work on `second`, 0..1; 0: not split */
+    const char *where;              /* "gpu", or of a split node "gpu + 0.25 cpu" */
     double time_ns[SP_ENV_DEVICES]; /* predicted on each device; negative: may not run there */
     double start_ns, finish_ns;     /* predicted in this plan */
     double transfer_ns;             /* of copies made for this node */
@@ -38,6 +41,9 @@ typedef struct sp_plan_origin {
     uint64_t seed;
     bool optimal;
 } sp_plan_origin;
+
+/* Sets node->where; false: no memory. */
+bool sp_plan_label(sp_plan *plan, sp_plan_node *node);
 
 const char *sp_objective_name(sp_objective objective); /* "latency" */
 

@@ -39,6 +39,13 @@ static void put_node(sp_text *t, const sp_plan *p, const sp_plan_node *n)
     put(t, "], start_us: ", n->start_ns * 1e-3);
     put(t, ", finish_us: ", n->finish_ns * 1e-3);
     put(t, ", transfer_us: ", n->transfer_ns * 1e-3);
+    if (n->share > 0) {
+        sp_text_add(t, ", split: {device2: ");
+        sp_text_quote(t, p->devices[n->second]);
+        sp_text_add(t, ", axis: %s", sp_split_axis_name((sp_split_axis)n->axis));
+        put(t, ", share: ", n->share);
+        sp_text_add(t, "}");
+    }
     sp_text_add(t, "}\n");
 }
 
@@ -142,18 +149,40 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, ui
     p->price.nodes[d] = whole(r, n, "nodes");
 }
 
+static uint8_t find_device(sp_yaml_reader *r, const sp_yaml_node *name, const sp_plan *p)
+{
+    uint8_t d = 0;
+    while (d < p->device_count && strcmp(p->devices[d], name->text)) d++;
+    if (d == p->device_count)
+        sp_yaml_fault(r, name, SPAROA_MALFORMED, "there is no device '%.60s'", name->text);
+    return d;
+}
+
+static void read_split(sp_yaml_reader *r, const sp_yaml_node *split, const sp_plan *p,
+                       sp_plan_node *to)
+{
+    sp_yaml_only(r, split, "device2|axis|share");
+    const sp_yaml_node *device = sp_yaml_child(r, split, "device2", SP_YAML_TEXT, true);
+    const sp_yaml_node *axis = sp_yaml_child(r, split, "axis", SP_YAML_TEXT, true);
+    to->share = sp_yaml_number(r, split, "share", 0.001, 0.999);
+    if (r->status != SPAROA_OK) return;
+    to->second = find_device(r, device, p);
+    if (to->second == to->device)
+        sp_yaml_fault(r, device, SPAROA_MALFORMED, "expected a device other than the node's");
+    for (to->axis = SP_SPLIT_CHANNELS; to->axis < SP_SPLIT_COUNT; to->axis++)
+        if (strcmp(sp_split_axis_name((sp_split_axis)to->axis), axis->text) == 0) return;
+    sp_yaml_fault(r, axis, SPAROA_MALFORMED, "'%.40s' is not channels, rows or batch", axis->text);
+}
+
 static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, sp_plan_node *to)
 {
-    sp_yaml_only(r, n, "name|op|device|reason|us|start_us|finish_us|transfer_us");
+    sp_yaml_only(r, n, "name|op|device|reason|us|start_us|finish_us|transfer_us|split");
     to->name = copy_text(r, n, "name", p);
     to->op = copy_text(r, n, "op", p);
     const sp_yaml_node *device = sp_yaml_child(r, n, "device", SP_YAML_TEXT, true);
     const sp_yaml_node *reason = sp_yaml_child(r, n, "reason", SP_YAML_TEXT, true);
     if (r->status != SPAROA_OK) return;
-    while (to->device < p->device_count && strcmp(p->devices[to->device], device->text))
-        to->device++;
-    if (to->device == p->device_count)
-        sp_yaml_fault(r, device, SPAROA_MALFORMED, "there is no device '%.60s'", device->text);
+    to->device = find_device(r, device, p);
     while (to->reason < SP_REASON_COUNT &&
            strcmp(sp_reason_name((sp_reason)to->reason), reason->text))
         to->reason++;
@@ -170,6 +199,10 @@ static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, sp_p
     to->start_ns = 1e3 * sp_yaml_number(r, n, "start_us", 0, 1e15);
     to->finish_ns = 1e3 * sp_yaml_number(r, n, "finish_us", 0, 1e15);
     to->transfer_ns = 1e3 * sp_yaml_number(r, n, "transfer_us", 0, 1e15);
+    const sp_yaml_node *split = sp_yaml_child(r, n, "split", SP_YAML_MAP, false);
+    if (split) read_split(r, split, p, to);
+    if (r->status == SPAROA_OK && !sp_plan_label(p, to))
+        r->status = sp_no_memory(&p->alloc, 96, r->err);
 }
 
 static void read_plan(sp_yaml_reader *r, const sp_yaml_node *root, sp_plan *p)

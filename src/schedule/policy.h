@@ -15,7 +15,18 @@ typedef struct sp_policy_options {
     uint32_t updates; /* of "sac": gradient steps; 0: 60 for each node, 2000 to 8000 */
     uint64_t seed;    /* of "sac" */
     bool alone;       /* "sac" learns without what greedy, dp and heft would do */
+    bool split;       /* nodes may be divided between devices; else only "coexec" does */
+    /* Not 0: plans slower than this many times the fastest known plan are not taken, whatever they
+     * score. At least 1. sp_policy_run turns it into limit_ns, which is what policies look at. */
+    double latency_limit, limit_ns;
+    const uint8_t *start; /* a plan to better, or NULL */
+    /* Called by "sac" whenever it has met a better plan, and at its end; NULL: not. */
+    void (*progress)(void *user, uint32_t updates, double score);
+    void *progress_user;
 } sp_policy_options;
+
+/* The score of a priced plan, less is better; INFINITY above limit_ns. */
+double sp_policy_score(const sp_policy_options *options, const sp_env_result *result);
 
 typedef struct sp_policy_result {
     sp_env_result price;
@@ -51,6 +62,10 @@ bool sp_policy_memory_binds(const sp_env *env);
 sparoa_status sp_policy_refine(const sp_env *env, const sp_policy_options *options, int rounds,
                                uint8_t *device, sparoa_error *err);
 
+/* Divides nodes between devices as long as that scores better. */
+sparoa_status sp_policy_divide(const sp_env *env, const sp_policy_options *options, uint8_t *device,
+                               sparoa_error *err);
+
 /* The rows. */
 #define SP_POLICY_RUN(name)                                                                        \
     sparoa_status sp_policy_##name(const sp_env *env, const sp_policy_options *options,            \
@@ -65,5 +80,6 @@ SP_POLICY_RUN(heft);
 SP_POLICY_RUN(optimal);
 SP_POLICY_RUN(portfolio);
 SP_POLICY_RUN(sac);
+SP_POLICY_RUN(coexec);
 
 #endif

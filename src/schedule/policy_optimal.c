@@ -33,6 +33,7 @@ typedef struct step {
 
 typedef struct search {
     const sp_env *env;
+    const sp_policy_options *options;
     sp_objective objective;
     sp_arena arena;
     sp_env_state state;
@@ -114,7 +115,7 @@ static double score_bound(const search *s, const label *x, const double *at, uin
     sp_env_result r = {.makespan_ns = ns,
                        .energy_j = x->energy + s->joules[next] +
                                    s->env->idle_watts * (ns - x->makespan) * 1e-9};
-    return sp_objective_score(s->objective, &r);
+    return sp_policy_score(s->options, &r);
 }
 
 /* ---- steps ---- */
@@ -385,13 +386,18 @@ static sparoa_status first_plan(search *s, const sp_policy_options *options, uin
     uint8_t *trial = sp_arena_alloc(&s->arena, s->env->node_count + 1);
     if (!trial) return sp_no_memory(&s->env->alloc, s->env->node_count, err);
     s->incumbent = INFINITY;
+    if (options->start) {
+        sp_env_replay(&s->state, options->start);
+        s->incumbent = sp_policy_score(options, &s->state.result);
+        memcpy(device, options->start, s->env->node_count);
+    }
     for (int i = 0; i < 5; i++) {
         sp_policy_result r;
         sparoa_status status =
             sp_policy_run(sp_policy_find(names[i]), s->env, options, trial, &r, err);
         if (status != SPAROA_OK) return status;
-        double score = sp_objective_score(s->objective, &r.price);
-        if (!(score < s->incumbent)) continue;
+        double score = sp_policy_score(options, &r.price);
+        if (!(score < s->incumbent) && (i || options->start)) continue;
         s->incumbent = score;
         memcpy(device, trial, s->env->node_count);
     }
@@ -419,7 +425,7 @@ static sparoa_status run(search *s, uint8_t *device, sparoa_error *err)
 
 SP_POLICY_RUN(optimal)
 {
-    search s = {.env = env, .objective = options->objective, .complete = true};
+    search s = {.env = env, .options = options, .objective = options->objective, .complete = true};
     uint32_t keep = options->labels ? options->labels : DEFAULT_LABELS;
     size_t most = env->node_count ? MAX_STEPS / env->node_count : 1;
     s.keep = keep > MAX_LABELS ? MAX_LABELS : keep;

@@ -2,8 +2,8 @@
  * sac: learns to place this graph's nodes at these prices, by Soft Actor-Critic (discrete: host or
  * device 1). One episode places all nodes; what a step adds to the objective, relative to the best
  * demonstration, is its cost, so that the return is the objective itself. The replay memory starts
- * with what greedy, dp and heft do. The plan is the best that was met on the way; results are a
- * function of the environment, the options and the seed.
+ * with what greedy, dp and heft do. The plan is the best that was met on the way, refined by moving
+ * nodes; results are a function of the environment, the options and the seed.
  */
 #include <math.h>
 
@@ -15,13 +15,14 @@ enum {
     UPDATES_PER_NODE = 60,
     MOST_UPDATES = 8000,
     BATCH = 64,
-    DEMONSTRATIONS = 3
+    DEMONSTRATIONS = 3,
+    REFINE_ROUNDS = 4
 };
 #define RETURN_SCALE 20 /* the return of the best demonstration, negative */
 
 typedef struct learner {
     const sp_env *env;
-    sp_objective objective;
+    const sp_policy_options *options;
     sp_env_state state;
     sp_sac *sac;
     uint8_t *best;
@@ -35,20 +36,30 @@ static int32_t forced(const sp_env_node *n)
     return __builtin_ctz(n->allowed);
 }
 
+/* What has been spent so far, in units of reward; time above the limit counts as much as a whole
+ * return for each limit that it is long. */
+static double cost(const learner *l)
+{
+    const sp_env_result *r = &l->state.result;
+    double late = l->options->limit_ns > 0 ? r->makespan_ns / l->options->limit_ns - 1 : 0;
+    return sp_objective_score(l->options->objective, r) / l->unit + RETURN_SCALE * fmax(0, late);
+}
+
 /* Places one node; returns the reward. */
 static double step(learner *l, uint32_t device)
 {
-    double before = sp_objective_score(l->objective, &l->state.result);
+    double before = cost(l);
     sp_env_step(&l->state, device, NULL);
-    return (before - sp_objective_score(l->objective, &l->state.result)) / l->unit;
+    return before - cost(l);
 }
 
 static void keep_best(learner *l)
 {
-    double score = sp_objective_score(l->objective, &l->state.result);
+    double score = sp_policy_score(l->options, &l->state.result);
     if (!(score < l->best_score)) return;
     l->best_score = score;
     memcpy(l->best, l->state.device, l->env->node_count);
+    if (l->options->progress) l->options->progress(l->options->progress_user, l->updates, score);
 }
 
 typedef enum mode { FOLLOW, EXPLORE, EXPLOIT } mode;
@@ -104,7 +115,12 @@ static sparoa_status demonstrate(learner *l, const sp_policy_options *options, u
             sp_env_replay(&l->state, device);
             keep_best(l);
         }
-        l->unit = l->best_score > 0 ? l->best_score / RETURN_SCALE : 1;
+        if (l->options->start) {
+            sp_env_replay(&l->state, l->options->start);
+            keep_best(l);
+        }
+        bool known = l->best_score > 0 && isfinite(l->best_score);
+        l->unit = known ? l->best_score / RETURN_SCALE : 1;
     }
     return SPAROA_OK;
 }
@@ -115,7 +131,8 @@ static sparoa_status measure(learner *l, sparoa_error *err)
     uint32_t most = l->most_updates;
     l->most_updates = 0;
     sparoa_status status = episode(l, EXPLORE, NULL, err);
-    if (l->best_score > 0) l->unit = l->best_score / RETURN_SCALE;
+    double score = sp_objective_score(l->options->objective, &l->state.result);
+    if (score > 0) l->unit = score / RETURN_SCALE;
     sp_sac_forget(l->sac); /* its costs are in another unit */
     if (!status) status = episode(l, EXPLORE, NULL, err);
     l->most_updates = most;
@@ -132,6 +149,13 @@ static sparoa_status learn(learner *l, const sp_policy_options *options, uint8_t
     }
     if (!status) status = episode(l, EXPLOIT, NULL, err);
     memcpy(device, l->best, l->env->node_count);
+    if (!status && !options->alone)
+        status = sp_policy_refine(l->env, options, REFINE_ROUNDS, device, err);
+    if (!status && options->progress) {
+        sp_env_replay(&l->state, device);
+        double score = sp_policy_score(options, &l->state.result);
+        options->progress(options->progress_user, l->updates, score);
+    }
     return status;
 }
 
@@ -151,7 +175,7 @@ SP_POLICY_RUN(sac)
         if (most < LEAST_UPDATES) most = LEAST_UPDATES;
     }
     learner l = {.env = env,
-                 .objective = options->objective,
+                 .options = options,
                  .best_score = INFINITY,
                  .unit = 1,
                  .most_updates = choices ? most : 0};

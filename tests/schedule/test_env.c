@@ -74,7 +74,7 @@ static void prices_by_hand(void **state)
         assert_true(r.transfer_ns == cases[i].transfer);
         assert_true(r.exposed_ns == cases[i].exposed);
     }
-    assert_true(sp_env_lower_bound(env) == 70);
+    assert_true(sp_env_lower_bound(env, false) == 70);
     sp_env_destroy(env);
 }
 
@@ -108,7 +108,7 @@ static void steps_sum_up(void **state)
         assert_true(fabs(sum.makespan_ns / r.makespan_ns - 1) < 1e-9);
         assert_true(fabs(sum.energy_j / r.energy_j - 1) < 1e-9);
         assert_true(memcmp(&r, &s.result, sizeof r) == 0);
-        assert_true(sp_env_lower_bound(env) <= r.makespan_ns);
+        assert_true(sp_env_lower_bound(env, false) <= r.makespan_ns);
         sp_env_state_free(&s);
         sp_env_state_free(&copy);
         sp_env_destroy(env);

@@ -77,12 +77,13 @@ static void optimal_is_brute_force(void **state)
             for (const sp_policy *p = sp_policy_table; p->name; p++) {
                 if (seed % 75 && p->run == sp_policy_sac) continue; /* it learns: that takes time */
                 double score = run(p->name, env, objective, &proved);
+                if (p->run == sp_policy_coexec) continue; /* it may split, brute force doesn't */
                 if (!(score >= best * (1 - 1e-9))) fail_msg("%s beats brute force", p->name);
                 if (proved) near(score, best);
             }
             near(run("portfolio", env, objective, NULL), best);
             if (objective == SP_OBJECTIVE_LATENCY)
-                assert_true(sp_env_lower_bound(env) <= best * 1e9 * (1 + 1e-9));
+                assert_true(sp_env_lower_bound(env, false) <= best * 1e9 * (1 + 1e-9));
             sp_env_destroy(env);
         }
 }
@@ -106,7 +107,7 @@ static void large_graphs(void **state)
         sp_env *env;
         assert_int_equal(sp_env_random(&alloc, seed, 300, 1 + (uint32_t)seed, &env, NULL),
                          SPAROA_OK);
-        double best = run("optimal", env, 0, NULL), bound = sp_env_lower_bound(env) * 1e-9;
+        double best = run("optimal", env, 0, NULL), bound = sp_env_lower_bound(env, false) * 1e-9;
         assert_true(bound <= best);
         assert_true(best <= run("heft", env, 0, NULL) && best <= run("dp", env, 0, NULL));
         near(run("optimal", env, 0, NULL), best); /* the same again */
@@ -128,10 +129,65 @@ static void limits_hold(void **state)
     sp_env_destroy(env);
 }
 
+/* The least energy of all assignments that are fast enough. */
+static double brute_force_within(const sp_env *env, double limit_ns)
+{
+    const sp_policy_options o = {.objective = SP_OBJECTIVE_ENERGY, .limit_ns = limit_ns};
+    sp_env_state s;
+    uint8_t device[24];
+    double best = INFINITY;
+    assert_true(sp_env_state_init(&s, env));
+    for (uint32_t bits = 0; bits < 1u << env->node_count; bits++) {
+        bool may = true;
+        for (uint32_t i = 0; i < env->node_count; i++) {
+            device[i] = bits >> i & 1;
+            may &= env->nodes[i].allowed >> device[i] & 1;
+        }
+        if (!may) continue;
+        sp_env_replay(&s, device);
+        best = fmin(best, sp_policy_score(&o, &s.result));
+    }
+    sp_env_state_free(&s);
+    return best;
+}
+
+static void least_energy_in_time(void **state)
+{
+    int saved = 0;
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        sp_env *env;
+        uint8_t device[24];
+        sparoa_error err;
+        sp_policy_result r, free_of_limit;
+        assert_int_equal(sp_env_random(&alloc, seed, 11, 3, &env, NULL), SPAROA_OK);
+        double fastest = run("optimal", env, SP_OBJECTIVE_LATENCY, NULL) * 1e9;
+        const sp_policy_options o = {.objective = SP_OBJECTIVE_ENERGY, .latency_limit = 1.1},
+                                no = {.objective = SP_OBJECTIVE_ENERGY};
+        for (const sp_policy *p = sp_policy_table; p->name; p++) {
+            sp_policy_options short_o = o;
+            short_o.updates = 100;
+            assert_int_equal(sp_policy_run(p, env, &short_o, device, &r, &err), SPAROA_OK);
+            assert_true(r.price.makespan_ns <= 1.1 * fastest * (1 + 1e-9));
+        }
+        assert_int_equal(sp_policy_run(sp_policy_find("optimal"), env, &o, device, &r, &err),
+                         SPAROA_OK);
+        assert_true(r.optimal);
+        near(r.price.energy_j, brute_force_within(env, 1.1 * fastest));
+        assert_int_equal(
+            sp_policy_run(sp_policy_find("optimal"), env, &no, device, &free_of_limit, &err),
+            SPAROA_OK);
+        assert_true(free_of_limit.price.energy_j <= r.price.energy_j * (1 + 1e-9));
+        saved += free_of_limit.price.energy_j < r.price.energy_j;
+        sp_env_destroy(env);
+    }
+    assert_true(saved > 0); /* the limit mattered somewhere */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(optimal_is_brute_force), cmocka_unit_test(dp_is_exact_on_chains),
-        cmocka_unit_test(large_graphs), cmocka_unit_test(limits_hold)};
+        cmocka_unit_test(large_graphs), cmocka_unit_test(limits_hold),
+        cmocka_unit_test(least_energy_in_time)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
