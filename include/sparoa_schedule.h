@@ -11,6 +11,7 @@
  *   2. profiles     what a model's operators are: work, bytes, sparsity, shapes
  *   3. plans        decisions, with prices and reasons
  *   4. simulation   what a plan would do with noise, contention, other work and heat
+ *   5. re-planning  deciding again, within a millisecond, for the state the machine is in now
  *
  *   sparoa_platform_load(rt, "jetson_orin_nano_8gb.yaml", &platform, &err);
  *   sparoa_profile_create(model, &input_shape, 1, SPAROA_REGIME_GRAPH, &profile, &err);
@@ -221,6 +222,63 @@ SPAROA_API sparoa_status sparoa_simulate(const sparoa_plan *plan, const sparoa_p
                                          const sparoa_platform *platform,
                                          const sparoa_simulation_options *options,
                                          sparoa_simulation_result *result, sparoa_error *err);
+
+/* ---- 5. Re-planning
+ * ---------------------------------------------------------------------------------- */
+
+/* Decides again for one profile on one platform whenever the machine's state has changed. Keeps
+ * the profile, which must outlive it. One thread at a time may use it. */
+typedef struct sparoa_replanner sparoa_replanner;
+
+/* policy: a file of sparoa_replanner_save, or NULL: none, the simple policies decide until
+ * sparoa_replanner_train. A trained policy fits other models and platforms too, if less well. The
+ * plan in use is that of "portfolio" for the idle machine. Errors: INVALID_ARGUMENT (also: a
+ * platform of one device), NOT_FOUND, IO, MALFORMED, UNSUPPORTED_VERSION, OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_replanner_create(const sparoa_profile *profile,
+                                                 const sparoa_platform *platform,
+                                                 sparoa_objective objective, const char *policy,
+                                                 sparoa_replanner **replanner, sparoa_error *err);
+SPAROA_API void sparoa_replanner_destroy(sparoa_replanner *replanner);
+
+/* Trains the policy on random states of the platform: seconds. The same seed gives the same policy
+ * on the same kind of processor. updates: gradient steps, 0: 4000. *above (may be NULL): by which
+ * share of the objective the policy alone is above the best of the simple policies, refined, in the
+ * mean over states held out. */
+SPAROA_API sparoa_status sparoa_replanner_train(sparoa_replanner *replanner, uint64_t seed,
+                                                uint32_t updates, double *above, sparoa_error *err);
+SPAROA_API sparoa_status sparoa_replanner_save(const sparoa_replanner *replanner, const char *path,
+                                               sparoa_error *err);
+
+/* Where the machine stands; by device of the platform. What is 0 is nominal: no load, the highest
+ * clock, an empty queue. From sparoa_live.h: load = other_load, clock = clock_mhz / max_clock_mhz.
+ */
+typedef struct sparoa_replan_state {
+    size_t struct_size;
+    double load[SPAROA_MAX_DEVICES];          /* share taken by other work, 0..0.95 */
+    double clock[SPAROA_MAX_DEVICES];         /* share of the highest, 0.05..1; 0: 1 */
+    double temperature_c[SPAROA_MAX_DEVICES]; /* 0: unknown */
+    double memory_used[SPAROA_MAX_DEVICES];   /* 0..1 */
+    double queue_ns[SPAROA_MAX_DEVICES];      /* until it is done with what it was given before */
+    double memory_clock;                      /* share of the highest, 0.05..1; 0: 1 */
+} sparoa_replan_state;
+
+typedef struct sparoa_replan_info {
+    double latency_ns, energy_j; /* predicted in this state, queues included */
+    int32_t changed;             /* not 0: another plan than the one in use before */
+    const char *from;            /* whose plan it is: "sac", "greedy", "dp", "heft" or "kept" */
+} sparoa_replan_info;
+
+/* Fills devices[0..count-1], for node i of the profile the index of its device on the platform, and
+ * makes that the plan in use: the best, under the prices of this state, of what the trained policy,
+ * greedy, dp and heft do and of the plan in use. Allocates nothing, below a millisecond for 200
+ * nodes. count must be sparoa_profile_node_count; info may be NULL. Errors: INVALID_ARGUMENT. */
+SPAROA_API sparoa_status sparoa_replan(sparoa_replanner *replanner,
+                                       const sparoa_replan_state *state, uint8_t *devices,
+                                       size_t count, sparoa_replan_info *info);
+
+/* The plan in use as a plan, with reasons, at the prices of the state asked for last. */
+SPAROA_API sparoa_status sparoa_replanner_plan(const sparoa_replanner *replanner,
+                                               sparoa_plan **plan, sparoa_error *err);
 
 #ifdef __cplusplus
 }

@@ -231,8 +231,8 @@ static sparoa_status read_options(const sparoa_plan_options *options, sparoa_pla
     return SPAROA_OK;
 }
 
-static sparoa_status wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,
-                               sparoa_plan **plan, sparoa_error *err)
+sparoa_status sp_schedule_wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,
+                                    sparoa_plan **plan, sparoa_error *err)
 {
     sparoa_plan *p = sp_calloc(&rt->alloc, 1, sizeof *p);
     if (!p) {
@@ -278,7 +278,8 @@ static sparoa_status close_job(job *j, const sparoa_profile *profile, sparoa_sta
 {
     sp_plan *inner;
     if (status == SPAROA_OK) status = sp_plan_create(j->env, j->device, &j->origin, &inner, err);
-    if (status == SPAROA_OK) status = wrap_plan(profile->runtime, inner, j->plan_ns, plan, err);
+    if (status == SPAROA_OK)
+        status = sp_schedule_wrap_plan(profile->runtime, inner, j->plan_ns, plan, err);
     sp_free(&profile->runtime->alloc, j->device, profile->p->node_count);
     sp_env_destroy(j->env);
     return status;
@@ -352,7 +353,7 @@ sparoa_status sparoa_plan_load(sparoa_runtime *runtime, const char *path, sparoa
     if (!runtime || !path || !plan) return no_argument(err, "runtime, path or plan");
     sp_plan *p;
     SP_TRY(sp_plan_load(&runtime->alloc, path, &p, err));
-    return wrap_plan(runtime, p, 0, plan, err);
+    return sp_schedule_wrap_plan(runtime, p, 0, plan, err);
 }
 
 void sparoa_plan_destroy(sparoa_plan *plan)

@@ -24,6 +24,10 @@ struct sparoa_plan {
     double plan_ns;
 };
 
+/* Takes over a plan. */
+sparoa_status sp_schedule_wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,
+                                    sparoa_plan **plan, sparoa_error *err);
+
 /* The state of a platform in a mode (or NULL) under constant load by device. */
 sparoa_status sp_schedule_state(const sp_platform *p, const char *mode, const double *load,
                                 sp_platform_state *state, sparoa_error *err);

@@ -32,7 +32,7 @@ typedef struct sim {
     const sp_sim_graph *graph;
     const sp_sim_options *o;
     sp_platform_state state;
-    double now, next_load, last_heat, heat_joules, temperature, throttle;
+    double now, run_start, next_load, last_heat, heat_joules, temperature, throttle;
     uint64_t load_draws;
     uint32_t run;
     copy *copies;
@@ -174,6 +174,11 @@ static void start_copy(sim *s, activity *a, uint32_t id)
                     .joules = p.joules * factor};
 }
 
+static double queue_end(const sim *s, uint32_t d)
+{
+    return s->run_start + s->o->queue_ns[d];
+}
+
 static void start_all(sim *s)
 {
     const sp_platform *p = s->platform;
@@ -181,7 +186,7 @@ static void start_all(sim *s)
         for (int l = 0; l < p->devices[d].lanes; l++) {
             activity *a = &s->active[d * LANES + (uint32_t)l];
             bool opens;
-            if (a->id != NONE || s->queue[d] == NONE ||
+            if (a->id != NONE || s->queue[d] == NONE || s->now < queue_end(s, d) ||
                 !inputs_here(s, &s->graph->tasks[s->queue[d]], &opens))
                 continue;
             uint32_t id = s->queue[d];
@@ -217,6 +222,8 @@ static double memory_slowdown(const sim *s)
 static double next_event(const sim *s, double slow)
 {
     double dt = s->next_load - s->now;
+    for (uint32_t d = 0; d < s->platform->device_count; d++)
+        if (queue_end(s, d) > s->now) dt = fmin(dt, queue_end(s, d) - s->now);
     for (int i = 0; i < ACTIVITIES; i++) {
         const activity *a = &s->active[i];
         if (a->id == NONE) continue;
@@ -334,6 +341,7 @@ static void heat(sim *s)
 static sparoa_status one_run(sim *s, sparoa_error *err)
 {
     reset_run(s);
+    s->run_start = s->now;
     uint32_t all = s->graph->task_count + s->copy_count;
     while (s->finished < all) {
         start_all(s);

@@ -45,7 +45,9 @@ typedef struct sp_sim_options {
     /* Other work: at the end of every period each device is, with this probability, busy with other
      * work to that share. Period 0: none. */
     double load_period_ns, load_probability[SP_PLATFORM_DEVICES], load_share[SP_PLATFORM_DEVICES];
-    sp_text *trace; /* or NULL: Chrome trace events of the first run */
+    double
+        queue_ns[SP_PLATFORM_DEVICES]; /* busy with what was there before, at every run's start */
+    sp_text *trace;                    /* or NULL: Chrome trace events of the first run */
 } sp_sim_options;
 
 typedef struct sp_sim_result {

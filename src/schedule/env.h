@@ -138,6 +138,7 @@ typedef struct sp_env_device {
                             the highest clock */
     double temperature;  /* degrees Celsius; 0: unknown */
     double memory_used;  /* 0..1 */
+    double queue_ns;     /* until it is done with what it was given before; its lanes start so */
 } sp_env_device;
 
 typedef struct sp_env {

@@ -41,7 +41,8 @@ void sp_env_state_reset(sp_env_state *state)
     const sp_env *env = state->env;
     state->next = 0;
     state->result = (sp_env_result){0};
-    memset(state->lane_free, 0, sizeof state->lane_free);
+    for (int d = 0; d < SP_ENV_DEVICES; d++)
+        for (int l = 0; l < SP_ENV_LANES; l++) state->lane_free[d][l] = env->devices[d].queue_ns;
     memset(state->link_free, 0, sizeof state->link_free);
     memset(state->memory, 0, sizeof state->memory);
     for (uint32_t v = 0; v < env->value_count; v++) {

@@ -413,6 +413,8 @@ static sparoa_status run(search *s, uint8_t *device, sparoa_error *err)
     suffix_sums(s);
     s->now_count = 1;
     s->now[0] = (label){0};
+    for (uint32_t d = 0; d < env->device_count; d++)
+        for (int l = 0; l < SP_ENV_LANES; l++) s->now[0].lane[d][l] = env->devices[d].queue_ns;
     for (uint32_t i = 0; i < s->live_count; i++)
         for (int d = 0; d < SP_ENV_DEVICES; d++)
             s->now_at[(size_t)i * SP_ENV_DEVICES + d] = d ? -1 : 0;

@@ -12,7 +12,8 @@ enum { MAX_WIDTH = 4096, MAX_HIDDEN = 1024, MAX_BATCH = 4096, MAX_REPLAY = 1 << 
 
 static sparoa_status check(const sp_sac_options *o, sparoa_error *err)
 {
-    if (o->obs < 1 || o->obs > MAX_WIDTH || o->actions < 1 || o->actions > MAX_WIDTH)
+    if (o->obs < 1 || o->obs > MAX_WIDTH || o->actions < 1 || o->actions > MAX_WIDTH ||
+        (o->discrete && o->actions > MAX_HIDDEN))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "SAC: obs=%u, actions=%u, expected 1..%d", o->obs, o->actions,
                            MAX_WIDTH);
@@ -22,7 +23,7 @@ static sparoa_status check(const sp_sac_options *o, sparoa_error *err)
                            o->hidden, o->batch, o->replay, MAX_HIDDEN, MAX_BATCH, MAX_REPLAY);
     if (!(o->rate >= 0 && o->rate <= 1 && o->gamma >= 0 && o->gamma <= 1 && o->tau >= 0 &&
           o->tau <= 1 && o->alpha >= 0 && o->alpha < 1e6 && o->initial_alpha >= 0 &&
-          o->initial_alpha < 1e6 && isfinite(o->target_entropy)))
+          o->initial_alpha < 1e6 && isfinite(o->target_entropy) && o->imitation >= 0))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "SAC: rate=%g, gamma=%g, tau=%g, expected 0..1; alpha=%g, "
                            "initial_alpha=%g, target_entropy=%g, expected finite numbers",
@@ -65,11 +66,13 @@ static bool take_all(sp_sac *s)
     take(s, &s->m_reward, r, 1, &ok);
     take(s, &s->m_next, r, n, &ok);
     take(s, &s->m_done, r, 1, &ok);
+    take(s, &s->m_shown, r, 1, &ok);
     take(s, &s->obs, b, n, &ok);
     take(s, &s->action, b, w, &ok);
     take(s, &s->reward, b, 1, &ok);
     take(s, &s->next, b, n, &ok);
     take(s, &s->done, b, 1, &ok);
+    take(s, &s->shown, b, 1, &ok);
     take(s, &s->noise, b, w, &ok);
     take(s, &s->next_noise, b, w, &ok);
     take(s, &s->out, b, s->head, &ok);
@@ -194,8 +197,36 @@ void sp_sac_observe(sp_sac *s, const float *obs, const float *action, double rew
     memcpy(s->m_next + i * n, next, n * sizeof(float));
     s->m_reward[i] = (float)reward;
     s->m_done[i] = done;
+    s->m_shown[i] = s->showing;
     s->position = (i + 1) % s->o.replay;
     if (s->stored < s->o.replay) s->stored++;
+}
+
+void sp_sac_shown(sp_sac *s, bool shown)
+{
+    s->showing = shown;
+}
+
+uint32_t sp_sac_choice(const sp_sac *s, const float *obs)
+{
+    float layer[2][MAX_HIDDEN];
+    const float *x = obs;
+    for (size_t k = 0; k < s->policy.layers; k++) {
+        const sp_nn_linear *l = &s->policy.linear[k];
+        float *y = layer[k & 1];
+        memcpy(y, s->params + l->b, l->out * sizeof *y);
+        for (size_t i = 0; i < l->in; i++) {
+            const float *w = s->params + l->w + i * l->out;
+            if (x[i] == 0) continue;
+            for (size_t j = 0; j < l->out; j++) y[j] += x[i] * w[j];
+        }
+        for (size_t j = 0; k + 1 < s->policy.layers && j < l->out; j++) y[j] = y[j] > 0 ? y[j] : 0;
+        x = y;
+    }
+    uint32_t best = 0;
+    for (uint32_t j = 1; j < s->o.actions; j++)
+        if (x[j] > x[best]) best = j;
+    return best;
 }
 
 void sp_sac_forget(sp_sac *s)
@@ -213,6 +244,7 @@ static void draw_batch(sp_sac *s)
         memcpy(s->action + r * w, s->m_action + i * w, w * sizeof(float));
         s->reward[r] = s->m_reward[i];
         s->done[r] = s->m_done[i];
+        s->shown[r] = s->m_shown[i];
     }
     if (s->o.discrete) return;
     for (size_t i = 0; i < s->o.batch * w; i++) {

@@ -29,6 +29,7 @@ typedef struct sp_sac_options {
     double target_entropy; /* [-actions; discrete: 0.3 log(actions)] */
     double alpha;          /* fixed temperature; [0: tuned] */
     double initial_alpha;  /* where tuning starts [1] */
+    double imitation;      /* discrete: weight of -log p(action) of what was shown [0] */
     uint64_t seed;
 } sp_sac_options;
 
@@ -47,6 +48,11 @@ void sp_sac_policy(sp_sac *sac, size_t rows, const float *obs, float *out);
  */
 void sp_sac_observe(sp_sac *sac, const float *obs, const float *action, double reward,
                     const float *next, bool done);
+/* Whether what is observed from now on was done by a teacher: the policy loss imitates it. */
+void sp_sac_shown(sp_sac *sac, bool shown);
+/* The likeliest choice for one observation, by plain loops: for a policy that is asked node by
+ * node. Reads only; threads may share the learner. Discrete only. */
+uint32_t sp_sac_choice(const sp_sac *sac, const float *obs);
 /* Empties the replay memory. */
 void sp_sac_forget(sp_sac *sac);
 
@@ -58,11 +64,13 @@ typedef struct sp_sac_losses {
 sparoa_status sp_sac_update(sp_sac *sac, sp_sac_losses *losses, sparoa_error *err);
 
 /* Networks, targets and temperature as a file (little-endian; magic, version, sizes, checksum);
- * replay memory and the moments of Adam are not in it. */
+ * replay memory and the moments of Adam are not in it. `schema` says what observations mean; a file
+ * of another is refused. */
 size_t sp_sac_file_bytes(const sp_sac *sac);
-void sp_sac_save(const sp_sac *sac, unsigned char *file);
+void sp_sac_save(const sp_sac *sac, uint32_t schema, unsigned char *file);
 /* Into a learner with the same sizes. MALFORMED or UNSUPPORTED_VERSION for anything else, and the
  * learner is as before. */
-sparoa_status sp_sac_load(sp_sac *sac, const unsigned char *file, size_t bytes, sparoa_error *err);
+sparoa_status sp_sac_load(sp_sac *sac, uint32_t schema, const unsigned char *file, size_t bytes,
+                          sparoa_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * A learner as a file, little-endian: magic, version, checksum of what follows it; obs, actions,
- * discrete, hidden (u32 each); log alpha (f32); all parameters, then the critics' targets (f32).
+ * discrete, hidden, schema (u32 each); log alpha (f32); all parameters, then the critics' targets
+ * (f32).
  */
 #include <math.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "sparoa_backend.h"
 
 #define MAGIC "SPSAC\r\n\x1a"
-enum { VERSION = 1, HEAD = 36 };
+enum { VERSION = 2, HEAD = 40 };
 
 static uint32_t fnv(const unsigned char *p, size_t n)
 {
@@ -28,13 +29,13 @@ size_t sp_sac_file_bytes(const sp_sac *s)
     return HEAD + body_floats(s) * sizeof(float);
 }
 
-void sp_sac_save(const sp_sac *s, unsigned char *file)
+void sp_sac_save(const sp_sac *s, uint32_t schema, unsigned char *file)
 {
-    uint32_t head[] = {VERSION, 0, s->o.obs, s->o.actions, s->o.discrete, s->o.hidden};
+    uint32_t head[] = {VERSION, 0, s->o.obs, s->o.actions, s->o.discrete, s->o.hidden, schema};
     float alpha = (float)s->log_alpha;
     memcpy(file, MAGIC, 8);
     memcpy(file + 8, head, sizeof head);
-    memcpy(file + 32, &alpha, 4);
+    memcpy(file + 36, &alpha, 4);
     memcpy(file + HEAD, s->params, s->count * sizeof(float));
     memcpy(file + HEAD + s->count * sizeof(float), s->targets + s->policy_count,
            (s->count - s->policy_count) * sizeof(float));
@@ -42,15 +43,16 @@ void sp_sac_save(const sp_sac *s, unsigned char *file)
     memcpy(file + 12, &sum, 4);
 }
 
-sparoa_status sp_sac_load(sp_sac *s, const unsigned char *file, size_t bytes, sparoa_error *err)
+sparoa_status sp_sac_load(sp_sac *s, uint32_t schema, const unsigned char *file, size_t bytes,
+                          sparoa_error *err)
 {
-    uint32_t head[6];
+    uint32_t head[7];
     float alpha;
     if (bytes < HEAD || memcmp(file, MAGIC, 8) != 0)
         return sparoa_fail(err, SPAROA_MALFORMED, NULL,
                            "SAC weights: not such a file (%zu bytes, no magic)", bytes);
     memcpy(head, file + 8, sizeof head);
-    memcpy(&alpha, file + 32, 4);
+    memcpy(&alpha, file + 36, 4);
     if (head[0] != VERSION)
         return sparoa_fail(err, SPAROA_UNSUPPORTED_VERSION, NULL,
                            "SAC weights: version %u, expected %d", head[0], VERSION);
@@ -61,6 +63,10 @@ sparoa_status sp_sac_load(sp_sac *s, const unsigned char *file, size_t bytes, sp
                            "expected %u, %u, %d, %u in %zu",
                            head[2], head[3], head[4], head[5], bytes, s->o.obs, s->o.actions,
                            s->o.discrete, s->o.hidden, sp_sac_file_bytes(s));
+    if (head[6] != schema)
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_VERSION, NULL,
+                           "SAC weights: schema=%08x, expected %08x: trained on other observations",
+                           head[6], schema);
     if (head[1] != fnv(file + 16, bytes - 16))
         return sparoa_fail(err, SPAROA_MALFORMED, NULL, "SAC weights: the checksum is wrong");
     bool finite = isfinite(alpha) && fabsf(alpha) <= 16;

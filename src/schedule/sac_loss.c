@@ -113,7 +113,8 @@ double sp_sac_critic_loss(sp_sac *s)
     return loss;
 }
 
-/* mean over the batch of sum_a p(a) (alpha log p(a) - Q(a)) */
+/* mean over the batch of sum_a p(a) (alpha log p(a) - Q(a)), and -imitation log p(action) of what
+ * was shown */
 static double discrete_loss(sp_sac *s, double alpha, double *entropy)
 {
     size_t b = s->o.batch, n = s->o.actions;
@@ -130,8 +131,12 @@ static double discrete_loss(sp_sac *s, double alpha, double *entropy)
             h -= (double)p[j] * (double)logp[j] / (double)b;
         }
         loss += mean / (double)b;
+        double w = s->shown[r] != 0 ? s->o.imitation : 0;
+        size_t act = (size_t)s->action[r];
+        loss -= w * (double)logp[act] / (double)b;
         for (size_t j = 0; j < n; j++)
-            d[j] = (float)((double)p[j] * ((double)d[j] - mean) / (double)b);
+            d[j] = (float)((double)p[j] * ((double)d[j] - mean + w) / (double)b);
+        d[act] -= (float)(w / (double)b);
     }
     *entropy = h;
     return loss;

@@ -19,11 +19,12 @@ struct sp_sac {
     sp_nn_adam adam_policy, adam_q, adam_alpha;
 
     /* replay memory: a ring */
-    float *m_obs, *m_action, *m_reward, *m_next, *m_done;
+    float *m_obs, *m_action, *m_reward, *m_next, *m_done, *m_shown;
     size_t stored, position;
+    bool showing;
 
     /* the batch at hand, [batch][...] */
-    float *obs, *action, *reward, *next, *done, *noise, *next_noise;
+    float *obs, *action, *reward, *next, *done, *shown, *noise, *next_noise;
     /* intermediate results */
     float *out, *dout, *act, *logp, *in, *din[2], *value[2], *dvalue, *goal, *single;
     float *policy_cache, *policy_work, *q_cache[2], *q_work;

@@ -213,9 +213,9 @@ static void test_file(void **state)
     train_bandit(a, 150);
     size_t bytes = sp_sac_file_bytes(a);
     unsigned char *file = malloc(bytes), *again = malloc(bytes);
-    sp_sac_save(a, file);
-    assert_int_equal(sp_sac_load(b, file, bytes, NULL), SPAROA_OK);
-    sp_sac_save(b, again);
+    sp_sac_save(a, 5, file);
+    assert_int_equal(sp_sac_load(b, 5, file, bytes, NULL), SPAROA_OK);
+    sp_sac_save(b, 5, again);
     assert_memory_equal(file, again, bytes);
     float p[3], q[3], obs[2] = {1, 1};
     sp_sac_policy(a, 1, obs, p), sp_sac_policy(b, 1, obs, q);
@@ -224,14 +224,14 @@ static void test_file(void **state)
     /* Damage of any byte is found, and leaves the learner as it was. */
     for (size_t i = 0; i < bytes; i += i < 64 ? 1 : 97) {
         file[i] ^= 0x41;
-        assert_int_not_equal(sp_sac_load(b, file, bytes, NULL), SPAROA_OK);
+        assert_int_not_equal(sp_sac_load(b, 5, file, bytes, NULL), SPAROA_OK);
         file[i] ^= 0x41;
     }
     for (size_t n = 0; n < bytes; n += n < 64 ? 1 : 89)
-        assert_int_equal(sp_sac_load(b, file, n, NULL), SPAROA_MALFORMED);
+        assert_int_equal(sp_sac_load(b, 5, file, n, NULL), SPAROA_MALFORMED);
     file[8] = 9;
-    assert_int_equal(sp_sac_load(b, file, bytes, NULL), SPAROA_UNSUPPORTED_VERSION);
-    sp_sac_save(b, file);
+    assert_int_equal(sp_sac_load(b, 5, file, bytes, NULL), SPAROA_UNSUPPORTED_VERSION);
+    sp_sac_save(b, 5, file);
     assert_memory_equal(file, again, bytes);
     free(file), free(again);
     sp_sac_destroy(a), sp_sac_destroy(b);
