@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "ops/op.h"
 #include "schedule/env_build.h"
+#include "schedule/env_predict.h"
 #include "schedule/replan_parts.h"
 
 /* ---- memory for policies that allocate: handed out from one block, given back all at once ---- */
@@ -61,6 +62,9 @@ static sparoa_status fill(sp_replanner *r, sparoa_error *err)
                               .imitation = 1};
     SP_TRY(
         sp_env_build(&r->alloc, r->profile, r->platform, r->profile->regime, NULL, &r->env, err));
+    const sp_platform_state nominal = sp_platform_nominal(r->platform);
+    const sp_predict_machine machine = {r->platform, &nominal, r->profile->regime};
+    SP_TRY(sp_env_predict_shipped(r->env, r->profile, &machine, NULL, err));
     if (r->env->device_count < 2)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "re-planning: %s has one device: there is nothing to decide",
