@@ -346,6 +346,18 @@ typedef struct sparoa_pin {
 /* A decision where every node runs: made and described in sparoa_schedule.h. */
 typedef struct sparoa_plan sparoa_plan;
 
+/* How exactly a session computes. A model's own float16 and integer operators stay what they are.
+ */
+typedef enum sparoa_precision {
+    SPAROA_PRECISION_FLOAT32, /* as the model says */
+    SPAROA_PRECISION_TF32,    /* products and convolutions may round their float32 operands to 10
+                                 bits of mantissa (errors near 1e-3), on devices that gain by it */
+    SPAROA_PRECISION_FLOAT16  /* most operators work on float16 values with float32 sums (errors
+                                 near 1e-2 of the largest value, none beyond 65504); inputs and
+                                 outputs keep their types. For GPUs: a CPU converts for each
+                                 operator and only loses time */
+} sparoa_precision;
+
 typedef struct sparoa_session_options {
     size_t struct_size;
     const char *disable_passes; /* names of graph passes to leave out, separated by commas
@@ -373,6 +385,7 @@ typedef struct sparoa_session_options {
                                 that the plan lacks, that the graph lacks, or that its device is not
                                 there for or cannot run. With disable_passes NULL the passes are
                                 those of the plan's regime */
+    sparoa_precision precision;
 } sparoa_session_options;
 
 typedef struct sparoa_session sparoa_session;

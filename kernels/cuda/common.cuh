@@ -57,6 +57,31 @@ static __device__ __forceinline__ float sp_cu_finish(const sp_cu_epilogue &e, fl
     return v;
 }
 
+/* Four neighbours, aligned to their size. */
+static __device__ __forceinline__ void sp_cu_get4(const float *p, float (&v)[4])
+{
+    float4 q = *(const float4 *)p;
+    v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+}
+
+static __device__ __forceinline__ void sp_cu_get4(const __half *p, float (&v)[4])
+{
+    uint2 q = *(const uint2 *)p;
+    float2 a = __half22float2(*(const __half2 *)&q.x), b = __half22float2(*(const __half2 *)&q.y);
+    v[0] = a.x, v[1] = a.y, v[2] = b.x, v[3] = b.y;
+}
+
+static __device__ __forceinline__ void sp_cu_put4(float *p, const float (&v)[4])
+{
+    *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
+}
+
+static __device__ __forceinline__ void sp_cu_put4(__half *p, const float (&v)[4])
+{
+    __half2 a = __floats2half2_rn(v[0], v[1]), b = __floats2half2_rn(v[2], v[3]);
+    *(uint2 *)p = make_uint2(*(const unsigned *)&a, *(const unsigned *)&b);
+}
+
 static __device__ __forceinline__ float sp_cu_warp_sum(float v)
 {
     for (int i = 16; i; i >>= 1) v += __shfl_xor_sync(0xffffffffu, v, i);

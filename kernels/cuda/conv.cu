@@ -7,10 +7,10 @@
 /* ---- depthwise ---- */
 
 /* One thread an output channel of one pixel; channels vary fastest. */
+template <typename T>
 static __global__ void depthwise_kernel(sp_cu_window w, sp_cu_epilogue e, int64_t count,
-                                        const float *__restrict__ x, const float *__restrict__ f,
-                                        const float *__restrict__ bias, const float *residual,
-                                        float *y)
+                                        const T *__restrict__ x, const T *__restrict__ f,
+                                        const T *__restrict__ bias, const T *residual, T *y)
 {
     int times = w.c_out / w.c_in;
     SP_CU_FOR(i, count)
@@ -20,7 +20,7 @@ static __global__ void depthwise_kernel(sp_cu_window w, sp_cu_epilogue e, int64_
         pixel /= w.out[2];
         int oh = (int)(pixel % w.out[1]), n = (int)(pixel / w.out[1]);
         int h0 = oh * w.stride[1] - w.begin[1], w0 = ow * w.stride[2] - w.begin[2];
-        const float *image = x + n * w.x_n + (int64_t)(times == 1 ? c : c / times) * w.x_c;
+        const T *image = x + n * w.x_n + (int64_t)(times == 1 ? c : c / times) * w.x_c;
         float sum = 0;
         for (int kh = 0; kh < w.kernel[1]; kh++) {
             int h = h0 + kh * w.dilation[1];
@@ -28,65 +28,100 @@ static __global__ void depthwise_kernel(sp_cu_window w, sp_cu_epilogue e, int64_
             for (int kw = 0; kw < w.kernel[2]; kw++) {
                 int v = w0 + kw * w.dilation[2];
                 if (v < 0 || v >= w.in[2]) continue;
-                sum +=
-                    image[h * w.x_s[1] + v * w.x_s[2]] * f[(kh * w.kernel[2] + kw) * w.c_out + c];
+                sum += (float)image[h * w.x_s[1] + v * w.x_s[2]] *
+                       (float)f[(kh * w.kernel[2] + kw) * w.c_out + c];
             }
         }
         int64_t at = n * w.y_n + oh * w.y_s[1] + ow * w.y_s[2] + c * w.y_c;
-        y[at] = sp_cu_finish(e, sum, bias, c, residual, at);
+        float b = bias ? (float)bias[c] : 0.0f, r = e.residual ? (float)residual[at] : 0.0f;
+        y[at] = (T)sp_cu_finish(e, sum, &b, 0, &r, 0);
     }
 }
 
-/* Four channels a thread. */
+/* Four channels a thread, ACROSS neighbouring pixels of a row. */
+template <typename T, int ACROSS>
 static __global__ void depthwise4_kernel(sp_cu_window w, sp_cu_epilogue e, uint32_t count,
-                                         const float4 *__restrict__ x, const float4 *__restrict__ f,
-                                         const float *__restrict__ bias, const float *residual,
-                                         float *y)
+                                         const T *__restrict__ x, const T *__restrict__ f,
+                                         const T *__restrict__ bias, const T *residual, T *y)
 {
-    uint32_t quads = (uint32_t)w.c_out / 4;
+    uint32_t quads = (uint32_t)w.c_out / 4, groups = ((uint32_t)w.out[2] + ACROSS - 1) / ACROSS;
     for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count;
          i += gridDim.x * blockDim.x) {
-        uint32_t pixel = i / quads, q = i - pixel * quads, row = pixel / (uint32_t)w.out[2];
-        int ow = (int)(pixel - row * (uint32_t)w.out[2]);
+        uint32_t pixel = i / quads, q = i - pixel * quads, row = pixel / groups;
+        int ow = (int)(pixel - row * groups) * ACROSS;
         int n = (int)(row / (uint32_t)w.out[1]), oh = (int)(row - (uint32_t)n * (uint32_t)w.out[1]);
         int h0 = oh * w.stride[1] - w.begin[1], w0 = ow * w.stride[2] - w.begin[2];
-        const float4 *image = x + n * (w.x_n / 4) + q;
-        float s[4] = {0, 0, 0, 0};
+        const T *image = x + n * w.x_n + q * 4;
+        float s[ACROSS][4];
+#pragma unroll
+        for (int p = 0; p < ACROSS; p++) s[p][0] = s[p][1] = s[p][2] = s[p][3] = 0;
         for (int kh = 0; kh < w.kernel[1]; kh++) {
             int h = h0 + kh * w.dilation[1];
             if (h < 0 || h >= w.in[1]) continue;
             for (int kw = 0; kw < w.kernel[2]; kw++) {
-                int v = w0 + kw * w.dilation[2];
-                if (v < 0 || v >= w.in[2]) continue;
-                float4 a = image[((int64_t)h * w.in[2] + v) * quads];
-                float4 b = f[(kh * w.kernel[2] + kw) * quads + q];
-                s[0] += a.x * b.x;
-                s[1] += a.y * b.y;
-                s[2] += a.z * b.z;
-                s[3] += a.w * b.w;
+                float b[4];
+                sp_cu_get4(f + ((kh * w.kernel[2] + kw) * quads + q) * 4, b);
+#pragma unroll
+                for (int p = 0; p < ACROSS; p++) {
+                    int v = w0 + p * w.stride[2] + kw * w.dilation[2];
+                    if (v < 0 || v >= w.in[2]) continue;
+                    float a[4];
+                    sp_cu_get4(image + ((int64_t)h * w.in[2] + v) * w.c_in, a);
+#pragma unroll
+                    for (int k = 0; k < 4; k++) s[p][k] += a[k] * b[k];
+                }
             }
         }
-        int64_t at = (int64_t)i * 4;
-        for (int k = 0; k < 4; k++)
-            y[at + k] = sp_cu_finish(e, s[k], bias, q * 4 + k, residual, at + k);
+        float c[4] = {0, 0, 0, 0};
+        if (bias) sp_cu_get4(bias + q * 4, c);
+#pragma unroll
+        for (int p = 0; p < ACROSS; p++) {
+            if (ow + p >= w.out[2]) continue;
+            int64_t at = ((int64_t)row * w.out[2] + ow + p) * w.c_out + q * 4;
+            float r[4] = {0, 0, 0, 0};
+            if (e.residual) sp_cu_get4(residual + at, r);
+#pragma unroll
+            for (int k = 0; k < 4; k++) s[p][k] = sp_cu_finish(e, s[p][k], c, k, r, k);
+            sp_cu_put4(y + at, s[p]);
+        }
     }
 }
 
-void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
-                     const float *weight, const float *bias, const float *residual, float *y,
-                     cudaStream_t stream)
+template <typename T>
+static void run_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const T *x,
+                          const T *weight, const T *bias, const T *residual, T *y,
+                          cudaStream_t stream)
 {
     int64_t count = (int64_t)w->n * w->c_out * w->out[1] * w->out[2];
-    if (count <= 0) return;
+    uintptr_t all =
+        (uintptr_t)x | (uintptr_t)weight | (uintptr_t)bias | (uintptr_t)residual | (uintptr_t)y;
     bool four = w->c_in == w->c_out && w->c_out % 4 == 0 && w->x_c == 1 && w->y_c == 1 &&
-                count < (int64_t)1 << 31 && ((uintptr_t)x | (uintptr_t)weight) % 16 == 0;
-    if (four)
-        depthwise4_kernel<<<sp_cu_blocks(count / 4, 128), 128, 0, stream>>>(
-            *w, *e, (uint32_t)(count / 4), (const float4 *)x, (const float4 *)weight, bias,
-            residual, y);
+                count < (int64_t)1 << 31 && all % 16 == 0;
+    int64_t rows = (int64_t)w->n * w->out[1] * (w->c_out / 4);
+    if (four && count >= 1 << 21) {
+        int64_t n = rows * ((w->out[2] + 3) / 4);
+        depthwise4_kernel<T, 4><<<sp_cu_blocks(n, 128), 128, 0, stream>>>(
+            *w, *e, (uint32_t)n, x, weight, bias, residual, y);
+    } else if (four) {
+        int64_t n = rows * w->out[2];
+        depthwise4_kernel<T, 1><<<sp_cu_blocks(n, 64), 64, 0, stream>>>(*w, *e, (uint32_t)n, x,
+                                                                        weight, bias, residual, y);
+    } else
+        depthwise_kernel<T><<<sp_cu_blocks(count, 128), 128, 0, stream>>>(*w, *e, count, x, weight,
+                                                                          bias, residual, y);
+}
+
+void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, const void *x,
+                     const void *weight, const void *bias, const void *residual, void *y,
+                     cudaStream_t stream)
+{
+    if ((int64_t)w->n * w->c_out * w->out[1] * w->out[2] <= 0) return;
+    if (half)
+        run_depthwise(w, e, (const __half *)x, (const __half *)weight, (const __half *)bias,
+                      (const __half *)residual, (__half *)y, stream);
     else
-        depthwise_kernel<<<sp_cu_blocks(count, 128), 128, 0, stream>>>(*w, *e, count, x, weight,
-                                                                       bias, residual, y);
+        run_depthwise(w, e, (const float *)x, (const float *)weight, (const float *)bias,
+                      (const float *)residual, (float *)y, stream);
 }
 
 /* ---- implicit product ---- */

@@ -50,22 +50,22 @@ static __device__ float unary(int op, float a, float b, float x)
     }
 }
 
-static __global__ void unary_kernel(int op, float a, float b, const float *x, float *y, int64_t n)
+template <typename T>
+static __global__ void unary_kernel(int op, float a, float b, const T *x, T *y, int64_t n)
 {
-    SP_CU_FOR(i, n) y[i] = unary(op, a, b, x[i]);
+    SP_CU_FOR(i, n) y[i] = (T)unary(op, a, b, (float)x[i]);
 }
 
-static __global__ void unary4_kernel(int op, float a, float b, const float4 *x, float4 *y,
-                                     int64_t n)
+template <typename T>
+static __global__ void unary4_kernel(int op, float a, float b, const T *x, T *y, int64_t n)
 {
     SP_CU_FOR(i, n)
     {
-        float4 v = x[i];
-        v.x = unary(op, a, b, v.x);
-        v.y = unary(op, a, b, v.y);
-        v.z = unary(op, a, b, v.z);
-        v.w = unary(op, a, b, v.w);
-        y[i] = v;
+        float v[4];
+        sp_cu_get4(x + i * 4, v);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v[k] = unary(op, a, b, v[k]);
+        sp_cu_put4(y + i * 4, v);
     }
 }
 
@@ -74,16 +74,26 @@ static bool quads(int64_t n, const void *a, const void *b, const void *c)
     return n % 4 == 0 && ((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) % 16 == 0;
 }
 
-void sp_cu_unary(sp_cu_unary_op op, float a, float b, const float *x, float *y, int64_t n,
+template <typename T>
+static void run_unary(int op, float a, float b, const void *x, void *y, int64_t n,
+                      cudaStream_t stream)
+{
+    if (quads(n, x, y, NULL))
+        unary4_kernel<T><<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            op, a, b, (const T *)x, (T *)y, n / 4);
+    else
+        unary_kernel<T><<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            op, a, b, (const T *)x, (T *)y, n);
+}
+
+void sp_cu_unary(sp_cu_unary_op op, int half, float a, float b, const void *x, void *y, int64_t n,
                  cudaStream_t stream)
 {
     if (n <= 0) return;
-    if (quads(n, x, y, NULL))
-        unary4_kernel<<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
-            op, a, b, (const float4 *)x, (float4 *)y, n / 4);
+    if (half)
+        run_unary<__half>(op, a, b, x, y, n, stream);
     else
-        unary_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(op, a, b, x, y,
-                                                                                   n);
+        run_unary<float>(op, a, b, x, y, n, stream);
 }
 
 template <typename T>
@@ -180,53 +190,89 @@ template <typename I, int N> static __device__ void offsets(const sp_cu_space &s
     for (int k = 0; k < N; k++) at[k] += i * (I)s.strides[k][0];
 }
 
-template <typename T, typename R>
-static __global__ void dense_kernel(int op, int step_a, int step_b, const T *a, const T *b, R *y,
+/* S: as stored; T: as computed. */
+template <typename S, typename T, typename R>
+static __global__ void dense_kernel(int op, int step_a, int step_b, const S *a, const S *b, R *y,
                                     int64_t n)
 {
-    SP_CU_FOR(i, n) y[i] = binary<T, R>(op, a[i * step_a], b[i * step_b]);
+    SP_CU_FOR(i, n) y[i] = binary<T, R>(op, (T)a[i * step_a], (T)b[i * step_b]);
 }
 
-template <typename T, typename R, typename I>
-static __global__ void binary_kernel(int op, sp_cu_space s, const T *a, const T *b, R *y)
+template <typename S, typename T, typename R, typename I>
+static __global__ void binary_kernel(int op, sp_cu_space s, const S *a, const S *b, R *y)
 {
     SP_CU_FOR(i, s.count)
     {
         I at[2];
         offsets<I, 2>(s, (I)i, at);
-        y[i] = binary<T, R>(op, a[at[0]], b[at[1]]);
+        y[i] = binary<T, R>(op, (T)a[at[0]], (T)b[at[1]]);
     }
 }
 
-static __global__ void dense4_kernel(int op, const float4 *a, const float4 *b, float4 *y, int64_t n)
+/* Floats whose last dimension comes in fours, each operand running along it or repeated. The last
+ * dimension of s counts fours; its strides stay those of single elements. */
+template <typename S>
+static __global__ void binary4_kernel(int op, sp_cu_space s, int run_a, int run_b, const S *a,
+                                      const S *b, S *y)
 {
-    SP_CU_FOR(i, n)
+    SP_CU_FOR(i, s.count)
     {
-        float4 p = a[i], q = b[i];
-        p.x = binary<float, float>(op, p.x, q.x);
-        p.y = binary<float, float>(op, p.y, q.y);
-        p.z = binary<float, float>(op, p.z, q.z);
-        p.w = binary<float, float>(op, p.w, q.w);
-        y[i] = p;
+        uint32_t at[2] = {(uint32_t)i, (uint32_t)i};
+        float p[4], q[4];
+        offsets<uint32_t, 2>(s, (uint32_t)i, at);
+        if (run_a)
+            sp_cu_get4(a + at[0], p);
+        else
+            p[0] = p[1] = p[2] = p[3] = (float)a[at[0]];
+        if (run_b)
+            sp_cu_get4(b + at[1], q);
+        else
+            q[0] = q[1] = q[2] = q[3] = (float)b[at[1]];
+#pragma unroll
+        for (int k = 0; k < 4; k++) p[k] = binary<float, float>(op, p[k], q[k]);
+        sp_cu_put4(y + i * 4, p);
     }
 }
 
-template <typename T, typename R>
+/* false: not in fours. */
+template <typename S>
+static bool run_binary4(int op, const sp_cu_space *given, const void *a, const void *b, void *y,
+                        cudaStream_t stream)
+{
+    sp_cu_space s = *given;
+    int last = s.rank - 1;
+    if (s.rank < 1 || s.count >= INT32_MAX || !quads(s.dims[last], a, b, y)) return false;
+    int run[2];
+    for (int k = 0; k < 2; k++) {
+        run[k] = s.strides[k][last] == 1;
+        if (!run[k] && s.strides[k][last] != 0) return false;
+        for (int d = 0; d < last; d++)
+            if (run[k] && s.strides[k][d] % 4 != 0) return false;
+        s.strides[k][last] *= 4;
+    }
+    s.dims[last] /= 4;
+    s.count /= 4;
+    binary4_kernel<S><<<sp_cu_blocks(s.count, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+        op, s, run[0], run[1], (const S *)a, (const S *)b, (S *)y);
+    return true;
+}
+
+template <typename S, typename T, typename R>
 static void run_binary(int op, const sp_cu_space *s, const void *a, const void *b, void *y,
                        cudaStream_t stream)
 {
     int64_t n = s->count;
     unsigned blocks = sp_cu_blocks(n, SP_CU_THREADS);
     if (s->rank <= 1)
-        dense_kernel<T, R><<<blocks, SP_CU_THREADS, 0, stream>>>(
+        dense_kernel<S, T, R><<<blocks, SP_CU_THREADS, 0, stream>>>(
             op, s->rank ? (int)s->strides[0][0] : 0, s->rank ? (int)s->strides[1][0] : 0,
-            (const T *)a, (const T *)b, (R *)y, n);
+            (const S *)a, (const S *)b, (R *)y, n);
     else if (n < INT32_MAX)
-        binary_kernel<T, R, uint32_t>
-            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const T *)a, (const T *)b, (R *)y);
+        binary_kernel<S, T, R, uint32_t>
+            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const S *)a, (const S *)b, (R *)y);
     else
-        binary_kernel<T, R, int64_t>
-            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const T *)a, (const T *)b, (R *)y);
+        binary_kernel<S, T, R, int64_t>
+            <<<blocks, SP_CU_THREADS, 0, stream>>>(op, *s, (const S *)a, (const S *)b, (R *)y);
 }
 
 void sp_cu_binary(sp_cu_binary_op op, sp_cu_type type, const sp_cu_space *s, const void *a,
@@ -234,33 +280,21 @@ void sp_cu_binary(sp_cu_binary_op op, sp_cu_type type, const sp_cu_space *s, con
 {
     if (s->count <= 0) return;
     bool truth = op >= SP_CU_BIN_Equal;
-    if (type == SP_CU_F32 && !truth && s->rank == 1 && s->strides[0][0] == 1 &&
-        s->strides[1][0] == 1 && quads(s->count, a, b, y)) {
-        dense4_kernel<<<sp_cu_blocks(s->count / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
-            op, (const float4 *)a, (const float4 *)b, (float4 *)y, s->count / 4);
-        return;
-    }
+    if (type == SP_CU_F32 && !truth && run_binary4<float>(op, s, a, b, y, stream)) return;
+    if (type == SP_CU_F16 && !truth && run_binary4<__half>(op, s, a, b, y, stream)) return;
+#define CASE(S, T)                                                                                 \
+    if (truth)                                                                                     \
+        run_binary<S, T, uint8_t>(op, s, a, b, y, stream);                                         \
+    else                                                                                           \
+        run_binary<S, T, S>(op, s, a, b, y, stream)
     switch (type) {
-    case SP_CU_F32:
-        if (truth)
-            run_binary<float, uint8_t>(op, s, a, b, y, stream);
-        else
-            run_binary<float, float>(op, s, a, b, y, stream);
-        break;
-    case SP_CU_I32:
-        if (truth)
-            run_binary<int32_t, uint8_t>(op, s, a, b, y, stream);
-        else
-            run_binary<int32_t, int32_t>(op, s, a, b, y, stream);
-        break;
-    case SP_CU_I64:
-        if (truth)
-            run_binary<int64_t, uint8_t>(op, s, a, b, y, stream);
-        else
-            run_binary<int64_t, int64_t>(op, s, a, b, y, stream);
-        break;
-    default: run_binary<uint8_t, uint8_t>(op, s, a, b, y, stream);
+    case SP_CU_F32: CASE(float, float); break;
+    case SP_CU_F16: CASE(__half, float); break;
+    case SP_CU_I32: CASE(int32_t, int32_t); break;
+    case SP_CU_I64: CASE(int64_t, int64_t); break;
+    default: run_binary<uint8_t, uint8_t, uint8_t>(op, s, a, b, y, stream);
     }
+#undef CASE
 }
 
 template <typename T>
@@ -340,10 +374,30 @@ static __global__ void cast_kernel(int from, int to, const void *x, void *y, int
     }
 }
 
+template <typename S, typename R>
+static __global__ void convert4_kernel(const S *x, R *y, int64_t n)
+{
+    SP_CU_FOR(i, n)
+    {
+        float v[4];
+        sp_cu_get4(x + i * 4, v);
+        sp_cu_put4(y + i * 4, v);
+    }
+}
+
 void sp_cu_cast(sp_cu_type from, sp_cu_type to, const void *x, void *y, int64_t n,
                 cudaStream_t stream)
 {
     if (n <= 0) return;
+    unsigned fours = sp_cu_blocks(n / 4, SP_CU_THREADS);
+    if (from == SP_CU_F32 && to == SP_CU_F16 && quads(n, x, y, NULL)) {
+        convert4_kernel<<<fours, SP_CU_THREADS, 0, stream>>>((const float *)x, (__half *)y, n / 4);
+        return;
+    }
+    if (from == SP_CU_F16 && to == SP_CU_F32 && quads(n, x, y, NULL)) {
+        convert4_kernel<<<fours, SP_CU_THREADS, 0, stream>>>((const __half *)x, (float *)y, n / 4);
+        return;
+    }
     cast_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(from, to, x, y, n);
 }
 
@@ -389,41 +443,54 @@ void sp_cu_scale(float factor, float *y, int64_t n, cudaStream_t stream)
 
 /* ---- epilogue ---- */
 
-static __global__ void epilogue_kernel(sp_cu_epilogue e, float *y, const float *bias,
-                                       const float *residual, int64_t n)
+template <typename T>
+static __global__ void epilogue_kernel(sp_cu_epilogue e, T *y, const T *bias, const T *residual,
+                                       int64_t n)
 {
     SP_CU_FOR(i, n)
-    y[i] = sp_cu_finish(e, y[i], bias, e.inner == 1 ? i % e.channels : i / e.inner % e.channels,
-                        residual, i);
-}
-
-/* Channels vary fastest and come in fours. */
-static __global__ void epilogue4_kernel(sp_cu_epilogue e, float4 *y, const float4 *bias,
-                                        const float4 *residual, uint32_t n)
-{
-    SP_CU_FOR(i, (int64_t)n)
     {
-        float4 v = y[i], r = {0, 0, 0, 0}, c = {0, 0, 0, 0};
-        if (bias) c = bias[(uint32_t)i % (uint32_t)(e.channels / 4)];
-        if (e.residual) r = residual[i];
-        sp_cu_epilogue scalar = e;
-        v.x = sp_cu_finish(scalar, v.x, &c.x, 0, &r.x, 0);
-        v.y = sp_cu_finish(scalar, v.y, &c.y, 0, &r.y, 0);
-        v.z = sp_cu_finish(scalar, v.z, &c.z, 0, &r.z, 0);
-        v.w = sp_cu_finish(scalar, v.w, &c.w, 0, &r.w, 0);
-        y[i] = v;
+        int64_t channel = e.inner == 1 ? i % e.channels : i / e.inner % e.channels;
+        float c = bias ? (float)bias[channel] : 0.0f, r = e.residual ? (float)residual[i] : 0.0f;
+        y[i] = (T)sp_cu_finish(e, (float)y[i], &c, 0, &r, 0);
     }
 }
 
-void sp_cu_epilogue_run(const sp_cu_epilogue *e, float *y, const float *bias, const float *residual,
-                        int64_t n, cudaStream_t stream)
+/* Channels vary fastest and come in fours. */
+template <typename T>
+static __global__ void epilogue4_kernel(sp_cu_epilogue e, T *y, const T *bias, const T *residual,
+                                        uint32_t n)
 {
-    if (n <= 0 || (!bias && !e->act && !e->residual)) return;
+    SP_CU_FOR(i, (int64_t)n)
+    {
+        float v[4], r[4] = {0, 0, 0, 0}, c[4] = {0, 0, 0, 0};
+        sp_cu_get4(y + i * 4, v);
+        if (bias) sp_cu_get4(bias + (uint32_t)i % (uint32_t)(e.channels / 4) * 4, c);
+        if (e.residual) sp_cu_get4(residual + i * 4, r);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v[k] = sp_cu_finish(e, v[k], c, k, r, k);
+        sp_cu_put4(y + i * 4, v);
+    }
+}
+
+template <typename T>
+static void run_epilogue(const sp_cu_epilogue *e, void *y, const void *bias, const void *residual,
+                         int64_t n, cudaStream_t stream)
+{
     if (e->inner == 1 && e->channels % 4 == 0 && n < (int64_t)1 << 33 &&
         quads(n, y, bias, residual))
-        epilogue4_kernel<<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
-            *e, (float4 *)y, (const float4 *)bias, (const float4 *)residual, (uint32_t)(n / 4));
+        epilogue4_kernel<T><<<sp_cu_blocks(n / 4, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            *e, (T *)y, (const T *)bias, (const T *)residual, (uint32_t)(n / 4));
     else
-        epilogue_kernel<<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(*e, y, bias,
-                                                                                      residual, n);
+        epilogue_kernel<T><<<sp_cu_blocks(n, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+            *e, (T *)y, (const T *)bias, (const T *)residual, n);
+}
+
+void sp_cu_epilogue_run(const sp_cu_epilogue *e, int half, void *y, const void *bias,
+                        const void *residual, int64_t n, cudaStream_t stream)
+{
+    if (n <= 0 || (!bias && !e->act && !e->residual)) return;
+    if (half)
+        run_epilogue<__half>(e, y, bias, residual, n, stream);
+    else
+        run_epilogue<float>(e, y, bias, residual, n, stream);
 }

@@ -106,7 +106,8 @@ typedef enum sp_cu_type {
     SP_CU_TYPE_COUNT
 } sp_cu_type;
 
-void sp_cu_unary(sp_cu_unary_op op, float a, float b, const float *x, float *y, int64_t n,
+/* half, here and below: tensors of floats are float16, else float32. */
+void sp_cu_unary(sp_cu_unary_op op, int half, float a, float b, const void *x, void *y, int64_t n,
                  cudaStream_t stream);
 /* Abs and Neg of integers; Not, IsNaN, IsInf have their own. */
 void sp_cu_negate(sp_cu_type type, int absolute, const void *x, void *y, int64_t n,
@@ -133,8 +134,8 @@ typedef struct sp_cu_epilogue {
     int residual; /* 0 none, 1 before the activation, 2 after */
     int64_t channels, inner;
 } sp_cu_epilogue;
-void sp_cu_epilogue_run(const sp_cu_epilogue *e, float *y, const float *bias, const float *residual,
-                        int64_t n, cudaStream_t stream);
+void sp_cu_epilogue_run(const sp_cu_epilogue *e, int half, void *y, const void *bias,
+                        const void *residual, int64_t n, cudaStream_t stream);
 
 /* ---- moving (move.cu) ---- */
 
@@ -199,7 +200,7 @@ typedef struct sp_cu_reduce {
     int64_t kept[SP_CU_RANK], kept_stride[SP_CU_RANK];
     int64_t reduced[SP_CU_RANK], reduced_stride[SP_CU_RANK];
 } sp_cu_reduce;
-void sp_cu_reduce_run(const sp_cu_reduce *r, const float *x, float *y, cudaStream_t stream);
+void sp_cu_reduce_run(const sp_cu_reduce *r, int half, const void *x, void *y, cudaStream_t stream);
 void sp_cu_argmax(int least, int last, const float *x, int64_t *y, int64_t outer, int64_t extent,
                   int64_t inner, cudaStream_t stream);
 void sp_cu_softmax(int logarithm, const float *x, float *y, int64_t outer, int64_t extent,
@@ -213,10 +214,14 @@ typedef struct sp_cu_row_norm {
     int64_t rows, width;
     int centred;
     float epsilon;
-    const float *x, *skip, *bias, *scale, *shift;
-    float *y, *sum, *mean, *inverse;
+    int half; /* x, scale, shift and y are float16; then skip, bias, sum are NULL */
+    const void *x, *skip, *scale, *shift;
+    const float *bias;
+    void *y;
+    float *sum, *mean, *inverse;
 } sp_cu_row_norm;
-void sp_cu_row_norm_run(const sp_cu_row_norm *r, cudaStream_t stream);
+/* 0: not done, as float16 comes with a width or an alignment that has no kernel. */
+int sp_cu_row_norm_run(const sp_cu_row_norm *r, cudaStream_t stream);
 /* y = (x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + shift[c]; channel of element i as in
  * sp_cu_epilogue. */
 void sp_cu_batch_norm(const float *x, const float *scale, const float *shift, const float *mean,
@@ -236,11 +241,12 @@ typedef struct sp_cu_window {
     int64_t x_n, x_c, x_s[3], y_n, y_c, y_s[3];
 } sp_cu_window;
 /* kind 0: maximum; 1: average; 2: average that counts padding. */
-void sp_cu_pool(int kind, const sp_cu_window *w, const float *x, float *y, cudaStream_t stream);
+void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *y,
+                cudaStream_t stream);
 /* Weights [kernel...][c_out], one input channel for each output channel (c_out a multiple of it).
  */
-void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
-                     const float *weight, const float *bias, const float *residual, float *y,
+void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, const void *x,
+                     const void *weight, const void *bias, const void *residual, void *y,
                      cudaStream_t stream);
 /* Weights [c_out][kernel...][c_in / group]. splits: parts that the inner dimension is cut into, for
  * more blocks than there are tiles; above 1 they need sp_cu_conv_workspace bytes. */
@@ -249,6 +255,18 @@ size_t sp_cu_conv_workspace(const sp_cu_window *w, int splits);
 void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void *workspace,
                 const float *x, const float *weight, const float *bias, const float *residual,
                 float *y, cudaStream_t stream);
+/* The same on tensor cores (sm_80 and newer), images with the channel last, one group, at most two
+ * spatial dimensions; half: all tensors are float16, else float32 rounded to TF32. tile: one of the
+ * shapes of tiles. splits as above: above 1 it needs sp_cu_tensor_workspace bytes, and arrivals,
+ * one zeroed counter for each tile, which are zero again afterwards. */
+#define SP_CU_TENSOR_TILES 5
+int sp_cu_tensor_can(const sp_cu_window *w, int half);
+int sp_cu_tensor_tile_count(const sp_cu_window *w, int tile);
+int sp_cu_tensor_splits(const sp_cu_window *w, int half, int tile, int processors);
+size_t sp_cu_tensor_workspace(const sp_cu_window *w, int splits);
+void sp_cu_tensor(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int tile, int splits,
+                  void *workspace, unsigned *arrivals, const void *x, const void *weight,
+                  const void *bias, const void *residual, void *y, cudaStream_t stream);
 /* Weights [group][kernel...][c_in / group][c_out / group]. */
 void sp_cu_conv_transpose(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
                           const float *weight, const float *bias, const float *residual, float *y,
@@ -266,6 +284,24 @@ typedef struct sp_cu_resize {
 } sp_cu_resize;
 void sp_cu_resize_run(const sp_cu_resize *r, const float *x, float *y, cudaStream_t stream);
 
+/* ---- attention (attention.cu) ---- */
+
+/* Softmax(scale q k^T + mask) v for each head, without storing the scores. Rows of q, k, v and y
+ * are contiguous; strides in elements. Query heads share key heads where there are fewer of them.
+ */
+typedef struct sp_cu_attention {
+    int32_t half, tf32; /* all tensors are float16; products may round their operands to TF32 */
+    int32_t mask_kind; /* 0 none; 1 bool: where false, a key does not count; 2 added, of x's type */
+    int32_t causal;    /* query i sees keys 0..i */
+    int64_t batch, heads, kv_heads, q_len, kv_len;
+    int32_t head, v_head; /* elements of a row of q and k, of v and y: 1..256 */
+    float scale;
+    int64_t q[3], k[3], v[3], y[3]; /* strides of batch, head, row */
+    int64_t mask[4];                /* of batch, head, row, key */
+} sp_cu_attention;
+void sp_cu_attention_run(const sp_cu_attention *a, int processor, const void *q, const void *k,
+                         const void *v, const void *mask, void *y, cudaStream_t stream);
+
 /* ---- products (gemm.cu) ---- */
 
 /* y[b][m][n] = alpha * sum_k a[b][m][k] * b[b][k][n], any strides. */
@@ -274,7 +310,7 @@ typedef struct sp_cu_gemm {
     int64_t a_m, a_k, a_batch, b_k, b_n, b_batch, y_batch;
     float alpha;
 } sp_cu_gemm;
-void sp_cu_gemm_run(const sp_cu_gemm *g, const float *a, const float *b, float *y,
+void sp_cu_gemm_run(const sp_cu_gemm *g, int half, const void *a, const void *b, void *y,
                     cudaStream_t stream);
 
 #ifdef __cplusplus

@@ -22,8 +22,8 @@ static __device__ void place(const sp_cu_window &w, int64_t i, int at[3], int *n
     *n = (int)i;
 }
 
-static __global__ void pool_kernel(int kind, sp_cu_window w, int64_t count, const float *x,
-                                   float *y)
+template <typename T>
+static __global__ void pool_kernel(int kind, sp_cu_window w, int64_t count, const T *x, T *y)
 {
     SP_CU_FOR(i, count)
     {
@@ -40,27 +40,33 @@ static __global__ void pool_kernel(int kind, sp_cu_window w, int64_t count, cons
             int padded = from[d] >= limit ? 0 : min(w.kernel[d], (limit - from[d] + dil - 1) / dil);
             divisor *= kind == 2 ? padded : max(end[d] - first[d], 0);
         }
-        const float *image = x + n * w.x_n + c * w.x_c;
+        const T *image = x + n * w.x_n + c * w.x_c;
         float v = kind == 0 ? -CUDART_INF_F : 0.0f;
         for (int d = first[0]; d < end[0]; d++)
             for (int h = first[1]; h < end[1]; h++)
                 for (int k = first[2]; k < end[2]; k++) {
-                    float e = image[(from[0] + d * w.dilation[0]) * w.x_s[0] +
-                                    (from[1] + h * w.dilation[1]) * w.x_s[1] +
-                                    (from[2] + k * w.dilation[2]) * w.x_s[2]];
+                    float e = (float)image[(from[0] + d * w.dilation[0]) * w.x_s[0] +
+                                           (from[1] + h * w.dilation[1]) * w.x_s[1] +
+                                           (from[2] + k * w.dilation[2]) * w.x_s[2]];
                     v = kind == 0 ? sp_cu_max(e, v) : v + e;
                 }
         if (kind) v = divisor > 0 ? v / divisor : 0.0f;
-        y[n * w.y_n + c * w.y_c + at[0] * w.y_s[0] + at[1] * w.y_s[1] + at[2] * w.y_s[2]] = v;
+        y[n * w.y_n + c * w.y_c + at[0] * w.y_s[0] + at[1] * w.y_s[1] + at[2] * w.y_s[2]] = (T)v;
     }
 }
 
-void sp_cu_pool(int kind, const sp_cu_window *w, const float *x, float *y, cudaStream_t stream)
+void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *y,
+                cudaStream_t stream)
 {
     int64_t count = (int64_t)w->n * w->c_out * w->out[0] * w->out[1] * w->out[2];
     if (count <= 0) return;
-    pool_kernel<<<sp_cu_blocks(count, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(kind, *w, count,
-                                                                                  x, y);
+    unsigned blocks = sp_cu_blocks(count, SP_CU_THREADS);
+    if (half)
+        pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const __half *)x,
+                                                          (__half *)y);
+    else
+        pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const float *)x,
+                                                          (float *)y);
 }
 
 /* ---- resizing ---- */

@@ -53,9 +53,10 @@ template <bool WHOLE> static __device__ float fold(float v, int kind, float *sha
     return v;
 }
 
-template <bool WHOLE> static __global__ void reduce_kernel(sp_cu_reduce r, const float *x, float *y)
+template <typename T, bool WHOLE>
+static __global__ void __launch_bounds__(1024) reduce_kernel(sp_cu_reduce r, const T *x, T *y)
 {
-    __shared__ float shared[32 * 8];
+    __shared__ float shared[32 * 32];
     int kind = r.kind;
     int64_t step = WHOLE ? 32 * blockDim.y : blockDim.y;
     int64_t per_block = WHOLE ? 1 : 32;
@@ -63,39 +64,52 @@ template <bool WHOLE> static __global__ void reduce_kernel(sp_cu_reduce r, const
          o += (int64_t)gridDim.x * per_block) {
         int64_t out = WHOLE ? o : o + threadIdx.x;
         bool inside = out < r.outputs;
-        const float *row = x + (inside ? offset_of(r.n_kept, r.kept, r.kept_stride, out) : 0);
+        const T *row = x + (inside ? offset_of(r.n_kept, r.kept, r.kept_stride, out) : 0);
         int64_t total = inside ? r.total : 0;
         int64_t first = WHOLE ? threadIdx.y * 32 + threadIdx.x : threadIdx.y;
         int base = kind == SP_CU_LOG_SUM_EXP ? SP_CU_MAX : kind;
         float v = start_of(base), peak = 0;
         for (int64_t i = first; i < total; i += step)
-            v = join(base, v,
-                     term(base, row[offset_of(r.n_reduced, r.reduced, r.reduced_stride, i)]));
+            v = join(
+                base, v,
+                term(base, (float)row[offset_of(r.n_reduced, r.reduced, r.reduced_stride, i)]));
         v = fold<WHOLE>(v, base, shared);
         if (kind == SP_CU_LOG_SUM_EXP) {
             peak = isinf(v) ? 0.0f : v;
             v = 0;
             for (int64_t i = first; i < total; i += step)
-                v += expf(row[offset_of(r.n_reduced, r.reduced, r.reduced_stride, i)] - peak);
+                v +=
+                    expf((float)row[offset_of(r.n_reduced, r.reduced, r.reduced_stride, i)] - peak);
             v = logf(fold<WHOLE>(v, SP_CU_SUM, shared)) + peak;
         }
         if (inside && threadIdx.y == 0 && (!WHOLE || threadIdx.x == 0))
-            y[out] = finish(kind, v, r.total);
+            y[out] = (T)finish(kind, v, r.total);
     }
 }
 
-void sp_cu_reduce_run(const sp_cu_reduce *r, const float *x, float *y, cudaStream_t stream)
+template <typename T>
+static void run_reduce(const sp_cu_reduce *r, const void *x, void *y, cudaStream_t stream)
 {
-    if (r->outputs <= 0) return;
     /* Neighbouring outputs are neighbours in x: read across them; else along what is reduced. */
     bool across =
         r->n_kept > 0 && r->kept_stride[r->n_kept - 1] == 1 && r->kept[r->n_kept - 1] >= 8;
     if (across)
-        reduce_kernel<false><<<sp_cu_blocks(r->outputs, 32), dim3(32, 8), 0, stream>>>(*r, x, y);
+        reduce_kernel<T, false>
+            <<<sp_cu_blocks(r->outputs, 32), dim3(32, r->total >= 256 ? 32 : 8), 0, stream>>>(
+                *r, (const T *)x, (T *)y);
     else
-        reduce_kernel<true>
-            <<<sp_cu_blocks(r->outputs, 1), dim3(32, r->total < 256 ? 1 : 8), 0, stream>>>(*r, x,
-                                                                                           y);
+        reduce_kernel<T, true>
+            <<<sp_cu_blocks(r->outputs, 1), dim3(32, r->total < 256 ? 1 : 8), 0, stream>>>(
+                *r, (const T *)x, (T *)y);
+}
+
+void sp_cu_reduce_run(const sp_cu_reduce *r, int half, const void *x, void *y, cudaStream_t stream)
+{
+    if (r->outputs <= 0) return;
+    if (half)
+        run_reduce<__half>(r, x, y, stream);
+    else
+        run_reduce<float>(r, x, y, stream);
 }
 
 /* ---- arg-max ---- */

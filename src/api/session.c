@@ -34,6 +34,12 @@ static sparoa_status read_plan(sparoa_session *s, const sparoa_session_options *
     return sp_session_plan(s, o->plan, s->planned, err);
 }
 
+static const char *passes_of(sparoa_precision precision)
+{
+    if (precision == SPAROA_PRECISION_TF32) return "tf32";
+    return precision == SPAROA_PRECISION_FLOAT16 ? "half" : NULL;
+}
+
 static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
 {
     sparoa_runtime *rt = s->model->runtime;
@@ -42,6 +48,7 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     const char *without = o->disable_passes;
     if (!without && o->plan) without = sp_plan_passes(o->plan);
     sp_pass_options passes = {.disabled = without,
+                              .enabled = passes_of(o->precision),
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));
@@ -79,6 +86,9 @@ sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_op
     if (!sp_read_options(&o, sizeof o, options))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "set options.struct_size = sizeof(options)");
+    if ((unsigned)o.precision > SPAROA_PRECISION_FLOAT16)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "precision %d is none of the three",
+                           (int)o.precision);
     sparoa_session *s = sp_calloc(&model->runtime->alloc, 1, sizeof *s);
     if (!s) return sp_no_memory(&model->runtime->alloc, sizeof *s, err);
     s->model = model;

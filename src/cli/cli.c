@@ -34,6 +34,8 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc,
          NULL},
         {SP_ARG_CHOICE, 0, "fallback", &cli->fallback, "warn|allow|forbid",
          "what the device can't run: the CPU does it, or an error", 0, 0, "warn|allow|forbid"},
+        {SP_ARG_CHOICE, 0, "precision", &cli->precision, "float32|tf32|float16",
+         "how exactly a device computes (default: float32)", 0, 0, "float32|tf32|float16"},
         {SP_ARG_OPTIONAL, 0, "json", &cli->json_path, "FILE", "print JSON, or write it to FILE", 0,
          0, NULL},
         {SP_ARG_FLAG, 'q', "quiet", &cli->quiet, NULL, "print results only", 0, 0, NULL},
@@ -68,6 +70,10 @@ void sp_cli_device(const sp_cli *cli, sparoa_session_options *options)
         options->fallback = SPAROA_FALLBACK_ALLOW;
     if (cli->fallback && strcmp(cli->fallback, "forbid") == 0)
         options->fallback = SPAROA_FALLBACK_FORBID;
+    if (cli->precision && strcmp(cli->precision, "tf32") == 0)
+        options->precision = SPAROA_PRECISION_TF32;
+    if (cli->precision && strcmp(cli->precision, "float16") == 0)
+        options->precision = SPAROA_PRECISION_FLOAT16;
 }
 
 int sp_cli_fail(const sp_cli *cli, int code, const char *format, ...)

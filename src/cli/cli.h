@@ -20,6 +20,7 @@ typedef struct sp_cli {
     const char *device;    /* --device, or NULL: the CPU */
     const char *fallback;  /* --fallback, or NULL */
     const char *plan;      /* --plan of the commands that have it, or NULL */
+    const char *precision; /* --precision, or NULL: float32 */
     bool quiet;            /* -q: results only */
     bool help;             /* --help */
     const char *json_path; /* NULL: no JSON; "": to standard output; else a file */
@@ -52,7 +53,7 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc,
 /* Loads --plugin into a runtime. */
 sparoa_status sp_cli_plugin(const sp_cli *cli, sparoa_runtime *runtime, sparoa_error *err);
 
-/* Puts --device and --fallback into a session's options. */
+/* Puts --device, --fallback and --precision into a session's options. */
 void sp_cli_device(const sp_cli *cli, sparoa_session_options *options);
 
 /* Prints "sparoa run: message" to stderr and returns `code`. */

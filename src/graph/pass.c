@@ -19,6 +19,9 @@ const sp_pass sp_pass_table[] = {
     {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul",
      false},
     {"layout", sp_pass_layout, "stores images with the channel last", false},
+    {"half", sp_pass_half, "lets operators work on float16 (session option precision)", true},
+    {"tf32", sp_pass_tf32, "lets products round their operands to TF32 (session option precision)",
+     true},
     {"clean", sp_pass_clean, "simplifies what the passes before left", false},
     {"dce", sp_pass_dce, "drops nodes whose outputs nobody uses", false},
     {NULL, NULL, NULL, false},
@@ -90,8 +93,9 @@ sparoa_status sp_passes_run(sp_graph *graph, const sp_pass_options *options, spa
     SP_TRY(dump(graph, options, 0, "loaded", err));
     int step = 1;
     for (const sp_pass *p = sp_pass_table; p->name; p++, step++) {
-        if (in_list(options->disabled, p->name, false)) continue;
-        if (p->default_off && !in_list(options->disabled, p->name, true)) continue;
+        bool enabled = in_list(options->enabled, p->name, false);
+        if (!enabled && in_list(options->disabled, p->name, false)) continue;
+        if (!enabled && p->default_off && !in_list(options->disabled, p->name, true)) continue;
         size_t before = graph->node_count;
         SP_TRY(run_pass(p, graph, err));
         SP_TRY(sp_graph_verify(graph, err));

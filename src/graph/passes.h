@@ -23,6 +23,7 @@ extern const sp_pass sp_pass_table[];
 typedef struct sp_pass_options {
     const char *disabled; /* names separated by commas, or "all", or NULL; "+name" turns on a pass
                              that is off by default */
+    const char *enabled;  /* names of passes that run whatever `disabled` says, or NULL */
     const char *dump_dir; /* or NULL */
     const char *dump_name;
     const sp_log *log;
@@ -45,5 +46,7 @@ sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_scale(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_half(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_tf32(sp_graph *graph, sparoa_error *err);
 
 #endif

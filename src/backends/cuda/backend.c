@@ -194,8 +194,9 @@ static double cuda_event_elapsed_ns(sparoa_event *start, sparoa_event *end)
 static bool cuda_node_supports(sparoa_dev *dev, const sparoa_node *node, char *why, size_t why_size)
 {
     int op;
+    bool widens;
     const char *reason;
-    if (sp_cuda_row_find(dev, node, &op, &reason)) return true;
+    if (sp_cuda_row_find(dev, node, &op, &widens, &reason)) return true;
     snprintf(why, why_size, "%s: %s", node->op, reason);
     return false;
 }
@@ -214,17 +215,22 @@ static sparoa_status cuda_node_create(sparoa_dev *dev, const sparoa_node *node,
                                       sparoa_kernel **kernel, sparoa_error *err)
 {
     int op;
+    bool widens;
     const char *reason;
-    const sp_cuda_row *row = sp_cuda_row_find(dev, node, &op, &reason);
+    const sp_cuda_row *row = sp_cuda_row_find(dev, node, &op, &widens, &reason);
     if (!row) return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node, "%s", reason);
     sparoa_kernel *k = sp_cuda_host_alloc(dev, sizeof *k);
     if (!k) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
-    *k = (sparoa_kernel){.dev = dev, .row = row, .op = op, .variant = row->variant};
+    *k = (sparoa_kernel){
+        .dev = dev, .row = row, .op = op, .variant = row->variant, .widens = widens};
     cudaSetDevice(dev->index);
     sparoa_status status = SPAROA_OK;
     if (row->state_bytes && !(k->state = sp_cuda_host_alloc(dev, row->state_bytes)))
         status = sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
-    if (status == SPAROA_OK && row->create) status = row->create(k, node, err);
+    if (status == SPAROA_OK && widens)
+        status = sp_cuda_widened_create(k, node, err);
+    else if (status == SPAROA_OK && row->create)
+        status = row->create(k, node, err);
     if (status != SPAROA_OK)
         cuda_node_destroy(k);
     else
@@ -261,11 +267,12 @@ static sparoa_status cuda_node_prepare(sparoa_kernel *kernel, const sparoa_node 
 {
     const sp_cuda_row *row = kernel->row;
     *workspace = 0;
-    if (!row->prepare) return SPAROA_OK;
+    if (!row->prepare && !kernel->widens) return SPAROA_OK;
     cudaSetDevice(kernel->dev->index);
     void *p = sp_cuda_host_alloc(kernel->dev, row->prepared_bytes);
     if (!p) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to prepare the kernel");
-    sparoa_status status = row->prepare(kernel, node, p, workspace, err);
+    sparoa_status status = kernel->widens ? sp_cuda_widened_prepare(kernel, node, p, workspace, err)
+                                          : row->prepare(kernel, node, p, workspace, err);
     if (status != SPAROA_OK) {
         cuda_prepared_destroy(kernel, p);
         return status;
@@ -280,7 +287,9 @@ static sparoa_status cuda_node_run(sparoa_kernel *kernel, sparoa_prepared *prepa
                                    sparoa_error *err)
 {
     cudaSetDevice(kernel->dev->index);
-    sparoa_status status = kernel->row->run(kernel, prepared, queue->stream, node, workspace, err);
+    sparoa_status status =
+        kernel->widens ? sp_cuda_widened_run(kernel, prepared, queue->stream, node, workspace, err)
+                       : kernel->row->run(kernel, prepared, queue->stream, node, workspace, err);
     cudaError_t error = cudaGetLastError();
     if (status != SPAROA_OK || error == cudaSuccess) return status;
     return sp_cuda_fail(err, node, "enqueueing", error);

@@ -1,6 +1,6 @@
-/* Conv and ConvTranspose in float32. A 1x1 convolution with the channel last is a product;
- * depthwise ones have their own kernel; the rest goes to cuDNN and, where that is missing or
- * refuses, to an implicit product of our own. */
+/* Conv and ConvTranspose. A 1x1 convolution with the channel last is a product; depthwise ones have
+ * their own kernel; the rest goes to cuDNN, to an implicit product of our own on tensor cores
+ * (float16, TF32), or to one in plain float32. */
 #include "backends/cuda/conv.h"
 #include "backends/cuda/window.h"
 #include "ops/epilogue.h"
@@ -8,15 +8,25 @@
 typedef struct conv_state {
     sp_cuda_conv_kind kind;
     bool transposed;
-    float *weight; /* packed; NULL: as the engine uploads it */
+    void *weight; /* packed; NULL: as the engine uploads it */
     size_t weight_bytes;
 } conv_state;
+
+/* What has a kernel for float16 as it is: images with the channel last, depthwise or in one group.
+ */
+static bool conv_half(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    const sparoa_tensor *w = sparoa_in(node, 1);
+    int64_t group = sparoa_attr_int(node, "group", 1);
+    if (dev->prop.major < 8 || !sp_cuda_all_half(dev, node, op)) return false;
+    return w && w->rank == 4 && sp_is_nhwc(node) && (group == 1 || w->dims[1] == 1);
+}
 
 static const char *conv_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
     const sparoa_tensor *x = sparoa_in(node, 0), *w = sparoa_in(node, 1);
-    (void)dev, (void)op;
-    if (!x || !w || !sp_cuda_all_f32(node)) return "only float32";
+    if (!x || !w || (!sp_cuda_all_f32(node) && !conv_half(dev, node, op)))
+        return "only float32 and float16";
     if (!node->constant || !node->constant[1]) return "weights that are not constant";
     if (w->rank < 3 || w->rank > 5 || x->rank != w->rank)
         return "an image of unknown or other rank";
@@ -38,13 +48,13 @@ static sp_cu_epilogue epilogue_of(const sparoa_node *node)
                             .inner = nhwc ? 1 : sp_dims_product(y, 2, y->rank)};
 }
 
-static const float *bias_of(const sparoa_node *node)
+static const void *bias_of(const sparoa_node *node)
 {
     const sparoa_tensor *b = sp_epilogue_of(node).residual_input == 2 ? NULL : sparoa_in(node, 2);
     return b ? b->data : NULL;
 }
 
-static const float *residual_of(const sparoa_node *node)
+static const void *residual_of(const sparoa_node *node)
 {
     int32_t i = sp_epilogue_of(node).residual_input;
     return i >= 0 ? node->in[i]->data : NULL;
@@ -75,26 +85,34 @@ typedef struct packing {
     int64_t group_size, to_group;       /* outer counts groups of that many */
 } packing;
 
-static sparoa_status pack(sparoa_kernel *k, const float *w, const packing *p, sparoa_error *err)
+static sparoa_status pack(sparoa_kernel *k, const sparoa_tensor *weight, const packing *p,
+                          sparoa_error *err)
 {
     conv_state *s = k->state;
-    s->weight_bytes = (size_t)(p->outer * p->inner * p->taps) * sizeof(float);
+    size_t size = sparoa_dtype_size(weight->dtype);
+    const char *w = weight->data;
+    s->weight_bytes = (size_t)(p->outer * p->inner * p->taps) * size;
     if (s->weight_bytes == 0) return SPAROA_OK;
-    float *packed = sp_cuda_host_alloc(k->dev, s->weight_bytes);
+    char *packed = sp_cuda_host_alloc(k->dev, s->weight_bytes);
     if (!packed) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no memory to pack weights");
     for (int64_t o = 0; o < p->outer; o++)
         for (int64_t i = 0; i < p->inner; i++)
-            for (int64_t t = 0; t < p->taps; t++)
-                packed[o / p->group_size * p->to_group + o % p->group_size * p->to_outer +
-                       i * p->to_inner + t * p->to_tap] = *w++;
-    sparoa_status status =
-        sp_cuda_upload(k->dev, k, packed, s->weight_bytes, (void **)&s->weight, err);
+            for (int64_t t = 0; t < p->taps; t++, w += size) {
+                int64_t at = o / p->group_size * p->to_group + o % p->group_size * p->to_outer +
+                             i * p->to_inner + t * p->to_tap;
+                memcpy(packed + at * (int64_t)size, w, size);
+            }
+    sparoa_status status = sp_cuda_upload(k->dev, k, packed, s->weight_bytes, &s->weight, err);
     sp_cuda_host_free(k->dev, packed, s->weight_bytes);
     return status;
 }
 
-static const char *const kind_names[] = {"conv_product", "conv_depthwise", "conv_cudnn",
-                                         "conv_implicit"};
+static const char *const kind_names[][3] = {
+    {"conv_product", "conv_product_tf32", "conv_product_f16"},
+    {"conv_depthwise", "conv_depthwise", "conv_depthwise_f16"},
+    {"conv_cudnn", "conv_cudnn_tf32", "conv_cudnn_f16"},
+    {"conv_implicit", "conv_implicit", "conv_implicit"},
+    {"conv_tensor", "conv_tensor_tf32", "conv_tensor_f16"}};
 
 static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
 {
@@ -108,7 +126,7 @@ static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, spar
         s->kind = SP_CUDA_CONV_DEPTHWISE;
     else
         s->kind = nhwc && flat && k->dev->dnn ? SP_CUDA_CONV_DNN : SP_CUDA_CONV_IMPLICIT;
-    k->variant = kind_names[s->kind];
+    k->variant = kind_names[s->kind][sp_cuda_math_of(k->dev, node)];
     if (s->kind == SP_CUDA_CONV_PRODUCT) return SPAROA_OK; /* [c_out][c_in] is what it wants */
     packing p = {w->dims[0], w->dims[1], taps, taps * w->dims[1], 1, w->dims[1], w->dims[0], 0};
     if (s->kind == SP_CUDA_CONV_DEPTHWISE) {
@@ -116,7 +134,7 @@ static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, spar
         p.to_inner = 0;
         p.to_tap = w->dims[0];
     }
-    return p.outer ? pack(k, w->data, &p, err) : SPAROA_OK;
+    return p.outer ? pack(k, w, &p, err) : SPAROA_OK;
 }
 
 static void conv_destroy(sparoa_kernel *k)
@@ -138,8 +156,63 @@ size_t sp_cuda_conv_workspace(const sp_cuda_conv *c)
     case SP_CUDA_CONV_PRODUCT: return c->product.workspace;
     case SP_CUDA_CONV_DNN: return c->dnn.workspace + c->dnn.pad_bytes;
     case SP_CUDA_CONV_IMPLICIT: return sp_cu_conv_workspace(&c->window, c->splits);
+    case SP_CUDA_CONV_TENSOR: return sp_cu_tensor_workspace(&c->window, c->parts.splits);
     default: return 0;
     }
+}
+
+bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice *choice)
+{
+    sp_cuda_parts_done(dev, &c->parts);
+    c->kind = (sp_cuda_conv_kind)choice->kind;
+    switch (c->kind) {
+    case SP_CUDA_CONV_PRODUCT: return c->product.shape.m > 0;
+    case SP_CUDA_CONV_DNN:
+        if (choice->index < 0 || choice->index >= c->dnn.n_algos) return false;
+        sp_cuda_dnn_choose(&c->dnn, &c->epilogue, choice->index);
+        return true;
+    case SP_CUDA_CONV_IMPLICIT:
+        c->splits = choice->splits;
+        return c->math != SP_CUDA_MATH_F16 && c->splits > 0 && c->splits <= 64;
+    case SP_CUDA_CONV_TENSOR:
+        if (!sp_cuda_has_cores(dev, c->math) || choice->tile < 0 ||
+            choice->tile >= SP_CU_TENSOR_TILES || choice->splits < 1 || choice->splits > 64 ||
+            !sp_cu_tensor_can(&c->window, c->math == SP_CUDA_MATH_F16))
+            return false;
+        c->parts = (sp_cuda_parts){.tile = choice->tile, .splits = choice->splits};
+        return sp_cuda_parts_make(dev, &c->parts, &c->window);
+    default: return false;
+    }
+}
+
+static void plan_product(sparoa_kernel *k, const sparoa_node *node, sp_cuda_conv *p)
+{
+    int64_t n = node->in[1]->dims[0], in = node->in[1]->dims[1];
+    p->product.math = p->math;
+    p->product.shape = (sp_cu_gemm){.m = sp_count(node->out[0]) / n,
+                                    .n = n,
+                                    .k = in,
+                                    .batch = 1,
+                                    .a_m = in,
+                                    .a_k = 1,
+                                    .b_k = 1,
+                                    .b_n = in,
+                                    .alpha = 1};
+    sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, p->has_bias);
+}
+
+/* Before anything is measured. */
+static void first_choice(sparoa_kernel *k, sp_cuda_conv *p, bool nhwc)
+{
+    sp_cuda_choice c = {.kind = SP_CUDA_CONV_IMPLICIT, .splits = 1, .tile = 2};
+    if (nhwc) c.splits = sp_cu_conv_splits(&p->window, k->dev->prop.multiProcessorCount);
+    if (nhwc && sp_cuda_has_cores(k->dev, p->math) &&
+        sp_cu_tensor_can(&p->window, p->math == SP_CUDA_MATH_F16)) {
+        c.kind = SP_CUDA_CONV_TENSOR;
+        c.splits = 1;
+    }
+    if (p->dnn.ready) c = (sp_cuda_choice){.kind = SP_CUDA_CONV_DNN};
+    sp_cuda_conv_choose(k->dev, p, &c);
 }
 
 static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
@@ -152,32 +225,22 @@ static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, voi
     sp_conv c;
     SP_TRY(sp_conv_shape(node, x, w, nhwc, &c, err));
     p->kind = s->kind;
+    p->math = sp_cuda_math_of(k->dev, node);
     p->splits = 1;
     p->has_bias = sp_epilogue_of(node).residual_input != 2 && sparoa_in(node, 2);
     p->epilogue = epilogue_of(node);
     SP_TRY(sp_cuda_window(node, &c.w, nhwc, &p->window, err));
     p->window.group = (int32_t)c.group;
     if (sp_count(y) == 0) return SPAROA_OK;
-    if (s->kind == SP_CUDA_CONV_PRODUCT) {
-        int64_t n = w->dims[0], in = w->dims[1];
-        p->product.shape = (sp_cu_gemm){.m = sp_count(y) / n,
-                                        .n = n,
-                                        .k = in,
-                                        .batch = 1,
-                                        .a_m = in,
-                                        .a_k = 1,
-                                        .b_k = 1,
-                                        .b_n = in,
-                                        .alpha = 1};
-        sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, p->has_bias);
-    } else if (s->kind == SP_CUDA_CONV_DNN) {
-        sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue);
-        if (!p->dnn.ready) p->kind = SP_CUDA_CONV_IMPLICIT;
+    if (s->kind == SP_CUDA_CONV_PRODUCT)
+        plan_product(k, node, p);
+    else if (s->kind != SP_CUDA_CONV_DEPTHWISE) {
+        if (s->kind == SP_CUDA_CONV_DNN)
+            sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue, p->math);
+        first_choice(k, p, nhwc);
     }
-    if (p->kind == SP_CUDA_CONV_IMPLICIT && nhwc)
-        p->splits = sp_cu_conv_splits(&p->window, k->dev->prop.multiProcessorCount);
     if (nhwc && s->kind != SP_CUDA_CONV_DEPTHWISE && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
-    k->variant = kind_names[p->kind];
+    k->variant = kind_names[p->kind][p->math];
     *workspace = sp_cuda_conv_workspace(p);
     return SPAROA_OK;
 }
@@ -187,26 +250,35 @@ static void conv_unprepare(sparoa_kernel *k, void *prepared)
     sp_cuda_conv *p = prepared;
     sp_cuda_product_done(k->dev, &p->product);
     sp_cuda_dnn_done(k->dev, &p->dnn);
+    sp_cuda_parts_done(k->dev, &p->parts);
 }
 
-sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const float *x,
-                                  const float *weight, const float *bias, const float *residual,
-                                  float *y, void *workspace, cudaStream_t stream,
+sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *x,
+                                  const void *weight, const void *bias, const void *residual,
+                                  void *y, void *workspace, cudaStream_t stream,
                                   const sparoa_node *node, sparoa_error *err)
 {
     const sp_cu_window *w = &c->window;
+    int half = c->math == SP_CUDA_MATH_F16;
     int64_t count = (int64_t)w->n * w->c_out * w->out[0] * w->out[1] * w->out[2];
     if (c->kind == SP_CUDA_CONV_PRODUCT)
         return sp_cuda_product_run(dev, &c->product, x, weight, bias, residual, y, workspace,
                                    stream, node, err);
     if (c->kind == SP_CUDA_CONV_DEPTHWISE) {
-        sp_cu_depthwise(w, &c->epilogue, x, weight, bias, residual, y, stream);
+        sp_cu_depthwise(w, &c->epilogue, half, x, weight, bias, residual, y, stream);
         return SPAROA_OK;
     }
     bool dnn = c->kind == SP_CUDA_CONV_DNN && c->dnn.ready;
     if (dnn && sp_cuda_dnn_run(dev, &c->dnn, &c->epilogue, x, weight, bias, residual, y, count,
                                workspace, stream))
         return SPAROA_OK;
+    if (c->kind == SP_CUDA_CONV_TENSOR || half) {
+        bool chosen = c->kind == SP_CUDA_CONV_TENSOR;
+        sp_cu_tensor(w, &c->epilogue, half, chosen ? c->parts.tile : 2,
+                     chosen ? c->parts.splits : 1, workspace, c->parts.arrivals, x, weight, bias,
+                     residual, y, stream);
+        return SPAROA_OK;
+    }
     int splits = c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1;
     sp_cu_conv(w, &c->epilogue, splits, workspace, x, weight, bias, residual, y, stream);
     return SPAROA_OK;
@@ -227,6 +299,7 @@ SP_CUDA_KERNEL(Conv) = {.ops = SP_CUDA_NAMES("Conv"),
                         .variant = "conv",
                         .state_bytes = sizeof(conv_state),
                         .prepared_bytes = sizeof(sp_cuda_conv),
+                        .half = conv_half,
                         .refuses = conv_refuses,
                         .create = conv_create,
                         .destroy = conv_destroy,
@@ -241,6 +314,7 @@ SP_CUDA_KERNEL(FusedConv) = {.ops = SP_CUDA_NAMES("FusedConv"),
                              .variant = "conv",
                              .state_bytes = sizeof(conv_state),
                              .prepared_bytes = sizeof(sp_cuda_conv),
+                             .half = conv_half,
                              .refuses = conv_refuses,
                              .create = conv_create,
                              .destroy = conv_destroy,
@@ -260,7 +334,7 @@ static sparoa_status transpose_create(sparoa_kernel *k, const sparoa_node *node,
     s->transposed = true;
     if (cig == 0) return SPAROA_OK;
     packing p = {w->dims[0], cog, taps, cog, 1, cig * cog, cig, taps * cig * cog};
-    return pack(k, w->data, &p, err);
+    return pack(k, w, &p, err);
 }
 
 /* Padding before each dimension. Source: ONNX ConvTranspose. The output's size is known by now. */

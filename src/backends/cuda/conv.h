@@ -8,13 +8,16 @@ typedef enum sp_cuda_conv_kind {
     SP_CUDA_CONV_PRODUCT,
     SP_CUDA_CONV_DEPTHWISE,
     SP_CUDA_CONV_DNN,
-    SP_CUDA_CONV_IMPLICIT
+    SP_CUDA_CONV_IMPLICIT,
+    SP_CUDA_CONV_TENSOR
 } sp_cuda_conv_kind;
 
 typedef struct sp_cuda_conv {
     sp_cuda_conv_kind kind;
+    sp_cuda_math math;
     int splits; /* of the implicit product */
     bool has_bias;
+    sp_cuda_parts parts; /* of the product on tensor cores */
     sp_cu_window window;
     sp_cu_epilogue epilogue;
     sp_cuda_product product;
@@ -22,10 +25,12 @@ typedef struct sp_cuda_conv {
 } sp_cuda_conv;
 
 size_t sp_cuda_conv_workspace(const sp_cuda_conv *c);
-sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const float *x,
-                                  const float *weight, const float *bias, const float *residual,
-                                  float *y, void *workspace, cudaStream_t stream,
+sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *x,
+                                  const void *weight, const void *bias, const void *residual,
+                                  void *y, void *workspace, cudaStream_t stream,
                                   const sparoa_node *node, sparoa_error *err);
+/* Sets what c is to use; index: cuDNN's proposal. false: it can't. */
+bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice *choice);
 /* Times the ways that are possible, on memory whose contents do not matter, and takes the fastest.
  */
 void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c);

@@ -1,5 +1,5 @@
-/* Choosing between cuDNN's algorithms, a product by cuBLASLt and our own implicit product by
- * measuring them. */
+/* Choosing between cuDNN's algorithms, a product and our own implicit products by measuring them.
+ */
 #include "backends/cuda/conv.h"
 
 typedef struct trial {
@@ -8,6 +8,8 @@ typedef struct trial {
     void *memory[5]; /* x, weight, bias, y and residual, workspace */
     size_t bytes[5];
     bool failed;
+    float best_ms;
+    sp_cuda_choice best;
 } trial;
 
 static void step(void *arg, cudaStream_t stream)
@@ -24,13 +26,14 @@ static void step(void *arg, cudaStream_t stream)
 static bool prepare_memory(trial *t, size_t workspace)
 {
     const sp_cu_window *w = &t->conv->window;
+    size_t size = sp_cuda_math_bytes(t->conv->math);
     int64_t taps = (int64_t)w->kernel[0] * w->kernel[1] * w->kernel[2];
     int64_t in = (int64_t)w->in[0] * w->in[1] * w->in[2];
     int64_t out = (int64_t)w->out[0] * w->out[1] * w->out[2];
-    t->bytes[0] = (size_t)(w->n * in * w->c_in) * sizeof(float);
-    t->bytes[1] = (size_t)(w->c_out * taps * (w->c_in / w->group)) * sizeof(float);
-    t->bytes[2] = (size_t)w->c_out * sizeof(float);
-    t->bytes[3] = (size_t)(w->n * out * w->c_out) * sizeof(float);
+    t->bytes[0] = (size_t)(w->n * in * w->c_in) * size;
+    t->bytes[1] = (size_t)(w->c_out * taps * (w->c_in / w->group)) * size;
+    t->bytes[2] = (size_t)w->c_out * size;
+    t->bytes[3] = (size_t)(w->n * out * w->c_out) * size;
     t->bytes[4] = workspace;
     for (int i = 0; i < 5; i++) {
         if (sp_cuda_alloc(t->dev, t->bytes[i], &t->memory[i]) != SPAROA_OK) return false;
@@ -39,46 +42,76 @@ static bool prepare_memory(trial *t, size_t workspace)
     return cudaDeviceSynchronize() == cudaSuccess;
 }
 
-/* Tries what c is set to; keeps a copy of it where it beats the best so far. */
-static void attempt(trial *t, const sp_cuda_conv *setting, sp_cuda_conv *best, float *best_ms)
+static void attempt(trial *t, sp_cuda_choice choice)
 {
-    *t->conv = *setting;
     t->failed = false;
+    if (!sp_cuda_conv_choose(t->dev, t->conv, &choice)) return;
+    if (sp_cuda_conv_workspace(t->conv) > t->bytes[4]) return;
     float ms = sp_cuda_time(10, step, t);
-    if (t->failed || ms < 0 || (*best_ms >= 0 && ms >= *best_ms)) return;
-    *best_ms = ms;
-    *best = *t->conv; /* with what the first run found out about fusing */
+    if (t->failed || ms < 0 || (t->best_ms >= 0 && ms >= t->best_ms)) return;
+    t->best_ms = ms;
+    t->best = choice;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t most_workspace(const trial *t)
+{
+    const sp_cuda_conv *c = t->conv;
+    int processors = t->dev->prop.multiProcessorCount, half = c->math == SP_CUDA_MATH_F16;
+    size_t most = c->product.workspace;
+    for (int i = 0; i < c->dnn.n_algos; i++)
+        most = larger(most, c->dnn.needs[i] + c->dnn.pad_bytes);
+    if (!half)
+        most = larger(most,
+                      sp_cu_conv_workspace(&c->window, sp_cu_conv_splits(&c->window, processors)));
+    for (int i = 0; sp_cuda_has_cores(t->dev, c->math) && i < SP_CU_TENSOR_TILES; i++)
+        most = larger(most, sp_cu_tensor_workspace(
+                                &c->window, sp_cu_tensor_splits(&c->window, half, i, processors)));
+    return most;
+}
+
+static void try_parts(trial *t, sp_cuda_conv_kind kind, int tile, int splits)
+{
+    attempt(t, (sp_cuda_choice){kind, 0, tile, 1});
+    if (splits > 1) attempt(t, (sp_cuda_choice){kind, 0, tile, splits});
+    if (splits > 3) attempt(t, (sp_cuda_choice){kind, 0, tile, splits / 2});
+}
+
+static void try_all(trial *t, sp_cuda_conv_kind given)
+{
+    const sp_cuda_conv *c = t->conv;
+    int processors = t->dev->prop.multiProcessorCount, half = c->math == SP_CUDA_MATH_F16;
+    if (given == SP_CUDA_CONV_PRODUCT) attempt(t, (sp_cuda_choice){given, 0, 0, 1});
+    for (int i = 0; i < c->dnn.n_algos; i++)
+        attempt(t, (sp_cuda_choice){SP_CUDA_CONV_DNN, i, 0, 1});
+    if (!half) try_parts(t, SP_CUDA_CONV_IMPLICIT, 0, sp_cu_conv_splits(&c->window, processors));
+    /* a product has tried tensor cores itself */
+    if (given == SP_CUDA_CONV_PRODUCT || !sp_cuda_has_cores(t->dev, c->math)) return;
+    for (int i = 0; i < SP_CU_TENSOR_TILES; i++)
+        try_parts(t, SP_CUDA_CONV_TENSOR, i, sp_cu_tensor_splits(&c->window, half, i, processors));
 }
 
 void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
 {
-    const sp_cuda_conv given = *c;
-    sp_cuda_conv best = given, setting = given;
-    float best_ms = -1;
-    trial t = {.dev = dev, .conv = c};
-    size_t most = given.product.workspace;
-    int splits = sp_cu_conv_splits(&given.window, dev->prop.multiProcessorCount);
-    for (int i = 0; i < given.dnn.n_algos; i++)
-        if (given.dnn.needs[i] + given.dnn.pad_bytes > most)
-            most = given.dnn.needs[i] + given.dnn.pad_bytes;
-    if (sp_cu_conv_workspace(&given.window, 2 * splits) > most)
-        most = sp_cu_conv_workspace(&given.window, 2 * splits);
-    if (prepare_memory(&t, most)) {
-        if (given.kind == SP_CUDA_CONV_PRODUCT) attempt(&t, &given, &best, &best_ms);
-        setting.kind = SP_CUDA_CONV_DNN;
-        for (int i = 0; i < given.dnn.n_algos; i++) {
-            sp_cuda_dnn_choose(&setting.dnn, &given.epilogue, i);
-            attempt(&t, &setting, &best, &best_ms);
-        }
-        setting.kind = SP_CUDA_CONV_IMPLICIT;
-        const int tries[3] = {1, splits, splits / 2};
-        for (int i = 0; i < 3; i++) {
-            if (i > 0 && tries[i] < 2) continue;
-            setting.splits = tries[i];
-            attempt(&t, &setting, &best, &best_ms);
-        }
-    }
-    *c = best_ms >= 0 ? best : given;
+    const sp_cu_window *w = &c->window;
+    char key[256];
+    snprintf(key, sizeof key, "conv %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d",
+             c->math, w->n, w->in[0], w->in[1], w->in[2], w->c_in, w->c_out, w->group, w->kernel[0],
+             w->kernel[1], w->kernel[2], w->stride[1], w->stride[2], w->dilation[1], w->dilation[2],
+             w->begin[1], w->end[1], w->begin[2], c->epilogue.act, c->epilogue.residual,
+             c->has_bias);
+    trial t = {.dev = dev, .conv = c, .best_ms = -1};
+    if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_conv_choose(dev, c, &t.best)) return;
+    sp_cuda_choice given = {c->kind, 0, c->parts.tile,
+                            c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1};
+    t.best = given;
+    if (prepare_memory(&t, most_workspace(&t))) try_all(&t, (sp_cuda_conv_kind)given.kind);
+    if (!sp_cuda_conv_choose(dev, c, &t.best)) sp_cuda_conv_choose(dev, c, &given);
+    if (t.best_ms >= 0) sp_cuda_tuned_keep(dev, key, &t.best);
     cudaDeviceSynchronize();
     for (int i = 0; i < 5; i++) sp_cuda_free(dev, t.memory[i], t.bytes[i]);
     cudaGetLastError();

@@ -32,6 +32,9 @@ struct sparoa_dev {
     struct sp_cuda_block *idle; /* freed memory kept for the next allocation */
     size_t idle_bytes, idle_limit;
     struct sparoa_queue *queues;
+    struct sp_cuda_tuned *tuned; /* choices that were measured (tuned.c) */
+    char tuned_path[512];        /* file that keeps them; "": none */
+    bool tuned_changed;
 };
 
 struct sparoa_queue {
@@ -51,6 +54,7 @@ struct sparoa_kernel {
     const sp_cuda_row *row;
     int op; /* index of the operator's name in row->ops */
     const char *variant;
+    bool widens;  /* float16 tensors are converted to float32 around it (widen.c) */
     size_t bytes; /* device memory that it keeps */
     void *state;  /* row->state_bytes, zeroed */
 };
@@ -61,6 +65,9 @@ struct sp_cuda_row {
     const char *domain;     /* NULL: "" */
     const char *variant;
     size_t state_bytes, prepared_bytes;
+    /* The node can be done on its float16 tensors as they are. NULL: never; then they are converted
+     * to float32 and back around it. */
+    bool (*half)(sparoa_dev *dev, const sparoa_node *node, int op);
     /* NULL: the node can be done; else what stands in the way. Shapes may be unknown. */
     const char *(*refuses)(sparoa_dev *dev, const sparoa_node *node, int op);
     sparoa_status (*create)(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err);
@@ -78,8 +85,30 @@ struct sp_cuda_row {
 
 extern const sp_cuda_row *const sp_cuda_kernel_table[]; /* generated; ends with NULL */
 
-const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, int *op,
+/* *widens: it wants the node's float16 tensors as float32. */
+const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, int *op, bool *widens,
                                     const char **why);
+
+/* ---- float16 for rows that compute in float32 (widen.c) ---- */
+bool sp_cuda_has_half(const sparoa_node *node);
+/* Calls the row's functions with float32 tensors in place of float16 ones. */
+const char *sp_cuda_widened_refuses(sparoa_dev *dev, const sp_cuda_row *row,
+                                    const sparoa_node *node, int op);
+sparoa_status sp_cuda_widened_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err);
+sparoa_status sp_cuda_widened_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
+                                      size_t *workspace, sparoa_error *err);
+sparoa_status sp_cuda_widened_run(sparoa_kernel *k, void *prepared, cudaStream_t stream,
+                                  const sparoa_node *node, void *workspace, sparoa_error *err);
+
+/* ---- measured choices (tuned.c) ---- */
+typedef struct sp_cuda_choice {
+    int kind, index, tile, splits;
+} sp_cuda_choice;
+/* Reads the device's file; nothing happens where there is none. */
+void sp_cuda_tuned_load(sparoa_dev *dev);
+void sp_cuda_tuned_save(sparoa_dev *dev); /* and forgets them */
+bool sp_cuda_tuned_find(sparoa_dev *dev, const char *key, sp_cuda_choice *choice);
+void sp_cuda_tuned_keep(sparoa_dev *dev, const char *key, const sp_cuda_choice *choice);
 
 /* ---- memory (memory.c) ---- */
 sparoa_status sp_cuda_alloc(sparoa_dev *dev, size_t bytes, void **ptr);
@@ -104,6 +133,11 @@ sparoa_status sp_cuda_fail(sparoa_error *err, const sparoa_node *node, const cha
 /* ---- what rows share (rows.c) ---- */
 /* The type as kernels name it, or -1. */
 int sp_cuda_type(sparoa_dtype dtype);
+bool sp_cuda_is_half(const sparoa_node *node); /* input 0 is float16 */
+/* Every input and output that is there is float16: rows that compute on it as it is. */
+bool sp_cuda_all_half(sparoa_dev *dev, const sparoa_node *node, int op);
+/* true: rows that move elements, whatever they are. */
+bool sp_cuda_any_half(sparoa_dev *dev, const sparoa_node *node, int op);
 bool sp_cuda_is_f32(const sparoa_node *node, int32_t input); /* there and float32 */
 bool sp_cuda_all_f32(const sparoa_node *node); /* every input and output that is there */
 /* Input i is absent or a constant (or has a value that is already known). */
@@ -116,26 +150,73 @@ void sp_cuda_move_axis(sp_cu_move *m, int64_t dim, int64_t src, int64_t dst);
 void sp_cuda_copy(void *dst, const void *src, size_t bytes, cudaStream_t stream);
 #define SP_CUDA_NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-/* ---- products (gemm.c): y = epilogue(alpha * a b) ---- */
+/* How products are summed up: float32; float32 operands rounded to TF32; float16 with float32 sums.
+ */
+typedef enum sp_cuda_math { SP_CUDA_MATH_F32, SP_CUDA_MATH_TF32, SP_CUDA_MATH_F16 } sp_cuda_math;
+/* By the type of input 0, the node's attribute sp.tf32 and the device's option. */
+sp_cuda_math sp_cuda_math_of(const sparoa_dev *dev, const sparoa_node *node);
+static inline size_t sp_cuda_math_bytes(sp_cuda_math math)
+{
+    return math == SP_CUDA_MATH_F16 ? 2 : 4;
+}
+static inline bool sp_cuda_has_cores(const sparoa_dev *dev, sp_cuda_math math)
+{
+    return math != SP_CUDA_MATH_F32 && dev->prop.major >= 8;
+}
+
+/* Counters of a product whose inner dimension is cut into parts, on tensor cores. */
+typedef struct sp_cuda_parts {
+    int tile, splits;
+    unsigned *arrivals;
+    size_t bytes;
+} sp_cuda_parts;
+bool sp_cuda_parts_make(sparoa_dev *dev, sp_cuda_parts *p, const sp_cu_window *w);
+void sp_cuda_parts_done(sparoa_dev *dev, sp_cuda_parts *p);
+
+/* ---- products (product.c, product_tune.c): y = epilogue(alpha * a b) ---- */
+#define SP_CUDA_LT_ALGOS 6
+typedef enum sp_cuda_product_kind {
+    SP_CUDA_PRODUCT_PLAIN,
+    SP_CUDA_PRODUCT_LT,
+    SP_CUDA_PRODUCT_TENSOR
+} sp_cuda_product_kind;
+
+/* A product as cuBLASLt sees it, with or without the epilogue. */
+typedef struct sp_cuda_lt {
+    void *desc, *layout_a, *layout_b, *layout_y;
+    lt_algo algos[SP_CUDA_LT_ALGOS];
+    size_t needs[SP_CUDA_LT_ALGOS];
+    int count; /* 0: it can't */
+} sp_cuda_lt;
+
 typedef struct sp_cuda_product {
-    sp_cu_gemm shape;   /* one call */
+    sp_cu_gemm shape; /* one call */
+    sp_cuda_math math;
+    sp_cuda_product_kind kind;
     int32_t outer_rank; /* batch dimensions that one call can't take, outermost first */
     int64_t outer[SPAROA_MAX_RANK], outer_a[SPAROA_MAX_RANK], outer_b[SPAROA_MAX_RANK];
-    int64_t outer_y;    /* elements of y that one call writes */
-    bool use_lt, fused; /* cuBLASLt does the product; and the epilogue with it */
+    int64_t outer_y; /* elements of y that one call writes */
+    bool fused;      /* cuBLASLt does the epilogue, too */
     bool has_bias;
-    void *desc, *layout_a, *layout_b, *layout_y; /* of cuBLASLt */
-    lt_algo algo;
+    int algo;         /* of the set that is used */
+    sp_cuda_lt lt[2]; /* without and with the epilogue */
+    sp_cuda_parts parts;
+    sp_cu_window window; /* the product as a convolution, for tensor cores */
     size_t workspace;
     sp_cu_epilogue epilogue;
 } sp_cuda_product;
-/* epilogue: act, residual, channels (n) and inner (1); has_bias: a bias [n] comes with it. */
+/* epilogue: act, residual, channels (n) and inner (1); has_bias: a bias [n] comes with it. Where
+ * the device tunes, the ways are timed. Bias and residual have the type of the operands. */
 void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilogue *epilogue,
                           bool has_bias);
 void sp_cuda_product_done(sparoa_dev *dev, sp_cuda_product *p);
-sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const float *a,
-                                  const float *b, const float *bias, const float *residual,
-                                  float *y, void *workspace, cudaStream_t stream,
-                                  const sparoa_node *node, sparoa_error *err);
+const char *sp_cuda_product_variant(const sp_cuda_product *p);
+sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const void *a, const void *b,
+                                  const void *bias, const void *residual, void *y, void *workspace,
+                                  cudaStream_t stream, const sparoa_node *node, sparoa_error *err);
+/* Sets what p is to use: kind, and by kind fused and algo (index = algo * 2 + fused), or tile and
+ * splits; false: it can't. */
+bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_choice *choice);
+void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p);
 
 #endif

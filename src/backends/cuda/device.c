@@ -119,6 +119,8 @@ sparoa_status sp_cuda_device_open(const sparoa_host *host, int32_t index, const 
     }
     *d->fault = 0;
     open_libraries(d, options);
+    option(options, "cache", d->tuned_path, sizeof d->tuned_path);
+    sp_cuda_tuned_load(d);
     *dev = d;
     return SPAROA_OK;
 }
@@ -127,6 +129,7 @@ void sp_cuda_device_close(sparoa_dev *dev)
 {
     if (!dev) return;
     cudaSetDevice(dev->index);
+    sp_cuda_tuned_save(dev);
     if (dev->lt) dev->libs.lt_destroy(dev->lt);
     if (dev->dnn) dev->libs.dnn_destroy(dev->dnn);
     sp_cuda_pool_trim(dev);

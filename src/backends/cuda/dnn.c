@@ -7,7 +7,7 @@
 static void plan_padding(sp_cuda_dnn *d, sp_cu_window *w)
 {
     if (w->begin[1] == w->end[1] && w->begin[2] == w->end[2]) return;
-    d->pad = (sp_cu_pad){.size = 4, .rank = 4};
+    d->pad = (sp_cu_pad){.size = (int32_t)sp_cuda_math_bytes(d->math), .rank = 4};
     const int64_t n[4] = {w->n, w->in[1], w->in[2], w->c_in};
     const int64_t before[4] = {0, w->begin[1], w->begin[2], 0};
     const int64_t after[4] = {0, w->end[1], w->end[2], 0};
@@ -21,7 +21,7 @@ static void plan_padding(sp_cuda_dnn *d, sp_cu_window *w)
         stride *= n[i];
         d->pad.count *= d->pad.out[i];
     }
-    d->pad_bytes = ((size_t)d->pad.count * sizeof(float) + 255) / 256 * 256;
+    d->pad_bytes = ((size_t)d->pad.count * sp_cuda_math_bytes(d->math) + 255) / 256 * 256;
     for (int i = 1; i < 3; i++) {
         w->in[i] = (int32_t)d->pad.out[i];
         w->begin[i] = w->end[i] = 0;
@@ -32,15 +32,18 @@ static bool describe(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *w,
                      const sp_cu_epilogue *e)
 {
     const sp_cuda_libs *l = &dev->libs;
-    int math = dev->tf32 ? DNN_DEFAULT_MATH : DNN_FMA_MATH;
+    int type = d->math == SP_CUDA_MATH_F16 ? DNN_HALF : DNN_FLOAT;
+    int math = d->math == SP_CUDA_MATH_F32   ? DNN_FMA_MATH
+               : d->math == SP_CUDA_MATH_F16 ? DNN_TENSOR_MATH
+                                             : DNN_DEFAULT_MATH;
     if (l->dnn_tensor_create(&d->x) || l->dnn_tensor_create(&d->y) ||
         l->dnn_tensor_create(&d->bias) || l->dnn_filter_create(&d->w) ||
         l->dnn_conv_create(&d->conv) || l->dnn_act_create(&d->act))
         return false;
-    return !l->dnn_tensor_set(d->x, DNN_NHWC, DNN_FLOAT, w->n, w->c_in, w->in[1], w->in[2]) &&
-           !l->dnn_tensor_set(d->y, DNN_NHWC, DNN_FLOAT, w->n, w->c_out, w->out[1], w->out[2]) &&
-           !l->dnn_tensor_set(d->bias, DNN_NHWC, DNN_FLOAT, 1, w->c_out, 1, 1) &&
-           !l->dnn_filter_set(d->w, DNN_FLOAT, DNN_NHWC, w->c_out, w->c_in / w->group, w->kernel[1],
+    return !l->dnn_tensor_set(d->x, DNN_NHWC, type, w->n, w->c_in, w->in[1], w->in[2]) &&
+           !l->dnn_tensor_set(d->y, DNN_NHWC, type, w->n, w->c_out, w->out[1], w->out[2]) &&
+           !l->dnn_tensor_set(d->bias, DNN_NHWC, type, 1, w->c_out, 1, 1) &&
+           !l->dnn_filter_set(d->w, type, DNN_NHWC, w->c_out, w->c_in / w->group, w->kernel[1],
                               w->kernel[2]) &&
            !l->dnn_conv_set(d->conv, w->begin[1], w->begin[2], w->stride[1], w->stride[2],
                             w->dilation[1], w->dilation[2], DNN_CROSS_CORRELATION, DNN_FLOAT) &&
@@ -59,12 +62,13 @@ void sp_cuda_dnn_choose(sp_cuda_dnn *d, const sp_cu_epilogue *e, int i)
 }
 
 void sp_cuda_dnn_plan(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *window,
-                      const sp_cu_epilogue *e)
+                      const sp_cu_epilogue *e, sp_cuda_math math)
 {
     sp_cu_window w = *window;
     dnn_perf found[ALGORITHMS];
     int n = 0;
     memset(d, 0, sizeof *d);
+    d->math = math;
     if (!dev->dnn || w.in[0] != 1 || w.kernel[0] != 1) return;
     plan_padding(d, &w);
     if (!describe(dev, d, &w, e)) return;
@@ -74,7 +78,7 @@ void sp_cuda_dnn_plan(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_window *windo
     for (int i = 0; i < n && d->n_algos < SP_CUDA_DNN_ALGOS; i++) {
         if (found[i].status != 0 || found[i].memory > WORKSPACE_LIMIT) continue;
         bool exact = found[i].math == DNN_FMA_MATH || found[i].math == DNN_DEFAULT_MATH;
-        if (!dev->tf32 && !exact) continue;
+        if (math == SP_CUDA_MATH_F32 && !exact) continue;
         d->needs[d->n_algos] = found[i].memory;
         d->algos[d->n_algos++] = found[i].algo;
     }
@@ -92,8 +96,8 @@ void sp_cuda_dnn_done(sparoa_dev *dev, sp_cuda_dnn *d)
     if (d->act) l->dnn_act_destroy(d->act);
 }
 
-bool sp_cuda_dnn_run(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_epilogue *e, const float *x,
-                     const float *weight, const float *bias, const float *residual, float *y,
+bool sp_cuda_dnn_run(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_epilogue *e, const void *x,
+                     const void *weight, const void *bias, const void *residual, void *y,
                      int64_t count, void *workspace, cudaStream_t stream)
 {
     const sp_cuda_libs *l = &dev->libs;
@@ -121,6 +125,7 @@ bool sp_cuda_dnn_run(sparoa_dev *dev, sp_cuda_dnn *d, const sp_cu_epilogue *e, c
         d->ready = false;
         return false;
     }
-    if (!finished) sp_cu_epilogue_run(e, y, bias, residual, count, stream);
+    if (!finished)
+        sp_cu_epilogue_run(e, d->math == SP_CUDA_MATH_F16, y, bias, residual, count, stream);
     return true;
 }

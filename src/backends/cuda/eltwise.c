@@ -14,9 +14,9 @@ static const char *const unary_names[] = {SP_CU_UNARY(X) NULL};
 
 static const char *unary_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
-    (void)dev;
     if (op == SP_CU_GeluTanh) return "there is no such operator";
-    return sp_cuda_all_f32(node) && node->n_in == 1 ? NULL : "only float32";
+    bool floats = sp_cuda_all_f32(node) || sp_cuda_all_half(dev, node, op);
+    return floats && node->n_in == 1 ? NULL : "only float32 and float16";
 }
 
 static sparoa_status unary_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
@@ -54,14 +54,15 @@ static sparoa_status unary_run(sparoa_kernel *k, void *prepared, cudaStream_t st
 {
     const unary_state *s = k->state;
     (void)prepared, (void)workspace, (void)err;
-    sp_cu_unary(s->op, s->a, s->b, node->in[0]->data, node->out[0]->data, sp_count(node->out[0]),
-                stream);
+    sp_cu_unary(s->op, sp_cuda_is_half(node), s->a, s->b, node->in[0]->data, node->out[0]->data,
+                sp_count(node->out[0]), stream);
     return SPAROA_OK;
 }
 
 /* ONNX Relu, Sigmoid, Exp and the other operators of one float32 tensor, all versions. */
 SP_CUDA_KERNEL(Unary) = {.ops = unary_names,
-                         .variant = "unary_f32",
+                         .variant = "unary",
+                         .half = sp_cuda_all_half,
                          .state_bytes = sizeof(unary_state),
                          .refuses = unary_refuses,
                          .create = unary_create,
@@ -81,7 +82,8 @@ static sparoa_status ms_unary_create(sparoa_kernel *k, const sparoa_node *node, 
 
 SP_CUDA_KERNEL(UnaryMs) = {.ops = SP_CUDA_NAMES("Gelu", "QuickGelu"),
                            .domain = "com.microsoft",
-                           .variant = "unary_f32",
+                           .variant = "unary",
+                           .half = sp_cuda_all_half,
                            .state_bytes = sizeof(unary_state),
                            .refuses = ms_unary_refuses,
                            .create = ms_unary_create,
@@ -162,6 +164,15 @@ static bool old_broadcast(const sparoa_node *node)
     return sparoa_attr_int(node, "broadcast", 0) != 0 || sparoa_attr_find(node, "axis");
 }
 
+/* Means are scaled in float32. */
+static bool binary_half(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    (void)dev;
+    for (int32_t i = 0; i < node->n_in; i++)
+        if (!node->in[i] || node->in[i]->dtype != SPAROA_FLOAT16) return false;
+    return op != BIN_MEAN;
+}
+
 static const char *binary_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
     (void)dev;
@@ -176,7 +187,9 @@ static const char *binary_refuses(sparoa_dev *dev, const sparoa_node *node, int 
     if (op >= SP_CU_BIN_And && op <= SP_CU_BIN_Xor) return t == SPAROA_BOOL ? NULL : "only bool";
     if (op == SP_CU_BIN_Equal && t == SPAROA_BOOL) return NULL;
     bool ints = op <= SP_CU_BIN_Max || (op >= SP_CU_BIN_Equal && op < SP_CU_BIN_And);
-    if (t == SPAROA_FLOAT32 || (ints && (t == SPAROA_INT32 || t == SPAROA_INT64))) return NULL;
+    if (t == SPAROA_FLOAT32 || t == SPAROA_FLOAT16 ||
+        (ints && (t == SPAROA_INT32 || t == SPAROA_INT64)))
+        return NULL;
     return "only float32 and, where it makes sense, int32 and int64";
 }
 
@@ -234,6 +247,7 @@ static sparoa_status binary_run(sparoa_kernel *k, void *prepared, cudaStream_t s
  * number. */
 SP_CUDA_KERNEL(Binary) = {.ops = binary_names,
                           .variant = "binary",
+                          .half = binary_half,
                           .prepared_bytes = sizeof(binary_prepared),
                           .refuses = binary_refuses,
                           .prepare = binary_prepare,
@@ -292,6 +306,7 @@ static sparoa_status where_run(sparoa_kernel *k, void *prepared, cudaStream_t st
 /* ONNX Where, versions 9 and 16. */
 SP_CUDA_KERNEL(Where) = {.ops = SP_CUDA_NAMES("Where"),
                          .variant = "where",
+                         .half = sp_cuda_any_half,
                          .prepared_bytes = sizeof(sp_cu_space),
                          .refuses = where_refuses,
                          .prepare = where_prepare,
@@ -324,6 +339,7 @@ static sparoa_status cast_run(sparoa_kernel *k, void *prepared, cudaStream_t str
 /* ONNX Cast, versions 6 to 24, and CastLike. */
 SP_CUDA_KERNEL(Cast) = {.ops = SP_CUDA_NAMES("Cast", "CastLike"),
                         .variant = "cast",
+                        .half = sp_cuda_any_half,
                         .refuses = cast_refuses,
                         .run = cast_run};
 

@@ -92,5 +92,6 @@ static sparoa_status gather_run(sparoa_kernel *k, void *prepared, cudaStream_t s
  * 18, without a reduction. Indices out of range are reported when the queue is waited for. */
 SP_CUDA_KERNEL(Gather) = {.ops = SP_CUDA_NAMES("Gather", "GatherElements", "GatherND", "ScatterND"),
                           .variant = "gather",
+                          .half = sp_cuda_any_half,
                           .refuses = gather_refuses,
                           .run = gather_run};

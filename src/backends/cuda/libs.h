@@ -16,6 +16,7 @@ enum {
     LT_COMPUTE_32F = 68,
     LT_COMPUTE_32F_FAST_TF32 = 77,
     LT_R_32F = 0, /* cudaDataType_t */
+    LT_R_16F = 2,
     LT_DESC_TRANSA = 3,
     LT_DESC_TRANSB = 4,
     LT_DESC_EPILOGUE = 7,
@@ -47,10 +48,12 @@ typedef struct lt_heuristic {
 /* ---- cuDNN ---- */
 enum {
     DNN_FLOAT = 0,
+    DNN_HALF = 2,
     DNN_NCHW = 0,
     DNN_NHWC = 1,
     DNN_CROSS_CORRELATION = 1,
     DNN_DEFAULT_MATH = 0,
+    DNN_TENSOR_MATH = 1,
     DNN_FMA_MATH = 3,
     DNN_ACT_RELU = 1,
     DNN_ACT_IDENTITY = 5,
@@ -71,6 +74,7 @@ typedef struct nvml_utilization {
 
 /* X(library, member, symbol, result, arguments) */
 #define SP_CUDA_SYMBOLS(X)                                                                         \
+    X(blas, lt_version, "cublasLtGetVersion", size_t, (void))                                      \
     X(blas, lt_create, "cublasLtCreate", int, (void **))                                           \
     X(blas, lt_destroy, "cublasLtDestroy", int, (void *))                                          \
     X(blas, lt_desc_create, "cublasLtMatmulDescCreate", int, (void **, int, int))                  \

@@ -66,6 +66,7 @@ static sparoa_status view_run(sparoa_kernel *k, void *prepared, cudaStream_t str
 SP_CUDA_KERNEL(View) = {
     .ops = SP_CUDA_NAMES("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
     .variant = "copy",
+    .half = sp_cuda_any_half,
     .refuses = view_refuses,
     .run = view_run};
 
@@ -98,6 +99,7 @@ static sparoa_status transpose_prepare(sparoa_kernel *k, const sparoa_node *node
 /* ONNX Transpose, versions 1 to 13. */
 SP_CUDA_KERNEL(Transpose) = {.ops = SP_CUDA_NAMES("Transpose"),
                              .variant = "move",
+                             .half = sp_cuda_any_half,
                              .prepared_bytes = sizeof(move_prepared),
                              .refuses = sized,
                              .prepare = transpose_prepare,
@@ -132,6 +134,7 @@ static sparoa_status expand_prepare(sparoa_kernel *k, const sparoa_node *node, v
 /* ONNX Expand, versions 8 and 13, and Tile, versions 6 and 13: the output's shape says it all. */
 SP_CUDA_KERNEL(Expand) = {.ops = SP_CUDA_NAMES("Expand", "Tile"),
                           .variant = "move",
+                          .half = sp_cuda_any_half,
                           .prepared_bytes = sizeof(move_prepared),
                           .refuses = sized,
                           .prepare = expand_prepare,
@@ -202,6 +205,7 @@ static sparoa_status slice_prepare(sparoa_kernel *k, const sparoa_node *node, vo
 /* ONNX Slice, versions 1 to 13, with constant bounds. */
 SP_CUDA_KERNEL(Slice) = {.ops = SP_CUDA_NAMES("Slice"),
                          .variant = "move",
+                         .half = sp_cuda_any_half,
                          .prepared_bytes = sizeof(move_prepared),
                          .refuses = slice_refuses,
                          .prepare = slice_prepare,
@@ -245,6 +249,7 @@ static sparoa_status depth_prepare(sparoa_kernel *k, const sparoa_node *node, vo
 /* ONNX SpaceToDepth and DepthToSpace, all versions and modes. */
 SP_CUDA_KERNEL(Depth) = {.ops = SP_CUDA_NAMES("SpaceToDepth", "DepthToSpace"),
                          .variant = "move",
+                         .half = sp_cuda_any_half,
                          .prepared_bytes = sizeof(move_prepared),
                          .refuses = sized,
                          .prepare = depth_prepare,
@@ -301,6 +306,7 @@ static const char *concat_refuses(sparoa_dev *dev, const sparoa_node *node, int 
  */
 SP_CUDA_KERNEL(Concat) = {.ops = SP_CUDA_NAMES("Concat", "Split"),
                           .variant = "move",
+                          .half = sp_cuda_any_half,
                           .refuses = concat_refuses,
                           .run = concat_run};
 
@@ -399,6 +405,7 @@ static sparoa_status pad_run(sparoa_kernel *k, void *prepared, cudaStream_t stre
 /* ONNX Pad, versions 1 to 25, with constant pads. */
 SP_CUDA_KERNEL(Pad) = {.ops = SP_CUDA_NAMES("Pad"),
                        .variant = "pad",
+                       .half = sp_cuda_any_half,
                        .state_bytes = sizeof(pad_state),
                        .prepared_bytes = sizeof(sp_cu_pad),
                        .refuses = pad_refuses,

@@ -32,6 +32,18 @@ static sparoa_status check_row(const sparoa_node *node, int32_t i, int64_t width
                        (long long)sp_count(t), (long long)width);
 }
 
+/* Further outputs, and widths that no kernel has, go by float32. */
+static bool row_half(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    const sparoa_tensor *x = sparoa_in(node, 0);
+    int64_t axis = sparoa_attr_int(node, "axis", -1);
+    if (!sp_cuda_all_half(dev, node, op) || x->rank < 1 || sparoa_out(node, 1) ||
+        sparoa_out(node, 2))
+        return false;
+    int64_t width = x->dims[x->rank - 1];
+    return (axis == -1 || axis == x->rank - 1) && width > 0 && width % 8 == 0 && width <= 1536;
+}
+
 static const char *row_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
     const sparoa_tensor *x = sparoa_in(node, 0), *scale = sparoa_in(node, 1);
@@ -46,6 +58,7 @@ static const char *row_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
             if (t->dims[d] == 1 && x->dims[axis + d] != 1)
                 return "a scale or shift that is repeated within a row";
     }
+    if (row_half(dev, node, op)) return NULL;
     return f32_refuses(dev, node, op);
 }
 
@@ -58,7 +71,8 @@ static sparoa_status row_run(sparoa_kernel *k, void *prepared, cudaStream_t stre
     int32_t axis;
     (void)prepared, (void)workspace;
     SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", -1), x->rank, false, &axis, err));
-    sp_cu_row_norm r = {.rows = sp_dims_product(x, 0, axis),
+    sp_cu_row_norm r = {.half = sp_cuda_is_half(node),
+                        .rows = sp_dims_product(x, 0, axis),
                         .width = sp_dims_product(x, axis, x->rank),
                         .centred = centred,
                         .epsilon = sparoa_attr_float(node, "epsilon", 1e-5f),
@@ -70,13 +84,15 @@ static sparoa_status row_run(sparoa_kernel *k, void *prepared, cudaStream_t stre
                         .inverse = out_of(node, centred ? 2 : 1)};
     SP_TRY(check_row(node, 1, r.width, err));
     if (centred) SP_TRY(check_row(node, 2, r.width, err));
-    sp_cu_row_norm_run(&r, stream);
+    if (!sp_cu_row_norm_run(&r, stream))
+        return sparoa_fail(err, SPAROA_INTERNAL, node, "float16 rows are not aligned");
     return SPAROA_OK;
 }
 
 /* ONNX LayerNormalization, version 17, and RMSNormalization, version 23. */
 SP_CUDA_KERNEL(LayerNorm) = {.ops = SP_CUDA_NAMES("LayerNormalization", "RMSNormalization"),
-                             .variant = "row_norm_f32",
+                             .variant = "row_norm",
+                             .half = row_half,
                              .refuses = row_refuses,
                              .run = row_run};
 

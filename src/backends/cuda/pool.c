@@ -42,8 +42,8 @@ sparoa_status sp_cuda_window(const sparoa_node *node, sp_window *w, bool nhwc, s
 static const char *pool_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
     const sparoa_tensor *x = sparoa_in(node, 0);
-    (void)dev, (void)op;
-    if (!sp_cuda_is_f32(node, 0)) return "only float32";
+    if (!sp_cuda_is_f32(node, 0) && !sp_cuda_all_half(dev, node, op))
+        return "only float32 and float16";
     if (node->n_out > 1 && node->out[1]) return "indices";
     return x->rank >= 3 && x->rank <= 5 ? NULL : "an image of unknown or other rank";
 }
@@ -65,13 +65,15 @@ static sparoa_status pool_run(sparoa_kernel *k, void *prepared, cudaStream_t str
 {
     int kind = k->op == 0 ? 0 : sparoa_attr_int(node, "count_include_pad", 0) ? 2 : 1;
     (void)workspace, (void)err;
-    sp_cu_pool(kind, prepared, node->in[0]->data, node->out[0]->data, stream);
+    sp_cu_pool(kind, sp_cuda_is_half(node), prepared, node->in[0]->data, node->out[0]->data,
+               stream);
     return SPAROA_OK;
 }
 
 /* ONNX MaxPool, versions 1 to 12 (no indices), and AveragePool, versions 1 to 19. */
 SP_CUDA_KERNEL(Pool) = {.ops = SP_CUDA_NAMES("MaxPool", "AveragePool"),
-                        .variant = "pool_f32",
+                        .variant = "pool",
+                        .half = sp_cuda_all_half,
                         .prepared_bytes = sizeof(sp_cu_window),
                         .refuses = pool_refuses,
                         .prepare = pool_prepare,

@@ -63,7 +63,8 @@ static sparoa_status reduce_run(sparoa_kernel *k, void *prepared, cudaStream_t s
                                 const sparoa_node *node, void *workspace, sparoa_error *err)
 {
     (void)k, (void)workspace, (void)err;
-    sp_cu_reduce_run(prepared, node->in[0]->data, node->out[0]->data, stream);
+    sp_cu_reduce_run(prepared, sp_cuda_is_half(node), node->in[0]->data, node->out[0]->data,
+                     stream);
     return SPAROA_OK;
 }
 
@@ -76,6 +77,12 @@ SP_CUDA_KERNEL(Reduce) = {.ops = reduce_names,
                           .run = reduce_run};
 
 /* ---- global pools: a reduction over the image ---- */
+
+static const char *global_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    bool floats = sp_cuda_all_f32(node) || sp_cuda_all_half(dev, node, op);
+    return floats ? NULL : "only float32 and float16";
+}
 
 static const char *f32_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
@@ -99,9 +106,10 @@ static sparoa_status global_prepare(sparoa_kernel *k, const sparoa_node *node, v
 
 /* ONNX GlobalAveragePool and GlobalMaxPool, version 1. */
 SP_CUDA_KERNEL(GlobalPool) = {.ops = SP_CUDA_NAMES("GlobalAveragePool", "GlobalMaxPool"),
-                              .variant = "reduce_f32",
+                              .variant = "reduce",
+                              .half = sp_cuda_all_half,
                               .prepared_bytes = sizeof(sp_cu_reduce),
-                              .refuses = f32_refuses,
+                              .refuses = global_refuses,
                               .prepare = global_prepare,
                               .run = reduce_run};
 

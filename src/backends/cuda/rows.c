@@ -8,7 +8,15 @@ static bool same_domain(const sp_cuda_row *row, const char *domain)
     return strcmp(own, domain) == 0;
 }
 
-const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, int *op,
+static const char *refuses(sparoa_dev *dev, const sp_cuda_row *row, const sparoa_node *node, int op,
+                           bool *widens)
+{
+    *widens = sp_cuda_has_half(node) && (!row->half || !row->half(dev, node, op));
+    if (*widens) return sp_cuda_widened_refuses(dev, row, node, op);
+    return row->refuses ? row->refuses(dev, node, op) : NULL;
+}
+
+const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, int *op, bool *widens,
                                     const char **why)
 {
     const sparoa_host *host = dev->engine;
@@ -24,7 +32,7 @@ const sp_cuda_row *sp_cuda_row_find(sparoa_dev *dev, const sparoa_node *node, in
         if (!same_domain(*row, node->domain)) continue;
         for (int i = 0; (*row)->ops[i]; i++) {
             if (strcmp((*row)->ops[i], node->op) != 0) continue;
-            const char *reason = (*row)->refuses ? (*row)->refuses(dev, node, i) : NULL;
+            const char *reason = refuses(dev, *row, node, i, widens);
             *op = i;
             if (!reason) return *row;
             *why = reason;
@@ -61,6 +69,35 @@ bool sp_cuda_all_f32(const sparoa_node *node)
     for (int32_t i = 0; i < node->n_out; i++)
         if (node->out[i] && node->out[i]->dtype != SPAROA_FLOAT32) return false;
     return true;
+}
+
+bool sp_cuda_is_half(const sparoa_node *node)
+{
+    const sparoa_tensor *t = sparoa_in(node, 0);
+    return t && t->dtype == SPAROA_FLOAT16;
+}
+
+bool sp_cuda_all_half(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    (void)dev, (void)op;
+    for (int32_t i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->dtype != SPAROA_FLOAT16) return false;
+    for (int32_t i = 0; i < node->n_out; i++)
+        if (node->out[i] && node->out[i]->dtype != SPAROA_FLOAT16) return false;
+    return true;
+}
+
+bool sp_cuda_any_half(sparoa_dev *dev, const sparoa_node *node, int op)
+{
+    (void)dev, (void)node, (void)op;
+    return true;
+}
+
+sp_cuda_math sp_cuda_math_of(const sparoa_dev *dev, const sparoa_node *node)
+{
+    if (sp_cuda_is_half(node)) return SP_CUDA_MATH_F16;
+    bool tf32 = dev->tf32 || sparoa_attr_int(node, "sp.tf32", 0) == 1;
+    return tf32 ? SP_CUDA_MATH_TF32 : SP_CUDA_MATH_F32;
 }
 
 bool sp_cuda_known(const sparoa_node *node, int32_t i)
