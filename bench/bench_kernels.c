@@ -91,6 +91,14 @@ static void gemm(const sp_kernels *s, double top, size_t m, size_t n, size_t k, 
     free(a), free(b), free(c), free(bias), free(packed), free(rows);
 }
 
+static size_t dwconv_chunk(const sp_kernels *s, size_t size, size_t channels, int k, int stride)
+{
+    const char *e = getenv("CHUNK");
+    if (e) return (size_t)atoi(e) ? (size_t)atoi(e) : channels;
+    size_t n = 8192 / ((size_t)(k + stride) * size) / (size_t)s->vector * (size_t)s->vector;
+    return n ? n : (size_t)s->vector;
+}
+
 static void depthwise(const sp_kernels *s, double top, size_t size, size_t channels, int k,
                       int stride)
 {
@@ -100,32 +108,35 @@ static void depthwise(const sp_kernels *s, double top, size_t size, size_t chann
     float *packed = floats(s->dwconv_f32_packed_floats(channels, taps)),
           *zero = calloc(channels, sizeof *zero);
     s->dwconv_f32_pack(channels, taps, w, NULL, packed);
+    size_t chunk = dwconv_chunk(s, size, channels, k, stride);
     double times[RUNS];
     for (int r = 0; r < RUNS; r++) {
         double start = now();
-        for (size_t oy = 0; oy < out; oy++) {
-            const float *rows[8];
-            size_t strides[8];
-            for (int ky = 0; ky < k; ky++) {
-                ptrdiff_t iy = (ptrdiff_t)oy * stride - k / 2 + ky;
-                bool inside = iy >= 0 && iy < (ptrdiff_t)size;
-                rows[ky] = inside ? in + (size_t)iy * size * channels : zero;
-                strides[ky] = inside ? channels : 0;
+        for (size_t c = 0; c < channels; c += chunk)
+            for (size_t oy = 0; oy < out; oy++) {
+                const float *rows[8];
+                size_t strides[8];
+                for (int ky = 0; ky < k; ky++) {
+                    ptrdiff_t iy = (ptrdiff_t)oy * stride - k / 2 + ky;
+                    bool inside = iy >= 0 && iy < (ptrdiff_t)size;
+                    rows[ky] = inside ? in + (size_t)iy * size * channels + c : zero;
+                    strides[ky] = inside ? channels : 0;
+                }
+                sp_dwconv_f32 d = {.kh = k,
+                                   .kw = k,
+                                   .stride_w = stride,
+                                   .dilation_w = 1,
+                                   .pad_left = k / 2,
+                                   .channels = channels - c < chunk ? channels - c : chunk,
+                                   .in_width = size,
+                                   .out_width = out,
+                                   .in = rows,
+                                   .in_stride = strides,
+                                   .w = packed + c * (taps + 1),
+                                   .out = y + oy * out * channels + c,
+                                   .out_stride = channels};
+                s->dwconv_f32(&d);
             }
-            sp_dwconv_f32 d = {.kh = k,
-                               .kw = k,
-                               .stride_w = stride,
-                               .dilation_w = 1,
-                               .pad_left = k / 2,
-                               .channels = channels,
-                               .in_width = size,
-                               .out_width = out,
-                               .in = rows,
-                               .in_stride = strides,
-                               .w = packed,
-                               .out = y + oy * out * channels};
-            s->dwconv_f32(&d);
-        }
         times[r] = now() - start;
     }
     char name[64];

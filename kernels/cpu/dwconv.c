@@ -1,14 +1,15 @@
 /*
- * Depthwise convolutions of images with the channel last: one row of outputs per call, TW pixels at
- * a time, VL channels innermost. Each input element is loaded once per tile and kernel row and used
- * by all outputs it reaches. Rows above and below the image are one zero pixel with stride 0; tiles
- * that reach beyond the left or right edge test each column.
+ * Depthwise convolutions of images with the channel last: one row of outputs per call, up to TW
+ * pixels at a time, VL channels innermost. Each input element is loaded once per tile and kernel
+ * row and used by all outputs it reaches. What lies outside the image is left out: rows above and
+ * below have stride 0, and tiles that reach beyond the left or right edge test each column.
  */
 #include "kernels/cpu/protos.h"
 #include "kernels/cpu/vmath.h"
 #include "ops/epilogue.h"
 
-#define TW 4
+#define TW 7 /* the maps of most networks are multiples of 7 wide */
+#define HALF 4
 
 size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps)
 {
@@ -27,64 +28,113 @@ void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w,
         }
 }
 
+typedef enum finish { FINISH_BOUNDS, FINISH_HARDSWISH, FINISH_OTHER } finish;
+
 typedef struct strip {
     const sp_dwconv_f32 *d;
     vf lo, hi;
-    bool bounded, simple;
+    finish finish;
 } strip;
 
-SP_INLINE void store_pixel(const strip *s, vf v, size_t pixel, size_t c, size_t n)
+SP_INLINE vf vf_get(const float *p, size_t n)
+{
+    return n == VL ? vf_load(p) : vf_load_n(p, n);
+}
+
+SP_INLINE void vf_put(float *p, vf v, size_t n)
+{
+    if (n == VL)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, n);
+}
+
+/* Residuals and the rarer activations, through memory. */
+static __attribute__((noinline)) void finish_other(const strip *s, float *buffer, int count,
+                                                   size_t at, size_t n)
 {
     const sp_dwconv_f32 *d = s->d;
     const sp_gemm_epilogue *e = &d->epilogue;
-    size_t at = pixel * d->channels + c;
-    if (e->residual == 1) v += vf_load_n(d->residual + at, n);
-    if (s->bounded) v = vf_min(s->hi, vf_max(s->lo, v));
-    if (!s->simple) {
-        float buffer[VL] __attribute__((aligned(64)));
-        vf_store(buffer, v);
-        SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, VL, buffer, buffer);
-        v = vf_load(buffer);
+    const float *residual = e->residual ? d->residual + at : NULL;
+    if (e->residual == 1)
+        for (int t = 0; t < count; t++) {
+            float *p = buffer + t * VL;
+            vf_store(p, vf_load(p) + vf_get(residual + (size_t)t * d->out_stride, n));
+        }
+    SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, (size_t)count * VL, buffer, buffer);
+    for (int t = 0; t < count; t++) {
+        vf v = vf_load(buffer + t * VL);
+        if (e->residual == 2) v += vf_get(residual + (size_t)t * d->out_stride, n);
+        vf_put(d->out + at + (size_t)t * d->out_stride, v, n);
     }
-    if (e->residual == 2) v += vf_load_n(d->residual + at, n);
-    vf_store_n(d->out + at, v, n);
 }
 
-/* Outputs x..x+tw-1. kh, kw, stride and tw are constants where this is inlined; `edge`: columns may
- * lie outside. */
-SP_INLINE void tile_run(const strip *s, size_t x, const int kh, const int kw, const int stride,
-                        const int tw, const bool edge)
+/* Pixels x..x+count-1, n of VL channels from c on. */
+SP_INLINE void store_pixels(const strip *s, vf *v, const int count, size_t x, size_t c, size_t n)
+{
+    const size_t stride = s->d->out_stride, at = x * stride + c;
+    float *out = s->d->out + at;
+    if (s->finish == FINISH_OTHER) {
+        float buffer[TW * VL] __attribute__((aligned(64)));
+        SP_UNROLL for (int t = 0; t < count; t++) vf_store(buffer + t * VL, v[t]);
+        finish_other(s, buffer, count, at, n);
+    } else if (s->finish == FINISH_HARDSWISH) {
+        SP_UNROLL for (int t = 0; t < count; t++, out += stride) vf_put(out, vf_hardswish(v[t]), n);
+    } else {
+        const vf lo = s->lo, hi = s->hi;
+        SP_UNROLL for (int t = 0; t < count; t++, out += stride)
+            vf_put(out, vf_min(hi, vf_max(lo, v[t])), n);
+    }
+}
+
+/* Outputs x..x+tw-1 of the channels from c on: all VL, or the last `left`. kh, kw, stride, tw and
+ * `all` are constants where this is inlined; `edge`: columns may lie outside, `inside` has a bit
+ * for each that does not. */
+SP_INLINE void block_run(const strip *s, size_t x, size_t c, const float *w, const int kh,
+                         const int kw, const int stride, const int tw, const bool edge,
+                         uint32_t inside, const bool all, size_t left)
 {
     const sp_dwconv_f32 *d = s->d;
     const int columns = (tw - 1) * stride + kw;
-    const float *w = d->w;
     const ptrdiff_t first = (ptrdiff_t)x * stride - d->pad_left;
-    for (size_t c = 0; c < d->channels; c += VL) {
-        size_t n = d->channels - c < VL ? d->channels - c : VL;
-        vf acc[TW];
-        SP_UNROLL for (int t = 0; t < tw; t++) acc[t] = vf_load(w);
-        w += VL;
-        SP_UNROLL for (int ky = 0; ky < kh; ky++)
+    vf acc[TW];
+    SP_UNROLL for (int t = 0; t < tw; t++) acc[t] = vf_load(w);
+    w += VL;
+    for (int ky = 0; ky < kh; ky++, w += kw * VL) {
+        const ptrdiff_t step = (ptrdiff_t)d->in_stride[ky];
+        if (step == 0) continue;
+        const float *in = d->in[ky] + first * step + (ptrdiff_t)c;
+        vf wk[8];
+        SP_UNROLL for (int kx = 0; kx < kw; kx++) wk[kx] = vf_load(w + kx * VL);
+        SP_UNROLL for (int j = 0; j < columns; j++, in += step)
         {
-            const ptrdiff_t step = (ptrdiff_t)d->in_stride[ky];
-            const float *in = d->in[ky] + first * step + (ptrdiff_t)c;
-            vf wk[8];
-            SP_UNROLL for (int kx = 0; kx < kw; kx++) wk[kx] = vf_load(w + kx * VL);
-            w += kw * VL;
-            SP_UNROLL for (int j = 0; j < columns; j++)
+            if (edge && !(inside >> j & 1)) continue;
+            vf v = vf_once(all ? vf_load(in) : vf_load_n(in, left));
+            SP_UNROLL for (int t = 0; t < tw; t++)
             {
-                vf v = vf_zero();
-                if (!edge || (size_t)(first + j) < d->in_width)
-                    v = n == VL ? vf_load(in + j * step) : vf_load_n(in + j * step, n);
-                SP_UNROLL for (int t = 0; t < tw; t++)
-                {
-                    const int kx = j - t * stride;
-                    if (kx >= 0 && kx < kw) acc[t] = vf_fma(v, wk[kx], acc[t]);
-                }
+                const int kx = j - t * stride;
+                if (kx >= 0 && kx < kw) acc[t] = vf_fma(v, wk[kx], acc[t]);
             }
         }
-        SP_UNROLL for (int t = 0; t < tw; t++) store_pixel(s, acc[t], x + (size_t)t, c, n);
     }
+    store_pixels(s, acc, tw, x, c, all ? VL : left);
+}
+
+SP_INLINE void tile_run(const strip *s, size_t x, const int k, const int stride, const int tw,
+                        const bool edge)
+{
+    const sp_dwconv_f32 *d = s->d;
+    const float *w = d->w;
+    const int columns = (tw - 1) * stride + k;
+    const ptrdiff_t first = (ptrdiff_t)x * stride - d->pad_left;
+    uint32_t inside = 0;
+    for (int j = 0; edge && j < columns; j++)
+        inside |= (uint32_t)((size_t)(first + j) < d->in_width) << j;
+    size_t c = 0;
+    for (; c + VL <= d->channels; c += VL, w += (size_t)(1 + k * k) * VL)
+        block_run(s, x, c, w, k, k, stride, tw, edge, inside, true, VL);
+    if (c < d->channels)
+        block_run(s, x, c, w, k, k, stride, tw, edge, inside, false, d->channels - c);
 }
 
 /* Any kernel, stride and dilation: one pixel at a time. */
@@ -100,63 +150,91 @@ static void pixel_run(const strip *s, size_t x)
         for (int ky = 0; ky < d->kh; ky++)
             for (int kx = 0; kx < d->kw; kx++, w += VL) {
                 ptrdiff_t at = first + (ptrdiff_t)kx * d->dilation_w;
-                if ((size_t)at >= d->in_width) continue;
+                if ((size_t)at >= d->in_width || d->in_stride[ky] == 0) continue;
                 const float *in = d->in[ky] + at * (ptrdiff_t)d->in_stride[ky] + c;
-                acc = vf_fma(n == VL ? vf_load(in) : vf_load_n(in, n), vf_load(w), acc);
+                acc = vf_fma(vf_get(in, n), vf_load(w), acc);
             }
-        store_pixel(s, acc, x, c, n);
+        store_pixels(s, &acc, 1, x, c, n);
     }
 }
 
+/* Tiles of TW and HALF pixels and single ones, for square kernels. */
 #define ROW_FN(k, stride)                                                                          \
     static void tile_##k##_##stride(const strip *s, size_t x)                                      \
     {                                                                                              \
-        tile_run(s, x, k, k, stride, TW, false);                                                   \
+        tile_run(s, x, k, stride, TW, false);                                                      \
     }                                                                                              \
     static void edge_##k##_##stride(const strip *s, size_t x)                                      \
     {                                                                                              \
-        tile_run(s, x, k, k, stride, TW, true);                                                    \
+        tile_run(s, x, k, stride, TW, true);                                                       \
+    }                                                                                              \
+    static void half_##k##_##stride(const strip *s, size_t x)                                      \
+    {                                                                                              \
+        tile_run(s, x, k, stride, HALF, true);                                                     \
     }                                                                                              \
     static void one_##k##_##stride(const strip *s, size_t x)                                       \
     {                                                                                              \
-        tile_run(s, x, k, k, stride, 1, true);                                                     \
+        tile_run(s, x, k, stride, 1, true);                                                        \
     }
 ROW_FN(3, 1)
 ROW_FN(3, 2)
 ROW_FN(5, 1)
 ROW_FN(5, 2)
 
-static const struct {
+typedef void tile_fn(const strip *s, size_t x);
+
+typedef struct window {
     int k, stride;
-    void (*tile)(const strip *s, size_t x), (*edge)(const strip *s, size_t x),
-        (*one)(const strip *s, size_t x);
-} special[] = {
-    {3, 1, tile_3_1, edge_3_1, one_3_1},
-    {3, 2, tile_3_2, edge_3_2, one_3_2},
-    {5, 1, tile_5_1, edge_5_1, one_5_1},
-    {5, 2, tile_5_2, edge_5_2, one_5_2},
+    tile_fn *tile, *edge, *half, *one;
+} window;
+
+static const window special[] = {
+    {3, 1, tile_3_1, edge_3_1, half_3_1, one_3_1},
+    {3, 2, tile_3_2, edge_3_2, half_3_2, one_3_2},
+    {5, 1, tile_5_1, edge_5_1, half_5_1, one_5_1},
+    {5, 2, tile_5_2, edge_5_2, half_5_2, one_5_2},
 };
+
+static void row_run(const strip *s, const window *w)
+{
+    const sp_dwconv_f32 *d = s->d;
+    size_t x = 0;
+    for (; x + TW <= d->out_width; x += TW) {
+        ptrdiff_t first = (ptrdiff_t)x * w->stride - d->pad_left,
+                  end = first + (TW - 1) * w->stride + w->k;
+        bool inside = first >= 0 && end <= (ptrdiff_t)d->in_width;
+        (inside ? w->tile : w->edge)(s, x);
+    }
+    /* The rest overlaps what is done where that saves single pixels: the same values once more,
+     * unless a residual may lie where they go. */
+    if (x + HALF <= d->out_width) {
+        w->half(s, x);
+        x += HALF;
+    }
+    if (x + 1 < d->out_width && d->out_width >= HALF && d->epilogue.residual == 0) {
+        w->half(s, d->out_width - HALF);
+        return;
+    }
+    for (; x < d->out_width; x++) w->one(s, x);
+}
 
 void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d)
 {
     const sp_gemm_epilogue *e = &d->epilogue;
-    strip s = {.d = d, .lo = vf_zero(), .hi = vf_splat(INFINITY)};
-    s.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
-    s.simple = s.bounded || e->act == SP_ACT_NONE;
+    strip s = {.d = d, .lo = vf_splat(-INFINITY), .hi = vf_splat(INFINITY)};
+    bool bounds = e->act == SP_ACT_NONE || e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
+    if (e->residual || (!bounds && e->act != SP_ACT_HARDSWISH))
+        s.finish = FINISH_OTHER;
+    else if (!bounds)
+        s.finish = FINISH_HARDSWISH;
+    if (e->act == SP_ACT_RELU) s.lo = vf_zero();
     if (e->act == SP_ACT_CLIP) s.lo = vf_splat(e->a), s.hi = vf_splat(e->b);
-    size_t x = 0;
     for (size_t i = 0; i < sizeof special / sizeof *special; i++) {
-        const int k = special[i].k, stride = special[i].stride;
-        if (d->kh != k || d->kw != k || d->stride_w != stride || (k > 1 && d->dilation_w != 1))
+        const window *w = &special[i];
+        if (d->kh != w->k || d->kw != w->k || d->stride_w != w->stride || d->dilation_w != 1)
             continue;
-        for (; x + TW <= d->out_width; x += TW) {
-            ptrdiff_t first = (ptrdiff_t)x * stride - d->pad_left,
-                      end = first + (TW - 1) * stride + k;
-            bool inside = first >= 0 && end <= (ptrdiff_t)d->in_width;
-            (inside ? special[i].tile : special[i].edge)(&s, x);
-        }
-        for (; x < d->out_width; x++) special[i].one(&s, x);
+        row_run(&s, w);
         return;
     }
-    for (; x < d->out_width; x++) pixel_run(&s, x);
+    for (size_t x = 0; x < d->out_width; x++) pixel_run(&s, x);
 }

@@ -7,6 +7,7 @@
 #include "kernels/cpu/gemm.h"
 
 #include "kernels/cpu/protos.h"
+#include "kernels/cpu/vmath.h"
 #include "ops/epilogue.h"
 
 #define STEP 16   /* k between fetches of what comes next */
@@ -20,7 +21,9 @@ typedef struct tile {
     const float *ahead; /* what is read next, fetched while this computes */
     size_t ahead_lines; /* of 64 bytes, for each STEP of k */
     float lo, hi;       /* bounds of the activation, if that is all it is */
-    bool bounded, direct;
+    bool bounded, hardswish;
+    bool direct; /* the epilogue works on the sums where they are */
+    bool whole;  /* all columns of the panel exist */
 } tile;
 
 /* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
@@ -46,43 +49,48 @@ static void finish(const tile *t, size_t rows, size_t width, float *buffer)
         }
 }
 
-SP_INLINE void add_residual(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
-{
-    const size_t ldr = t->g->ldr;
-    const float *r = t->g->residual + t->m * ldr + t->column;
-    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] +=
-        vf_load(r + (size_t)i * ldr + j * VL);
-}
-
 SP_INLINE size_t columns_in(const tile *t, const int j)
 {
     size_t left = t->columns > (size_t)j * VL ? t->columns - (size_t)j * VL : 0;
     return left < VL ? left : VL;
 }
 
+SP_INLINE void add_residual(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
+{
+    const size_t ldr = t->g->ldr;
+    const float *r = t->g->residual + t->m * ldr + t->column;
+    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+    {
+        const float *p = r + (size_t)i * ldr + j * VL;
+        acc[i][j] += t->whole || j + 1 < nv ? vf_load(p) : vf_load_n(p, columns_in(t, j));
+    }
+}
+
 /* Sums of a part of k, from C and to C. */
 SP_INLINE void load_sums(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
 {
     const float *c = t->g->c + t->m * t->g->ldc + t->column;
-    const bool whole = t->columns == (size_t)nv * VL;
     SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
     {
         const float *p = c + (size_t)i * t->g->ldc + j * VL;
-        acc[i][j] = whole ? vf_load(p) : vf_load_n(p, columns_in(t, j));
+        acc[i][j] = t->whole ? vf_load(p) : vf_load_n(p, columns_in(t, j));
     }
 }
 
 SP_INLINE void store_sums(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
 {
-    float *c = t->g->c + t->m * t->g->ldc + t->column;
-    const bool whole = t->columns == (size_t)nv * VL;
-    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+    const size_t ldc = t->g->ldc, last = columns_in(t, nv - 1);
+    float *c = t->g->c + t->m * ldc + t->column;
+    if (t->whole) {
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
+            vf_store(c + (size_t)i * ldc + j * VL, acc[i][j]);
+        return;
+    }
+    SP_UNROLL for (int i = 0; i < mr; i++)
     {
-        float *p = c + (size_t)i * t->g->ldc + j * VL;
-        if (whole)
-            vf_store(p, acc[i][j]);
-        else
-            vf_store_n(p, acc[i][j], columns_in(t, j));
+        SP_UNROLL for (int j = 0; j + 1 < nv; j++)
+            vf_store(c + (size_t)i * ldc + j * VL, acc[i][j]);
+        vf_store_n(c + (size_t)i * ldc + (nv - 1) * VL, acc[i][nv - 1], last);
     }
 }
 
@@ -106,7 +114,8 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
             const float *const *rows = g->rows + tap * g->row_stride + t->m;
             SP_UNROLL for (int i = 0; i < mr; i++) a[i] = rows[i];
         } else {
-            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = g->a + (t->m + (size_t)i) * g->lda;
+            const float *base = g->bases ? g->bases[tap] : g->a;
+            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = base + (t->m + (size_t)i) * g->lda;
         }
         for (size_t k = t->k0; k < t->k1;) {
             const size_t end = t->k1 - k > STEP ? k + STEP : t->k1;
@@ -143,11 +152,11 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
         SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
             vf_min(hi, vf_max(lo, acc[i][j]));
     }
+    if (t->hardswish)
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+            vf_hardswish(acc[i][j]);
     if (g->epilogue.residual == 2) add_residual(t, acc, mr, nv);
-    const size_t ldc = g->ldc;
-    float *c = g->c + t->m * ldc + t->column;
-    SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++)
-        vf_store(c + (size_t)i * ldc + j * VL, acc[i][j]);
+    store_sums(t, acc, mr, nv);
 }
 
 /* One row: memory bound, so four k at a time to have enough sums in flight. */
@@ -163,7 +172,8 @@ SP_INLINE void row_run(const tile *t, const int nv)
     }
     b += nv * VL;
     for (size_t tap = 0; tap < g->taps; tap++) {
-        const float *a = g->rows ? g->rows[tap * g->row_stride + t->m] : g->a + t->m * g->lda;
+        const float *a = g->rows ? g->rows[tap * g->row_stride + t->m]
+                                 : (g->bases ? g->bases[tap] : g->a) + t->m * g->lda;
         size_t k = 0;
         for (; k + 4 <= g->k; k += 4) {
             SP_UNROLL for (int i = 0; i < 4; i++)
@@ -291,7 +301,8 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
     t.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
-    bool simple = t.bounded || e->act == SP_ACT_NONE;
+    t.hardswish = e->act == SP_ACT_HARDSWISH;
+    t.direct = t.bounded || t.hardswish || e->act == SP_ACT_NONE;
     for (size_t m = m0; m < m1; m += block) {
         size_t end = m1 - m < block + block / 2 ? m1 : m + block;
         for (size_t k = 0;; k += depth) {
@@ -301,7 +312,7 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
                 t.column = p * NR;
                 t.columns = g->n - t.column < vectors * VL ? g->n - t.column : vectors * VL;
                 t.panel = g->b + t.column * (k_total + 1);
-                t.direct = simple && t.columns == vectors * VL;
+                t.whole = t.columns == vectors * VL;
                 /* the same part of the next panel, else the next part of the first */
                 size_t next = p + 1 < p1 ? p + 1 : p0, from = p + 1 < p1 ? k : t.k1;
                 size_t width = gemm_panel_vectors(g->n, next, panels) * VL;

@@ -53,6 +53,18 @@ SP_INLINE void vf_store(float *p, vf v)
     *(vf_u *)p = v;
 }
 
+/* Keeps a value that is used several times in a register: compilers would rather load it anew for
+ * each use, and each of those loads waits when the data is not near. */
+SP_INLINE vf vf_once(vf v)
+{
+#if defined(SP_ISA_avx512) || defined(SP_ISA_avx2)
+    __asm__("" : "+v"(v));
+#elif defined(SP_ISA_neon)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
 SP_INLINE vf vf_splat(float x)
 {
 #if defined(SP_ISA_avx512)

@@ -20,11 +20,13 @@ typedef struct sp_gemm_epilogue {
 } sp_gemm_epilogue;
 
 /* C[m,n] = sum over taps t of A_t[m,k] B_t[k,n], plus bias, then the epilogue. Row i of A_t is at
- * rows[t * row_stride + i], or, with rows NULL and one tap, at a + i * lda. */
+ * rows[t * row_stride + i], or, with rows NULL, at bases[t] + i * lda, or, with both NULL and one
+ * tap, at a + i * lda. */
 typedef struct sp_gemm_f32 {
     size_t m, n, k, taps;
     const float *const *rows;
     size_t row_stride;
+    const float *const *bases;
     const float *a;
     size_t lda;
     const float *b; /* packed by gemm_f32_pack, bias included */
@@ -55,6 +57,7 @@ typedef struct sp_dwconv_f32 {
     const size_t *in_stride;
     const float *w; /* packed by dwconv_f32_pack: [block of VL channels][bias, kh * kw][VL] */
     float *out;
+    size_t out_stride;     /* floats from pixel to pixel of out and residual */
     const float *residual; /* as out, or NULL */
     sp_gemm_epilogue epilogue;
 } sp_dwconv_f32;

@@ -27,9 +27,7 @@ void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, 
     case SP_ACT_SIGMOID: MAP(vf_sigmoid(v)); break;
     case SP_ACT_TANH: MAP(vf_tanh(v)); break;
     case SP_ACT_HARDSIGMOID: MAP(vf_max(zero, vf_min(one, vf_fma(va, v, vb)))); break;
-    case SP_ACT_HARDSWISH:
-        MAP(v * vf_max(zero, vf_min(one, vf_fma(v, vf_splat(1.0f / 6), vf_splat(0.5f)))));
-        break;
+    case SP_ACT_HARDSWISH: MAP(vf_hardswish(v)); break;
     case SP_ACT_SILU: MAP(v * vf_sigmoid(v)); break;
     case SP_ACT_GELU: MAP(vf_gelu(v)); break;
     case SP_ACT_GELU_TANH: MAP(vf_gelu_tanh(v)); break;

@@ -65,6 +65,12 @@ SP_INLINE vf vf_gelu(vf x)
     return vf_fma(h, vf_erf(x * vf_splat(0.70710678f)), h);
 }
 
+SP_INLINE vf vf_hardswish(vf x)
+{
+    vf gate = vf_fma(x, vf_splat(1.0f / 6), vf_splat(0.5f));
+    return x * vf_max(vf_zero(), vf_min(vf_splat(1), gate));
+}
+
 SP_INLINE vf vf_gelu_tanh(vf x)
 {
     vf h = x * vf_splat(0.5f), u = vf_fma(x * x * vf_splat(0.044715f), x, x);

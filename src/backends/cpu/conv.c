@@ -244,8 +244,12 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
     const conv_state *s = state;
     conv_plan plan;
     SP_TRY(read_geometry(s, node, &plan, err));
-    if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
+    plan.lines = sp_conv_lines_pay(s, &plan);
+    if (plan.lines)
+        SP_TRY(sp_conv_lines_plan(s, host, node, &plan, err));
+    else if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
         SP_TRY(plan_indirect(s, host, node, &plan, err));
+    if (s->kind == CONV_DEPTHWISE) plan.chunk = sp_conv_depthwise_chunk(s, &plan);
     if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, &plan, err));
     if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
     if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
@@ -283,6 +287,8 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
         g.epilogue = sp_gemm_epilogue_of(&s->epilogue);
         if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
         sp_gemm_parallel(host->kernels, &g, exec);
+    } else if (p->lines) {
+        sp_conv_lines_run(s, p, host->kernels, node, exec);
     } else {
         sp_conv_indirect_run(s, p, host->kernels, node, exec);
     }

@@ -34,6 +34,8 @@ typedef struct conv_plan {
     size_t batch, h, w, c, oh, ow; /* c: channels of all groups */
     ptrdiff_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     size_t taps, k;     /* of the product */
+    size_t chunk;       /* CONV_DEPTHWISE: channels that all rows pass by before the next ones */
+    bool lines;         /* CONV_INDIRECT: by lines with their padding (conv_lines.c) */
     size_t block;       /* output pixels whose pointers are built at a time */
     size_t patches;     /* pixels of a block whose window crosses the left or right edge, at most */
     size_t piece_bytes; /* workspace of one piece */
@@ -51,6 +53,15 @@ void sp_conv_winograd_run(const conv_state *s, const conv_plan *p, const sp_kern
 /* Memory of a piece: pointers [taps][block], then patches of taps * k floats. */
 void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                           const sparoa_node *node, const sparoa_exec *exec);
+/* A channel or a few: input lines are copied with their padding, and then the windows of a row of
+ * outputs are one matrix per kernel row. Memory of a piece: a ring of lines. */
+bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p);
+sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
+                                 const sparoa_node *node, conv_plan *p, sparoa_error *err);
+void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                       const sparoa_node *node, const sparoa_exec *exec);
+
+size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p);
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                            const sparoa_node *node, const sparoa_exec *exec);
 

@@ -151,6 +151,39 @@ void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kern
 /* ---- depthwise ---- */
 
 #define MAX_ROWS 64
+#define CHUNK_FLOATS 7168 /* of the nearest cache: the input rows of an output row, and weights */
+#define MIN_CHUNK 32      /* channels; narrower strips of wide images are walked too slowly */
+
+size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p)
+{
+    size_t rows = s->kh + (size_t)p->stride_h, taps = s->kh * s->kw;
+    size_t chunk = CHUNK_FLOATS / (rows * p->w + taps + 1) / 16 * 16;
+    return chunk < MIN_CHUNK || chunk > p->c ? p->c : chunk;
+}
+
+/* Output rows row0..row1-1, counted over the batch, of d->channels channels from c on. */
+static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_t row0, size_t row1)
+{
+    const conv_plan *p = t->p;
+    const conv_state *s = t->s;
+    const float *in[MAX_ROWS];
+    size_t strides[MAX_ROWS];
+    d->in = in;
+    d->in_stride = strides;
+    d->w = (float *)s->packed->data + c * (s->kh * s->kw + 1);
+    for (size_t row = row0; row < row1; row++) {
+        for (size_t ky = 0; ky < s->kh; ky++) {
+            ptrdiff_t y =
+                (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
+            bool inside = (size_t)y < p->h;
+            in[ky] = inside ? t->x + (row / p->oh * p->h + (size_t)y) * p->w * p->c + c : s->zero;
+            strides[ky] = inside ? p->c : 0;
+        }
+        d->out = t->y + row * p->ow * p->c + c;
+        if (t->residual) d->residual = t->residual + row * p->ow * p->c + c;
+        t->kernels->dwconv_f32(d);
+    }
+}
 
 static void depthwise_piece(void *arg, int32_t index)
 {
@@ -158,31 +191,24 @@ static void depthwise_piece(void *arg, int32_t index)
     const conv_plan *p = t->p;
     const conv_state *s = t->s;
     size_t rows = p->batch * p->oh, count = (size_t)t->count, i = (size_t)index;
-    const float *in[MAX_ROWS];
-    size_t strides[MAX_ROWS];
+    size_t begin = rows * i / count, end = rows * (i + 1) / count;
     sp_dwconv_f32 d = {.kh = (int)s->kh,
                        .kw = (int)s->kw,
                        .stride_w = (int)p->stride_w,
                        .dilation_w = (int)p->dilation_w,
                        .pad_left = (int)p->pad_left,
-                       .channels = p->c,
                        .in_width = p->w,
                        .out_width = p->ow,
-                       .in = in,
-                       .in_stride = strides,
-                       .w = s->packed->data};
+                       .out_stride = p->c};
     d.epilogue = sp_gemm_epilogue_of(&s->epilogue);
-    for (size_t row = rows * i / count; row < rows * (i + 1) / count; row++) {
-        for (size_t ky = 0; ky < s->kh; ky++) {
-            ptrdiff_t y =
-                (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
-            bool inside = (size_t)y < p->h;
-            in[ky] = inside ? t->x + (row / p->oh * p->h + (size_t)y) * p->w * p->c : s->zero;
-            strides[ky] = inside ? p->c : 0;
+    for (size_t row = begin; row < end;) { /* image by image */
+        size_t last = (row / p->oh + 1) * p->oh;
+        if (last > end) last = end;
+        for (size_t c = 0; c < p->c; c += p->chunk) {
+            d.channels = p->c - c < p->chunk ? p->c - c : p->chunk;
+            depthwise_rows(t, &d, c, row, last);
         }
-        d.out = t->y + row * p->ow * p->c;
-        if (t->residual) d.residual = t->residual + row * p->ow * p->c;
-        t->kernels->dwconv_f32(&d);
+        row = last;
     }
 }
 
