@@ -202,7 +202,10 @@ enum {
     SPAROA_OP_COMMUTES = 1 << 6,        /* inputs 0 and 1 may be swapped */
     SPAROA_OP_UNARY_POINTWISE = 1 << 7, /* out[i] = f(in[i]): layout does not matter */
     SPAROA_OP_BROADCASTS =
-        1 << 8 /* multidirectional broadcasting of all inputs, element by element */
+        1 << 8, /* multidirectional broadcasting of all inputs, element by element */
+    SPAROA_OP_BY_IMAGE =
+        1 << 9 /* element n of the output's first dimension comes from element n of input 0's (and
+                  of a fused residual's) alone; all other inputs are parameters */
 };
 
 /* How far an implementation may depart from the reference. */
@@ -423,6 +426,15 @@ typedef struct sparoa_backend {
     sparoa_status (*measure)(sparoa_dev *dev, int32_t milliseconds, sparoa_device_peak *peak,
                              sparoa_error *err);
     void (*describe)(const sparoa_dev *dev, sparoa_device_desc *desc);
+
+    /* lanes: O, host memory only. As node_prepare and node_run, but done by the calling thread
+     * alone; several threads run one kernel at once, each with a prepared object and a workspace
+     * of its own. */
+    sparoa_status (*node_prepare_lane)(sparoa_kernel *kernel, const sparoa_node *node,
+                                       sparoa_prepared **prepared, size_t *workspace,
+                                       sparoa_error *err);
+    sparoa_status (*node_run_lane)(sparoa_kernel *kernel, sparoa_prepared *prepared,
+                                   const sparoa_node *node, void *workspace, sparoa_error *err);
 } sparoa_backend;
 
 typedef const sparoa_backend *(*sparoa_backend_query_fn)(const sparoa_host *host);

@@ -1,7 +1,7 @@
 /* Making a frame: shapes, known values, places, prepared kernels. */
 #include <string.h>
 
-#include "engine/program.h"
+#include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 
@@ -162,12 +162,13 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
     for (size_t i = 0; i < p->graph->node_count; i++) {
         sp_frame_node *fn = &f->nodes[i];
         if (fn->skip || fn->dynamic) continue;
-        SP_TRY(p->engine->devices[fn->device].table->node_prepare(
-            sp_node_kernel(f, i), &fn->view, &fn->prepared, &fn->workspace_bytes, err));
+        if (!sp_in_lanes(f, i))
+            SP_TRY(p->engine->devices[fn->device].table->node_prepare(
+                sp_node_kernel(f, i), &fn->view, &fn->prepared, &fn->workspace_bytes, err));
         sp_op_cost(p->graph->nodes[i].op, &fn->view, &fn->cost);
         f->flops += fn->cost.flops;
     }
-    return SPAROA_OK;
+    return sp_lanes_prepare(f, err);
 }
 
 /* Memory of one side, and where each of its values lies in it. */
@@ -188,7 +189,8 @@ static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
     }
     for (size_t i = 0; i < p->graph->value_count; i++) {
         const sp_location *at = &side->locations[i];
-        if (at->place == SP_PLACE_ARENA) side->tensors[i].data = (char *)side->memory + at->offset;
+        if (at->place == SP_PLACE_ARENA && !(f->lanes && f->lanes->inner[i]))
+            side->tensors[i].data = (char *)side->memory + at->offset;
     }
     for (size_t i = 0; i < p->graph->value_count; i++) {
         const sp_location *at = &side->locations[i];
@@ -201,9 +203,10 @@ static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
     }
     for (size_t i = 0; i < p->graph->node_count; i++) {
         sp_frame_node *fn = &f->nodes[i];
-        if (fn->workspace_bytes && !fn->dynamic && fn->device == device)
+        if (fn->workspace_bytes && !fn->dynamic && fn->device == device && !sp_in_lanes(f, i))
             fn->workspace = (char *)side->memory + offsets[i];
     }
+    if (device == 0) sp_lanes_place(f);
     return SPAROA_OK;
 }
 
@@ -229,6 +232,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
         status = infer_frame_node(f, i, err);
     if (status == SPAROA_OK) status = skip_unneeded(f, err);
     if (status == SPAROA_OK) status = choose_devices(f, err);
+    if (status == SPAROA_OK) status = sp_lanes_choose(f, err);
     if (status == SPAROA_OK) status = prepare_static(f, err);
     if (status == SPAROA_OK) status = place_values(f, err);
     if (status != SPAROA_OK)

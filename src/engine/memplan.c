@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/program.h"
+#include "engine/lanes.h"
 #include "ops/op.h"
 
 typedef struct block {
     size_t bytes, offset;
     uint32_t first, last; /* nodes between which it must stay, both included */
     sp_id value;          /* SP_NO_ID: the workspace of node `first` */
+    bool lanes;           /* the memory of all lanes */
 } block;
 
 typedef struct planner {
@@ -36,6 +37,12 @@ static sp_id root_of(const planner *p, sp_id value)
 {
     const sp_location *at = &p->side->locations[value];
     return at->place == SP_PLACE_ALIAS ? at->root : value;
+}
+
+/* A value of which each lane has that of one image. */
+static bool is_inner(const planner *p, sp_id value)
+{
+    return p->f->lanes && p->f->lanes->inner[value];
 }
 
 /* Views share their input's memory, except where the result is an output of the graph. */
@@ -68,6 +75,7 @@ static sp_id inplace_root(const planner *p, size_t i)
         if (n->in[k] == SP_NO_ID) continue;
         sp_id root = root_of(p, n->in[k]);
         if (p->side->locations[root].place != SP_PLACE_ARENA || p->last[root] != i) continue;
+        if (is_inner(p, root) != is_inner(p, n->out[0])) continue;
         if (sparoa_tensor_bytes(&p->f->tensors[n->in[k]]) != bytes ||
             p->f->tensors[n->in[k]].dtype != p->f->tensors[n->out[0]].dtype ||
             sparoa_tensor_bytes(&p->f->tensors[root]) != bytes)
@@ -137,6 +145,11 @@ static void find_lifetimes(planner *p)
         for (int32_t k = 0; k < n->n_in; k++)
             if (n->in[k] != SP_NO_ID) p->last[n->in[k]] = (uint32_t)i;
     }
+    /* while one lane is at the last node, another may be at the first */
+    for (uint32_t i = 0; p->f->lanes && i < p->f->lanes->edge_count; i++) {
+        sp_id v = p->f->lanes->edges[i];
+        if (p->last[v] < p->f->lanes->last) p->last[v] = p->f->lanes->last;
+    }
     for (uint32_t i = 0; i < p->f->transfer_count; i++) {
         const sp_transfer *t = &p->f->transfers[i];
         if (p->device == 0) p->last[t->value] = UINT32_MAX;
@@ -150,28 +163,41 @@ static void find_lifetimes(planner *p)
     }
 }
 
-static void collect_blocks(planner *p)
+static void add_block(planner *p, size_t bytes, size_t first, size_t last, sp_id value)
+{
+    p->blocks[p->count++] =
+        (block){.bytes = bytes, .first = (uint32_t)first, .last = (uint32_t)last, .value = value};
+}
+
+/* Blocks inside a lane, or all others, the memory of the lanes among them. */
+static void collect_blocks(planner *p, bool inner)
 {
     sp_frame *f = p->f;
+    const sp_lanes *lanes = f->lanes;
+    p->count = 0;
     for (size_t v = 0; v < p->g->value_count; v++) {
-        if (p->side->locations[v].place != SP_PLACE_ARENA) continue;
+        if (p->side->locations[v].place != SP_PLACE_ARENA || is_inner(p, (sp_id)v) != inner)
+            continue;
         sp_id producer = p->g->values[v].producer;
         /* known values are copied to a device before the first node */
         if (p->f->locations[v].place == SP_PLACE_KNOWN) producer = SP_NO_ID;
-        p->blocks[p->count++] = (block){.bytes = align_up(sparoa_tensor_bytes(&f->tensors[v])),
-                                        .first = producer == SP_NO_ID ? 0 : producer,
-                                        .last = p->last[v],
-                                        .value = (sp_id)v};
+        size_t bytes = sparoa_tensor_bytes(&f->tensors[v]), first = producer;
+        if (producer == SP_NO_ID) first = 0;
+        if (inner)
+            bytes /= (size_t)lanes->batch;
+        else if (producer != SP_NO_ID && sp_in_lanes(f, producer))
+            first = lanes->first;
+        add_block(p, align_up(bytes), first, p->last[v], (sp_id)v);
     }
     for (size_t i = 0; i < p->g->node_count; i++)
         if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic && !f->nodes[i].skip &&
-            f->nodes[i].device == p->device) {
-            p->blocks[p->count++] = (block){.bytes = align_up(f->nodes[i].workspace_bytes),
-                                            .first = (uint32_t)i,
-                                            .last = (uint32_t)i,
-                                            .value = SP_NO_ID};
+            f->nodes[i].device == p->device && sp_in_lanes(f, i) == inner) {
+            add_block(p, align_up(f->nodes[i].workspace_bytes), i, i, SP_NO_ID);
             f->unshared_bytes += align_up(f->nodes[i].workspace_bytes);
         }
+    if (inner || !lanes || p->device != 0) return;
+    add_block(p, lanes->lane_bytes * (size_t)lanes->count, lanes->first, lanes->last, SP_NO_ID);
+    p->blocks[p->count - 1].lanes = true;
 }
 
 static int larger_first(const void *a, const void *b)
@@ -201,22 +227,38 @@ static void place_block(block *blocks, size_t *placed, size_t n_placed, size_t i
     placed[k] = index;
 }
 
-static void plan_side(planner *p, size_t *placed, size_t *workspace_offsets)
+/* Gives every block its place; returns the bytes that they take together. */
+static size_t place_blocks(planner *p, size_t *placed, size_t *workspace_offsets)
 {
-    find_lifetimes(p);
-    for (size_t i = 0; i < p->g->node_count; i++) place_outputs(p, i);
-    collect_blocks(p);
+    size_t total = 0;
     qsort(p->blocks, p->count, sizeof *p->blocks, larger_first);
     for (size_t i = 0; i < p->count; i++) {
         place_block(p->blocks, placed, i, i);
         const block *b = &p->blocks[i];
-        if (b->offset + b->bytes > p->side->memory_bytes)
-            p->side->memory_bytes = b->offset + b->bytes;
-        if (b->value == SP_NO_ID)
+        if (b->offset + b->bytes > total) total = b->offset + b->bytes;
+        if (b->lanes)
+            p->f->lanes->offset = b->offset;
+        else if (b->value == SP_NO_ID)
             workspace_offsets[b->first] = b->offset;
         else
             p->side->locations[b->value].offset = b->offset;
     }
+    return total;
+}
+
+static void plan_side(planner *p, size_t *placed, size_t *workspace_offsets)
+{
+    sp_lanes *lanes = p->device == 0 ? p->f->lanes : NULL;
+    find_lifetimes(p);
+    for (size_t i = 0; i < p->g->node_count; i++) place_outputs(p, i);
+    if (lanes) {
+        collect_blocks(p, true);
+        lanes->lane_bytes = place_blocks(p, placed, workspace_offsets);
+        for (size_t i = lanes->first; i <= lanes->last; i++)
+            lanes->workspaces[i - lanes->first] = workspace_offsets[i];
+    }
+    collect_blocks(p, false);
+    p->side->memory_bytes = place_blocks(p, placed, workspace_offsets);
 }
 
 sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *workspace_offsets,
@@ -225,7 +267,7 @@ sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *worksp
     const sparoa_allocator *a = &frame->program->engine->alloc;
     const sp_graph *g = frame->program->graph;
     planner p = {.f = frame, .g = g, .side = &frame->sides[side], .device = side};
-    size_t n = g->value_count + g->node_count;
+    size_t n = g->value_count + g->node_count + 1;
     p.last = sp_calloc(a, g->value_count, sizeof *p.last);
     p.output = sp_calloc(a, g->value_count, sizeof *p.output);
     p.copied = sp_calloc(a, g->value_count, sizeof *p.copied);

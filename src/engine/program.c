@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 
@@ -227,6 +228,7 @@ void sp_frame_destroy(sp_frame *frame)
         if (frame->nodes[i].prepared)
             e->devices[frame->nodes[i].device].table->prepared_destroy(sp_node_kernel(frame, i),
                                                                        frame->nodes[i].prepared);
+    sp_lanes_destroy(frame);
     for (uint32_t i = 0; i < frame->transfer_count; i++)
         if (frame->transfers[i].done)
             e->devices[frame->transfers[i].from].table->event_destroy(frame->transfers[i].done);

@@ -54,6 +54,7 @@ typedef struct sp_node_stats {
 
 typedef struct sp_program sp_program;
 typedef struct sp_frame sp_frame;
+typedef struct sp_lanes sp_lanes;
 
 typedef struct sp_growable {
     void *data;
@@ -174,6 +175,7 @@ struct sp_frame {
     uint32_t transfer_count, input_transfers;
     uint32_t *waits; /* indices of transfers */
     size_t unshared_bytes;
+    sp_lanes *lanes; /* a batch's way image by image through some nodes (lanes.h), or NULL */
     int64_t (*key)[SPAROA_MAX_RANK]; /* dims of each graph input */
     double flops;
 };

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "engine/program.h"
+#include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 
@@ -185,6 +185,11 @@ static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
     bool watched = f->program->engine->profile || f->program->engine->observer;
     size_t count = f->program->graph->node_count;
     for (size_t i = 0; i < count; i++) {
+        if (sp_in_lanes(f, i)) {
+            SP_TRY(sp_lanes_run(f, err));
+            i = f->lanes->last;
+            continue;
+        }
         if (f->nodes[i].skip && !f->nodes[i].transfer_count) continue;
         sparoa_status status = f->nodes[i].skip ? pass_on(f, i, err)
                                : watched        ? run_watched(f, i, err)

@@ -287,7 +287,8 @@ POOL_RUN(global_lp_run, run_global, POOL_LP)
     {                                                                                              \
         SP_OP_HEAD(name_, since_, 0), .min_in = 1, .max_in = 1, .min_out = 1, .max_out = max_out_, \
                                       .op_class = SPAROA_CLASS_POOL, .tolerance = tolerance_,      \
-                                      .infer = infer_, .cost = cost_, .run = run_                  \
+                                      .flags = SPAROA_OP_BY_IMAGE, .infer = infer_, .cost = cost_, \
+                                      .run = run_                                                  \
     }
 
 /* ONNX AveragePool, versions 1, 7, 10, 11, 19 and 22. */

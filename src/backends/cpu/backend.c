@@ -211,11 +211,10 @@ static bool cpu_node_keeps_input(const sparoa_kernel *kernel, int32_t input)
            kernel->row->keeps_input(kernel->state, input);
 }
 
-static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *node,
-                                      sparoa_prepared **prepared, size_t *workspace,
-                                      sparoa_error *err)
+static sparoa_status prepare_for(const sp_cpu_host *host, sparoa_kernel *kernel,
+                                 const sparoa_node *node, sparoa_prepared **prepared,
+                                 size_t *workspace, sparoa_error *err)
 {
-    const sp_cpu_host *host = &kernel->dev->host;
     *workspace = 0;
     if (kernel->op) {
         *workspace = sp_op_workspace(kernel->op, node, host->threads);
@@ -226,6 +225,22 @@ static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *
     SP_TRY(kernel->row->prepare(kernel->state, host, node, &p, workspace, err));
     *prepared = p;
     return SPAROA_OK;
+}
+
+static sparoa_status cpu_node_prepare(sparoa_kernel *kernel, const sparoa_node *node,
+                                      sparoa_prepared **prepared, size_t *workspace,
+                                      sparoa_error *err)
+{
+    return prepare_for(&kernel->dev->host, kernel, node, prepared, workspace, err);
+}
+
+static sparoa_status cpu_node_prepare_lane(sparoa_kernel *kernel, const sparoa_node *node,
+                                           sparoa_prepared **prepared, size_t *workspace,
+                                           sparoa_error *err)
+{
+    sp_cpu_host alone = kernel->dev->host;
+    alone.threads = 1;
+    return prepare_for(&alone, kernel, node, prepared, workspace, err);
 }
 
 static void cpu_parallel(const sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i),
@@ -248,6 +263,27 @@ static sparoa_status cpu_node_run(sparoa_kernel *kernel, sparoa_prepared *prepar
                         .err = err};
     if (kernel->op) return sp_op_run(kernel->op, node, &exec);
     return kernel->row->run(kernel->state, prepared, &dev->host, node, &exec);
+}
+
+static void run_alone(const sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i),
+                      void *arg)
+{
+    (void)exec;
+    for (int32_t i = 0; i < count; i++) task(arg, i);
+}
+
+static sparoa_status cpu_node_run_lane(sparoa_kernel *kernel, sparoa_prepared *prepared,
+                                       const sparoa_node *node, void *workspace, sparoa_error *err)
+{
+    sp_cpu_host alone = kernel->dev->host;
+    alone.threads = 1;
+    sparoa_exec exec = {.state = kernel->state,
+                        .workspace = workspace,
+                        .threads = 1,
+                        .parallel = run_alone,
+                        .err = err};
+    if (kernel->op) return sp_op_run(kernel->op, node, &exec);
+    return kernel->row->run(kernel->state, prepared, &alone, node, &exec);
 }
 
 static void cpu_prepared_destroy(sparoa_kernel *kernel, sparoa_prepared *prepared)
@@ -292,6 +328,8 @@ const sparoa_backend *sp_cpu_backend(void)
         .node_destroy = cpu_node_destroy,
         .measure = cpu_measure,
         .describe = cpu_describe,
+        .node_prepare_lane = cpu_node_prepare_lane,
+        .node_run_lane = cpu_node_run_lane,
     };
     return &table;
 }
