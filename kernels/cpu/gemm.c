@@ -10,8 +10,9 @@
 #include "kernels/cpu/vmath.h"
 #include "ops/epilogue.h"
 
-#define STEP 16   /* k between fetches of what comes next */
-#define DEPTH 512 /* k of one pass over the rows */
+#define STEP 16      /* k between fetches of what comes next */
+#define DEPTH 512    /* k of one pass over the rows */
+#define MAX_AHEAD 16 /* lines fetched in one step */
 
 typedef struct tile {
     const sp_gemm_f32 *g;
@@ -280,7 +281,7 @@ static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors, size_t ahea
     size_t size = rows / count, larger = rows % count;
     size_t steps = (t->k1 - t->k0 + STEP - 1) / STEP * t->g->taps, total = steps * count;
     t->ahead_lines = total ? (ahead_floats / 16 + total - 1) / total : 0;
-    if (t->ahead_lines > 8) t->ahead_lines = 8;
+    if (t->ahead_lines > MAX_AHEAD) t->ahead_lines = MAX_AHEAD;
     const float *end = t->ahead + ahead_floats;
     t->m = m0;
     for (size_t i = 0; i < count; i++) {
@@ -317,8 +318,12 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
                 size_t next = p + 1 < p1 ? p + 1 : p0, from = p + 1 < p1 ? k : t.k1;
                 size_t width = gemm_panel_vectors(g->n, next, panels) * VL;
                 size_t length = g->taps > 1 ? k_total : g->k - from < depth ? g->k - from : depth;
-                if (p + 1 == p1 && from == g->k) length = 0;
-                t.ahead = g->b + next * NR * (k_total + 1) + (from + (from > 0)) * width;
+                const float *b = g->b;
+                if (p + 1 == p1 && from == g->k) { /* this was all of it */
+                    from = 0, b = g->next;
+                    length = b && end == m1 ? k_total : 0;
+                }
+                t.ahead = b ? b + next * NR * (k_total + 1) + (from + (from > 0)) * width : NULL;
                 panel_run(&t, m, end, vectors, length * width);
             }
             if (t.k1 == g->k) break;

@@ -29,7 +29,8 @@ typedef struct sp_gemm_f32 {
     const float *const *bases;
     const float *a;
     size_t lda;
-    const float *b; /* packed by gemm_f32_pack, bias included */
+    const float *b;    /* packed by gemm_f32_pack, bias included */
+    const float *next; /* the b that the caller goes on with, of the same size, or NULL */
     float *c;
     size_t ldc;
     const float *residual; /* [m, ldr] or NULL */

@@ -163,6 +163,7 @@ static void winograd_piece(void *arg, int32_t index)
                              .a = v + i * p->block * c,
                              .lda = c,
                              .b = (float *)t->s->packed->data + i * packed,
+                             .next = (float *)t->s->packed->data + (i + 1) % POINTS * packed,
                              .c = m + i * p->block * k,
                              .ldc = k};
             t->kernels->gemm_f32(&g, 0, count, piece.p0, piece.p1);
