@@ -203,8 +203,8 @@ typedef struct sparoa_runtime_options {
     size_t struct_size; /* sizeof(sparoa_runtime_options) */
     int32_t
         threads; /* threads that work on one run, the caller's included; 0: one per usable core */
-    int32_t spin_us; /* how long an idle worker polls before it blocks; 0 (default): it blocks at
-                        once */
+    int32_t spin_us; /* how long an idle worker polls before it blocks, so that the next run finds
+                        it awake; 0 (default): 100 microseconds; 1: practically not */
     const int32_t
         *affinity; /* CPU number for each worker (the caller's thread is never moved), or NULL */
     int32_t affinity_count; /* entries in affinity */

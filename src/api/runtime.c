@@ -8,6 +8,7 @@
 #include "ops/op.h"
 
 #define MAX_THREADS 1024
+#define DEFAULT_SPIN_US 100 /* waking a worker takes about half as long */
 
 bool sp_read_options(void *to, size_t size, const void *from)
 {
@@ -115,7 +116,7 @@ static sparoa_status start_runtime(sparoa_runtime *rt, const sparoa_runtime_opti
 {
     int32_t threads = o->threads ? o->threads : usable_cores();
     sp_pool_options pool = {.threads = threads,
-                            .spin_us = o->spin_us,
+                            .spin_us = o->spin_us ? o->spin_us : DEFAULT_SPIN_US,
                             .affinity = o->affinity,
                             .affinity_count = o->affinity_count,
                             .parallel = o->parallel,

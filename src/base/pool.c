@@ -19,6 +19,8 @@
 #define cpu_relax() ((void)0)
 #endif
 
+typedef void task_fn(void *arg, int32_t i);
+
 struct sp_pool {
     sparoa_allocator alloc;
     int32_t threads, started;
@@ -30,17 +32,18 @@ struct sp_pool {
     pthread_mutex_t busy;  /* held by the caller whose work is being spread */
     pthread_mutex_t mutex; /* guards sleeping; with the two conditions */
     pthread_cond_t work, done;
-    atomic_uint_fast64_t
-        ticket;        /* counts pieces of work; a worker that sees it change looks for tasks */
     atomic_int active; /* sp_pool_enter minus sp_pool_leave */
     atomic_int sleepers;
     atomic_bool stop;
 
-    void (*task)(void *arg, int32_t i);
-    void *arg;
-    int32_t count;
-    atomic_int next;     /* next task to take */
-    atomic_int pending;  /* workers that have yet to leave the present piece of work */
+    /* The piece of work: its number, odd while the fields below change, times 2^32, plus the next
+     * task to take. Who takes a task compares and exchanges both, so that a worker that comes late
+     * takes nothing of another piece, and nobody needs to wait for it. */
+    atomic_uint_fast64_t state;
+    _Atomic(task_fn *) task;
+    _Atomic(void *) arg;
+    atomic_int count;
+    atomic_int finished; /* tasks */
     atomic_bool waiting; /* the caller sleeps on `done` */
 };
 
@@ -49,34 +52,62 @@ typedef struct worker_start {
     int32_t cpu; /* -1: anywhere */
 } worker_start;
 
-static void take_tasks(sp_pool *p)
+static uint32_t number_of(uint_fast64_t state)
+{
+    return (uint32_t)(state >> 32);
+}
+
+/* The last task wakes the caller. */
+static void finish_task(sp_pool *p, int32_t count)
+{
+    if (atomic_fetch_add(&p->finished, 1) + 1 < count || !atomic_load(&p->waiting)) return;
+    pthread_mutex_lock(&p->mutex);
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* Does tasks of the piece of work of this number, as long as there are any. */
+static void take_tasks(sp_pool *p, uint32_t number)
 {
     for (;;) {
-        int i = atomic_fetch_add(&p->next, 1);
-        if (i >= p->count) return;
-        p->task(p->arg, i);
+        uint_fast64_t state = atomic_load(&p->state);
+        task_fn *task = atomic_load(&p->task);
+        void *arg = atomic_load(&p->arg);
+        int32_t count = atomic_load(&p->count), i = (int32_t)(state & UINT32_MAX);
+        if (number_of(state) != number || i >= count) return;
+        /* success: what was read above belongs together */
+        if (!atomic_compare_exchange_strong(&p->state, &state, state + 1)) continue;
+        task(arg, i);
+        finish_task(p, count);
     }
 }
 
-/* Waits until the ticket differs from `seen`; false: stop. */
-static bool wait_for_work(sp_pool *p, uint_fast64_t seen)
+static bool is_new(uint_fast64_t state, uint32_t seen)
+{
+    return number_of(state) != seen && number_of(state) % 2 == 0;
+}
+
+/* Waits for a piece of work other than *seen, and stores its number there; false: stop. */
+static bool wait_for_work(sp_pool *p, uint32_t *seen)
 {
     int64_t until = 0;
-    for (uint32_t turn = 0;; turn++) {
-        if (atomic_load(&p->ticket) != seen) return true;
+    uint_fast64_t state;
+    for (uint32_t turn = 0; !is_new(state = atomic_load(&p->state), *seen); turn++) {
         if (atomic_load(&p->stop)) return false;
         cpu_relax();
         if (turn % 64) continue;
         int64_t limit = atomic_load(&p->active) > 0 ? RUN_SPIN_NS : p->spin_ns, now = sp_now_ns();
         if (until == 0) until = now;
-        if (now - until >= limit) break;
+        if (now - until < limit) continue;
+        pthread_mutex_lock(&p->mutex);
+        atomic_fetch_add(&p->sleepers, 1);
+        while (!is_new(state = atomic_load(&p->state), *seen) && !atomic_load(&p->stop))
+            pthread_cond_wait(&p->work, &p->mutex);
+        atomic_fetch_sub(&p->sleepers, 1);
+        pthread_mutex_unlock(&p->mutex);
+        break;
     }
-    pthread_mutex_lock(&p->mutex);
-    atomic_fetch_add(&p->sleepers, 1);
-    while (atomic_load(&p->ticket) == seen && !atomic_load(&p->stop))
-        pthread_cond_wait(&p->work, &p->mutex);
-    atomic_fetch_sub(&p->sleepers, 1);
-    pthread_mutex_unlock(&p->mutex);
+    *seen = number_of(state);
     return !atomic_load(&p->stop);
 }
 
@@ -91,16 +122,8 @@ static void *worker_main(void *arg)
         CPU_SET((size_t)start.cpu, &set);
         pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
-    uint_fast64_t seen = 0;
-    while (wait_for_work(p, seen)) {
-        seen++; /* the next piece of work starts only after every worker has left this one */
-        take_tasks(p);
-        if (atomic_fetch_sub(&p->pending, 1) == 1 && atomic_load(&p->waiting)) {
-            pthread_mutex_lock(&p->mutex);
-            pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->mutex);
-        }
-    }
+    uint32_t seen = 0;
+    while (wait_for_work(p, &seen)) take_tasks(p, seen);
     return NULL;
 }
 
@@ -175,10 +198,11 @@ int32_t sp_pool_threads(const sp_pool *pool)
     return pool->threads;
 }
 
-static void wait_for_workers(sp_pool *p)
+/* For tasks that workers have taken. */
+static void wait_for_tasks(sp_pool *p, int32_t count)
 {
     int64_t until = 0;
-    for (uint32_t turn = 0; atomic_load(&p->pending) > 0; turn++) {
+    for (uint32_t turn = 0; atomic_load(&p->finished) < count; turn++) {
         cpu_relax();
         if (turn % 64) continue;
         int64_t now = sp_now_ns();
@@ -186,7 +210,7 @@ static void wait_for_workers(sp_pool *p)
         if (now < until) continue;
         pthread_mutex_lock(&p->mutex);
         atomic_store(&p->waiting, true);
-        while (atomic_load(&p->pending) > 0) pthread_cond_wait(&p->done, &p->mutex);
+        while (atomic_load(&p->finished) < count) pthread_cond_wait(&p->done, &p->mutex);
         atomic_store(&p->waiting, false);
         pthread_mutex_unlock(&p->mutex);
     }
@@ -202,19 +226,20 @@ void sp_pool_run(sp_pool *pool, int32_t count, void (*task)(void *arg, int32_t i
         for (int32_t i = 0; i < count; i++) task(arg, i);
         return;
     }
-    pool->task = task;
-    pool->arg = arg;
-    pool->count = count;
-    atomic_store(&pool->next, 0);
-    atomic_store(&pool->pending, pool->started);
-    atomic_fetch_add(&pool->ticket, 1);
+    uint32_t number = number_of(atomic_load(&pool->state));
+    atomic_store(&pool->state, (uint_fast64_t)(number + 1) << 32);
+    atomic_store(&pool->task, task);
+    atomic_store(&pool->arg, arg);
+    atomic_store(&pool->count, count);
+    atomic_store(&pool->finished, 0);
+    atomic_store(&pool->state, (uint_fast64_t)(number + 2) << 32);
     if (atomic_load(&pool->sleepers) > 0) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->work);
         pthread_mutex_unlock(&pool->mutex);
     }
-    take_tasks(pool);
-    wait_for_workers(pool);
+    take_tasks(pool, number + 2);
+    wait_for_tasks(pool, count);
     pthread_mutex_unlock(&pool->busy);
 }
 

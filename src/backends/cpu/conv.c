@@ -211,7 +211,7 @@ static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host,
 {
     size_t m = p->batch * p->oh * p->ow, tile = (size_t)host->kernels->gemm_rows,
            k = p->taps * p->k + 1;
-    p->split = sp_gemm_split_of(host->kernels, m, s->c_out, p->taps * p->k, host->threads);
+    p->split = sp_gemm_split_fine(host->kernels, m, s->c_out, p->taps * p->k, host->threads);
     size_t rows = (m + (size_t)p->split.rows_parts - 1) / (size_t)p->split.rows_parts;
     /* What a block reads of the image should stay in the second-level cache while all panels pass
      * by; images overlap from tap to tap, so this is on the safe side. */

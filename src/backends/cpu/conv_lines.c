@@ -35,8 +35,8 @@ bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p)
 sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
                                  const sparoa_node *node, conv_plan *p, sparoa_error *err)
 {
-    p->split = sp_gemm_split_of(host->kernels, p->batch * p->oh, s->c_out, p->ow * p->taps * p->k,
-                                host->threads);
+    p->split = sp_gemm_split_fine(host->kernels, p->batch * p->oh, s->c_out, p->ow * p->taps * p->k,
+                                  host->threads);
     size_t floats;
     if (__builtin_mul_overflow(line_floats(s, p), ring_lines(s, p) + 1, &floats) ||
         __builtin_mul_overflow(floats, sizeof(float), &p->piece_bytes))

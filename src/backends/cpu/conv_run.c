@@ -217,7 +217,7 @@ void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_ker
 {
     conv_task t = task_of(s, p, kernels, node, exec);
     size_t rows = p->batch * p->oh, work = rows * p->ow * p->c * s->kh * s->kw;
-    t.count = exec->threads;
+    t.count = sp_fine_pieces((double)work, exec->threads);
     if ((size_t)t.count > rows) t.count = (int32_t)rows;
     if (work < 100000) t.count = 1;
     run_pieces(exec, t.count, depthwise_piece, &t);

@@ -26,6 +26,24 @@ sp_gemm_split sp_gemm_split_of(const sp_kernels *kernels, size_t m, size_t n, si
     return best;
 }
 
+/* Multiply-adds of a piece that are worth handing over by themselves. */
+#define FINE_WORK 5e6
+#define MAX_FINE 4 /* pieces per thread */
+
+int32_t sp_fine_pieces(double multiply_adds, int32_t threads)
+{
+    double each = multiply_adds / (FINE_WORK * threads);
+    if (threads <= 1 || each < 2) return threads;
+    return threads * (each < MAX_FINE ? (int32_t)each : MAX_FINE);
+}
+
+sp_gemm_split sp_gemm_split_fine(const sp_kernels *kernels, size_t m, size_t n, size_t k_total,
+                                 int32_t threads)
+{
+    double work = (double)m * (double)n * (double)k_total;
+    return sp_gemm_split_of(kernels, m, n, k_total, sp_fine_pieces(work, threads));
+}
+
 sp_gemm_piece sp_gemm_piece_of(const sp_gemm_split *s, int32_t i)
 {
     size_t r = (size_t)(i / s->panel_parts), p = (size_t)(i % s->panel_parts);
@@ -50,7 +68,7 @@ static void gemm_piece(void *arg, int32_t i)
 void sp_gemm_parallel(const sp_kernels *kernels, const sp_gemm_f32 *g, const sparoa_exec *exec)
 {
     gemm_task t = {kernels, g,
-                   sp_gemm_split_of(kernels, g->m, g->n, g->k * g->taps, exec->threads)};
+                   sp_gemm_split_fine(kernels, g->m, g->n, g->k * g->taps, exec->threads)};
     int32_t count = sp_gemm_split_count(&t.split);
     if (count <= 1)
         gemm_piece(&t, 0);

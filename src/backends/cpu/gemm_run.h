@@ -15,6 +15,11 @@ typedef struct sp_gemm_split {
 /* For at most `threads` pieces; depends on the sizes and threads only. */
 sp_gemm_split sp_gemm_split_of(const sp_kernels *kernels, size_t m, size_t n, size_t k_total,
                                int32_t threads);
+/* Several pieces per thread where each is still long: a thread that other processes keep from its
+ * core holds up the others for one short piece only. */
+sp_gemm_split sp_gemm_split_fine(const sp_kernels *kernels, size_t m, size_t n, size_t k_total,
+                                 int32_t threads);
+int32_t sp_fine_pieces(double multiply_adds, int32_t threads);
 static inline int32_t sp_gemm_split_count(const sp_gemm_split *s)
 {
     return s->rows_parts * s->panel_parts;

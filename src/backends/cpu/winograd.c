@@ -75,7 +75,11 @@ sparoa_status sp_conv_winograd_plan(const conv_state *s, const sp_cpu_host *host
                                     const sparoa_node *node, conv_plan *p, sparoa_error *err)
 {
     size_t tiles = p->batch * tiles_of(p->oh) * tiles_of(p->ow), floats = s->c_in + s->c_out;
-    p->split = sp_gemm_split_of(host->kernels, tiles, s->c_out, s->c_in * POINTS, host->threads);
+    /* pieces of other panels would transform the same input once more */
+    p->split = sp_gemm_split_fine(host->kernels, tiles, s->c_out, s->c_in * POINTS, host->threads);
+    if (p->split.panel_parts > 1)
+        p->split =
+            sp_gemm_split_of(host->kernels, tiles, s->c_out, s->c_in * POINTS, host->threads);
     size_t rows = (tiles + (size_t)p->split.rows_parts - 1) / (size_t)p->split.rows_parts;
     /* V and M of a block stay in the second-level cache, but every block reads all weights. */
     size_t most = (300u << 10) / (POINTS * floats), least = 2 * (size_t)host->kernels->gemm_rows;
