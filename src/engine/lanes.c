@@ -27,7 +27,7 @@ static int64_t batch_of(const sp_frame *f, size_t i)
     const uint32_t by_image = SPAROA_OP_BY_IMAGE | SPAROA_OP_UNARY_POINTWISE | SPAROA_OP_BROADCASTS;
     const sp_frame_node *fn = &f->nodes[i];
     if (!(n->op->flags & by_image) || n->op->flags & (SPAROA_OP_RANDOM | SPAROA_OP_VIEW)) return 0;
-    if (fn->skip || fn->dynamic || !f->program->slots[i].kernel) return 0;
+    if (fn->skip || fn->dynamic) return 0;
     for (int32_t k = 1; k < n->n_out; k++)
         if (n->out[k] != SP_NO_ID) return 0;
     const sparoa_tensor *out = sparoa_out(&fn->view, 0);
@@ -156,9 +156,11 @@ sparoa_status sp_lanes_choose(sp_frame *f, sparoa_error *err)
 {
     const sp_engine *e = f->program->engine;
     const sp_graph *g = f->program->graph;
-    if (e->device_count != 1 || e->profile || e->observer || f->program->all_dynamic ||
+    if (e->profile || e->observer || f->program->all_dynamic ||
         !e->devices[0].table->node_prepare_lane)
         return SPAROA_OK;
+    for (size_t i = 0; i < g->node_count; i++)
+        if (f->nodes[i].device) return SPAROA_OK;
     sp_lanes found = {0};
     if (!find_stretch(f, &found) || !(found.count = lane_count(f, found.batch))) return SPAROA_OK;
     size_t nodes = found.last - found.first + 1;
