@@ -70,7 +70,7 @@ sparoa_usage(sparoa_static)
 install(TARGETS sparoa sparoa_static EXPORT sparoa
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES include/sparoa.h include/sparoa_backend.h include/sparoa_schedule.h
-    include/sparoa_live.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+    include/sparoa_live.h include/sparoa_serve.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT sparoa NAMESPACE sparoa:: FILE sparoa-targets.cmake
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sparoa)
 configure_package_config_file(cmake/sparoa-config.cmake.in ${CMAKE_BINARY_DIR}/sparoa-config.cmake

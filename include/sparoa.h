@@ -2,8 +2,9 @@
  * sparoa.h - the public interface of libsparoa.
  *
  * libsparoa runs ONNX models on the CPU and on accelerators of one machine. This header is all that
- * an application needs; authors of operators and devices also include sparoa_backend.h. It reads
- * top to bottom as a tutorial:
+ * an application needs to run them; sparoa_serve.h adds queues, requests and batches,
+ * sparoa_schedule.h plans, sparoa_backend.h is for authors of operators and devices. It reads top
+ * to bottom as a tutorial:
  *
  *   1. status codes and errors        what every call returns
  *   2. tensors                        how data goes in and out
@@ -92,6 +93,7 @@ SPAROA_API const char *sparoa_version(void);
     X(INVALID_PLAN, -60, "the plan does not fit the graph or the machine")                         \
     X(CANCELLED, -70, "the request was cancelled")                                                 \
     X(DEADLINE, -71, "the deadline passed")                                                        \
+    X(QUEUE_FULL, -72, "no more requests are taken at present")                                    \
     X(INTERNAL, -90, "a fault inside the library; please report it")
 
 typedef enum sparoa_status {

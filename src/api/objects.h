@@ -7,6 +7,7 @@
 
 #include "base/knobs.h"
 #include "engine/program.h"
+#include "sparoa_serve.h"
 
 #define SP_MAX_DEVICES 16
 
@@ -75,6 +76,17 @@ sparoa_status sp_session_plan(const sparoa_session *session, const sparoa_plan *
                               int32_t *device, sparoa_error *err);
 /* Passes that the graph of a plan was made without; NULL: none. */
 const char *sp_plan_passes(const sparoa_plan *plan);
+
+/* sparoa_session_run that asks `stop` (or NULL) between nodes. */
+sparoa_status sp_session_run(sparoa_session *session, const sparoa_tensor *inputs,
+                             size_t input_count, sparoa_tensor *outputs, size_t output_count,
+                             const sp_stop *stop, sparoa_error *err);
+/* What a run checks first. bytes: by output, set to the capacity of the caller's buffer, 0 without
+ * one; or NULL. */
+sparoa_status sp_session_check_inputs(const sparoa_session *session, const sparoa_tensor *inputs,
+                                      size_t count, bool need_data, sparoa_error *err);
+sparoa_status sp_session_check_outputs(const sparoa_session *session, const sparoa_tensor *outputs,
+                                       size_t count, size_t *bytes, sparoa_error *err);
 
 /* A copy of the caller's options struct of which `size` bytes are known; the rest is zero. False:
  * struct_size is missing. */

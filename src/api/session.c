@@ -192,8 +192,8 @@ static sparoa_status check_dim_names(const sp_graph *g, const sparoa_tensor *inp
     return SPAROA_OK;
 }
 
-static sparoa_status check_inputs(const sparoa_session *s, const sparoa_tensor *inputs,
-                                  size_t count, bool need_data, sparoa_error *err)
+sparoa_status sp_session_check_inputs(const sparoa_session *s, const sparoa_tensor *inputs,
+                                      size_t count, bool need_data, sparoa_error *err)
 {
     const sp_graph *g = s->graph;
     if (count != g->input_count)
@@ -205,8 +205,8 @@ static sparoa_status check_inputs(const sparoa_session *s, const sparoa_tensor *
     return check_dim_names(g, inputs, err);
 }
 
-static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outputs, size_t count,
-                                   sparoa_error *err)
+sparoa_status sp_session_check_outputs(const sparoa_session *s, const sparoa_tensor *outputs,
+                                       size_t count, size_t *bytes, sparoa_error *err)
 {
     const sp_graph *g = s->graph;
     if (count != g->output_count)
@@ -216,7 +216,7 @@ static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outpu
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "outputs is NULL");
     for (size_t i = 0; i < count; i++) {
         const sp_value *v = &g->values[g->outputs[i]];
-        s->bytes[i] = 0;
+        if (bytes) bytes[i] = 0;
         if (!outputs[i].data) continue;
         if (outputs[i].dtype != v->fact.dtype && v->fact.dtype != SPAROA_UNDEFINED)
             return sparoa_fail(
@@ -226,23 +226,26 @@ static sparoa_status check_outputs(sparoa_session *s, const sparoa_tensor *outpu
             sparoa_tensor_count(&outputs[i]) < 0)
             return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                                "output buffer '%.80s' has data but no valid dimensions", v->name);
-        s->bytes[i] = sparoa_tensor_bytes(&outputs[i]);
+        if (bytes) bytes[i] = sparoa_tensor_bytes(&outputs[i]);
     }
     return SPAROA_OK;
 }
 
 static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
-                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+                                sparoa_tensor *outputs, size_t output_count, const sp_stop *stop,
+                                sparoa_error *err)
 {
-    SP_TRY(check_inputs(s, inputs, input_count, true, err));
-    SP_TRY(check_outputs(s, outputs, output_count, err));
+    SP_TRY(sp_session_check_inputs(s, inputs, input_count, true, err));
+    SP_TRY(sp_session_check_outputs(s, outputs, output_count, s->bytes, err));
     int64_t start = sp_now_ns();
     s->engine.run_start_ns = start;
     SP_TRY(sp_program_frame(s->program, inputs, &s->frame, err));
     if (output_count) memcpy(s->outputs, outputs, output_count * sizeof *outputs);
+    s->engine.stop = stop;
     sp_pool_enter(s->engine.pool);
     sparoa_status status = sp_frame_run(s->frame, inputs, NULL, s->outputs, s->bytes, err);
     sp_pool_leave(s->engine.pool);
+    s->engine.stop = NULL;
     if (status != SPAROA_OK) return status;
     if (output_count) memcpy(outputs, s->outputs, output_count * sizeof *outputs);
     s->last_run_ns = sp_now_ns() - start;
@@ -260,7 +263,8 @@ static bool falls_back(const sparoa_session *s, sparoa_status status)
 
 /* The same run on the CPU alone. */
 static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
-                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+                                sparoa_tensor *outputs, size_t output_count, const sp_stop *stop,
+                                sparoa_error *err)
 {
     sparoa_session_options options = {.struct_size = sizeof options,
                                       .max_shapes = s->engine.max_frames};
@@ -270,25 +274,24 @@ static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, 
                     s->lost ? "a device was lost: the session goes on on the cpu"
                             : "a device failed: the run is done again on the cpu");
     }
-    SP_TRY(sparoa_session_run(s->rescue, inputs, input_count, outputs, output_count, err));
+    SP_TRY(sp_session_run(s->rescue, inputs, input_count, outputs, output_count, stop, err));
     s->runs++;
     s->last_run_ns = s->rescue->last_run_ns;
     return SPAROA_OK;
 }
 
-sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs,
-                                 size_t input_count, sparoa_tensor *outputs, size_t output_count,
-                                 sparoa_error *err)
+sparoa_status sp_session_run(sparoa_session *session, const sparoa_tensor *inputs,
+                             size_t input_count, sparoa_tensor *outputs, size_t output_count,
+                             const sp_stop *stop, sparoa_error *err)
 {
-    if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     sparoa_error fault = {0};
     pthread_mutex_lock(&session->mutex);
     sparoa_status status = SPAROA_DEVICE_LOST;
     if (!session->lost)
-        status = run_locked(session, inputs, input_count, outputs, output_count, &fault);
+        status = run_locked(session, inputs, input_count, outputs, output_count, stop, &fault);
     if (falls_back(session, status)) {
         session->lost = status == SPAROA_DEVICE_LOST;
-        status = run_rescue(session, inputs, input_count, outputs, output_count, &fault);
+        status = run_rescue(session, inputs, input_count, outputs, output_count, stop, &fault);
     }
     pthread_mutex_unlock(&session->mutex);
     if (status == SPAROA_OK || !err) return status;
@@ -299,12 +302,34 @@ sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *i
     return status;
 }
 
+sparoa_status sparoa_session_run(sparoa_session *session, const sparoa_tensor *inputs,
+                                 size_t input_count, sparoa_tensor *outputs, size_t output_count,
+                                 sparoa_error *err)
+{
+    if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
+    return sp_session_run(session, inputs, input_count, outputs, output_count, NULL, err);
+}
+
+sparoa_status sparoa_session_run_with(sparoa_session *session, const sparoa_tensor *inputs,
+                                      size_t input_count, sparoa_tensor *outputs,
+                                      size_t output_count, const sparoa_run_options *options,
+                                      sparoa_error *err)
+{
+    sparoa_run_options o;
+    if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
+    if (!sp_read_options(&o, sizeof o, options))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "set options.struct_size = sizeof(options)");
+    sp_stop stop = {.cancel = o.cancel ? &o.cancel->requested : NULL, .deadline_ns = o.deadline_ns};
+    return sp_session_run(session, inputs, input_count, outputs, output_count, &stop, err);
+}
+
 sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs,
                                      size_t input_count, sparoa_error *err)
 {
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
-    sparoa_status status = check_inputs(session, inputs, input_count, false, err);
+    sparoa_status status = sp_session_check_inputs(session, inputs, input_count, false, err);
     if (status == SPAROA_OK)
         status = sp_program_frame(session->program, inputs, &session->frame, err);
     pthread_mutex_unlock(&session->mutex);

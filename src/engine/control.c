@@ -44,6 +44,8 @@ sparoa_status sp_body_run(sp_frame *frame, size_t node, int32_t program, sp_body
 {
     sp_frame *body = NULL;
     sp_program *p = frame->program->slots[node].programs[program];
+    /* here too: a body need not have a node */
+    SP_TRY(sp_stop_check(frame->program->engine->stop, err));
     SP_TRY(sp_program_frame(p, io->in, &body, err));
     for (uint32_t k = 0; k < p->graph->output_count; k++) io->out[k].data = NULL;
     return sp_frame_run(body, io->in, io->captures, io->out, io->bytes, err);

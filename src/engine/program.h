@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "base/pool.h"
+#include "engine/stop.h"
 #include "graph/graph.h"
 
 /* An open device with the queue that the program uses. */
@@ -43,6 +44,7 @@ typedef struct sp_engine {
     void *observer_user;
     int32_t max_frames;
     int64_t run_start_ns; /* of the run under way */
+    const sp_stop *stop;  /* of the run under way; NULL: it runs to its end */
 } sp_engine;
 
 typedef struct sp_node_stats {

@@ -191,9 +191,11 @@ static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
             continue;
         }
         if (f->nodes[i].skip && !f->nodes[i].transfer_count) continue;
-        sparoa_status status = f->nodes[i].skip ? pass_on(f, i, err)
-                               : watched        ? run_watched(f, i, err)
-                                                : run_node(f, i, err);
+        sparoa_status status = sp_stop_check(f->program->engine->stop, err);
+        if (status == SPAROA_OK)
+            status = f->nodes[i].skip ? pass_on(f, i, err)
+                     : watched        ? run_watched(f, i, err)
+                                      : run_node(f, i, err);
         if (status == SPAROA_OK) continue;
         if (err && !err->node[0]) {
             size_t n = strnlen(f->nodes[i].view.name, sizeof err->node - 1);

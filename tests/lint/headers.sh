@@ -13,7 +13,7 @@ check() { # compiler, file, flags...
         failed=1
 }
 
-for header in sparoa.h sparoa_backend.h sparoa_schedule.h sparoa_live.h; do
+for header in sparoa.h sparoa_backend.h sparoa_schedule.h sparoa_live.h sparoa_serve.h; do
     printf '#include <%s>\n#include <%s>\nint use(void);\nint use(void)\n{\n    return 0;\n}\n' \
         $header $header >"$work/use.c"
     cp "$work/use.c" "$work/use.cpp"
