@@ -500,6 +500,24 @@ typedef struct sparoa_session_info {
 
 SPAROA_API void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info *info);
 
+/* Records what every session and server of the runtime does from now on: runs, nodes, the workers'
+ * shares of them, copies and nodes on the queues of devices, batches and requests. At most
+ * max_events (0: 100000, about 150 bytes each) are kept; further ones are counted and dropped. What
+ * was recorded before is forgotten; asking for more events than ever before must not happen while
+ * something runs. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, MEMORY_LIMIT. */
+SPAROA_API sparoa_status sparoa_trace_start(sparoa_runtime *runtime, size_t max_events,
+                                            sparoa_error *err);
+SPAROA_API void sparoa_trace_stop(sparoa_runtime *runtime);
+
+/* Events recorded; dropped (may be NULL) gets how many more there were. */
+SPAROA_API size_t sparoa_trace_events(const sparoa_runtime *runtime, size_t *dropped);
+
+/* Writes them as Chrome trace JSON, for ui.perfetto.dev or chrome://tracing: one lane for each
+ * thread and for each queue of a device, requests as spans. After sparoa_trace_stop. Errors:
+ * INVALID_ARGUMENT, NOT_FOUND, IO, OUT_OF_MEMORY, MEMORY_LIMIT. */
+SPAROA_API sparoa_status sparoa_trace_save(const sparoa_runtime *runtime, const char *path,
+                                           sparoa_error *err);
+
 /* ---- 7. Devices
  * -------------------------------------------------------------------------------------- */
 

@@ -295,10 +295,26 @@ static void count_batch(sparoa_service *s, const sp_instance *in)
     s->info.scatter_ns += in->scatter_ns;
 }
 
+static void trace_batch(const sp_instance *in, int64_t begin)
+{
+    const sparoa_service *s = in->service;
+    sp_trace *trace = &s->server->runtime->trace;
+    if (!sp_trace_on(trace)) return;
+    int64_t end = sp_now_ns();
+    sp_trace_add(trace, SP_TRACE_BATCH, s->name, sparoa_release_name(in->release), begin, end, 0,
+                 in->items);
+    if (in->count == 1) return;
+    sp_trace_add(trace, SP_TRACE_GATHER, "gather", s->name, begin, begin + in->gather_ns, 0,
+                 in->items);
+    sp_trace_add(trace, SP_TRACE_GATHER, "scatter", s->name, end - in->scatter_ns, end, 0,
+                 in->items);
+}
+
 void sp_instance_run(sp_instance *instance)
 {
     sparoa_service *s = instance->service;
     sparoa_error err = {0};
+    int64_t begin = sp_now_ns();
     instance->gather_ns = instance->run_ns = instance->scatter_ns = instance->away_ns = 0;
     for (int32_t k = 0; k < instance->count; k++)
         instance->rows[k] = instance->members[k]->item.items;
@@ -310,6 +326,7 @@ void sp_instance_run(sp_instance *instance)
         scatter(instance);
         instance->scatter_ns = sp_now_ns() - start;
     }
+    trace_batch(instance, begin);
     pthread_mutex_lock(&s->server->mutex);
     if (status == SPAROA_OK) {
         count_batch(s, instance);

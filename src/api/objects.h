@@ -17,6 +17,7 @@ struct sparoa_runtime {
     sparoa_allocator alloc; /* counts into mem */
     sp_log log;
     sp_pool *pool;
+    sp_trace trace;
     sparoa_host host;
     sp_knobs knobs;
     sp_device devices[SP_MAX_DEVICES]; /* 0: the CPU; queues are NULL: each session has its own */

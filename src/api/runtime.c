@@ -120,7 +120,8 @@ static sparoa_status start_runtime(sparoa_runtime *rt, const sparoa_runtime_opti
                             .affinity = o->affinity,
                             .affinity_count = o->affinity_count,
                             .parallel = o->parallel,
-                            .parallel_user = o->parallel_user};
+                            .parallel_user = o->parallel_user,
+                            .trace = &rt->trace};
     SP_TRY(sp_pool_create(&pool, &rt->alloc, &rt->pool, err));
     fill_host(rt, o, threads);
     SP_TRY(open_cpu(rt, false, &rt->devices[0], err));
@@ -145,6 +146,7 @@ sparoa_status sparoa_runtime_create(const sparoa_runtime_options *options, sparo
     if (!rt) return sp_no_memory(&base, sizeof *rt, err);
     atomic_init(&rt->refs, 1);
     rt->alloc = sp_mem_init(&rt->mem, &o.allocator, o.memory_limit);
+    sp_trace_init(&rt->trace, &rt->alloc);
     rt->knobs = sp_knobs_read();
     rt->log = (sp_log){o.log, o.log_user, o.log_level};
     if (o.log_level == 0) rt->log.level = SPAROA_LOG_WARN;
@@ -172,6 +174,7 @@ void sp_runtime_unref(sparoa_runtime *runtime)
             runtime->devices[i].table->device_close(runtime->devices[i].dev);
     if (runtime->reference.dev) runtime->reference.table->device_close(runtime->reference.dev);
     sp_pool_destroy(runtime->pool);
+    sp_trace_destroy(&runtime->trace);
     pthread_mutex_destroy(&runtime->mutex);
     sparoa_allocator base = runtime->mem.base;
     sp_free(&base, runtime, sizeof *runtime);
@@ -195,6 +198,38 @@ size_t sparoa_runtime_memory_peak(const sparoa_runtime *runtime)
 int32_t sparoa_runtime_threads(const sparoa_runtime *runtime)
 {
     return runtime ? sp_pool_threads(runtime->pool) : 0;
+}
+
+/* ---- trace ---- */
+
+#define DEFAULT_EVENTS 100000
+#define MAX_EVENTS 100000000
+
+sparoa_status sparoa_trace_start(sparoa_runtime *runtime, size_t max_events, sparoa_error *err)
+{
+    if (!runtime || max_events > MAX_EVENTS)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "runtime is NULL, or max_events is above %d", MAX_EVENTS);
+    return sp_trace_start(&runtime->trace, max_events ? max_events : DEFAULT_EVENTS, err);
+}
+
+void sparoa_trace_stop(sparoa_runtime *runtime)
+{
+    if (runtime) sp_trace_stop(&runtime->trace);
+}
+
+size_t sparoa_trace_events(const sparoa_runtime *runtime, size_t *dropped)
+{
+    if (runtime) return sp_trace_count(&runtime->trace, dropped);
+    if (dropped) *dropped = 0;
+    return 0;
+}
+
+sparoa_status sparoa_trace_save(const sparoa_runtime *runtime, const char *path, sparoa_error *err)
+{
+    if (!runtime || !path)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "runtime or path is NULL");
+    return sp_trace_save(&runtime->trace, path, err);
 }
 
 /* ---- tensors ---- */

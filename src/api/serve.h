@@ -27,6 +27,7 @@ struct sparoa_request {
     sparoa_service *service;
     sparoa_request *all_next, *free_next, *ready_next;
     sparoa_request *order_prev, *order_next; /* requests that have not ended, as they came */
+    int64_t number;                          /* in order of submission */
     sp_request_state state;
     bool released;
     bool cancelled; /* asked for while it could not be taken out of its batch */
@@ -63,6 +64,7 @@ struct sparoa_service {
     sparoa_server *server;
     sparoa_model *model;
     sparoa_service *next; /* by priority */
+    const char *name;     /* of the model's graph */
     int32_t priority, max_requests;
     sp_batcher batcher;
     sp_batch_times times; /* of runs by items; what batches are expected to take */

@@ -167,6 +167,7 @@ sparoa_status sparoa_service_create(sparoa_server *server, sparoa_model *model,
     sp_model_ref(model);
     sp_cond_init(&s->quiet);
     s->ready_end = &s->ready;
+    s->name = model->graph->name && model->graph->name[0] ? model->graph->name : "model";
     s->priority = o.priority ? o.priority : DEFAULT_PRIORITY;
     s->max_requests = o.max_requests ? o.max_requests : DEFAULT_MAX_REQUESTS;
     s->instance_count = o.instances ? o.instances : 1;

@@ -62,6 +62,7 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
                             .place = one ? NULL : sp_session_place,
                             .place_user = s,
                             .pool = rt->pool,
+                            .trace = &rt->trace,
                             .log = &rt->log,
                             .profile = o->profile != 0,
                             .observer = o->observer,
@@ -248,8 +249,11 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     s->engine.stop = NULL;
     if (status != SPAROA_OK) return status;
     if (output_count) memcpy(outputs, s->outputs, output_count * sizeof *outputs);
-    s->last_run_ns = sp_now_ns() - start;
+    int64_t end = sp_now_ns();
+    s->last_run_ns = end - start;
     s->runs++;
+    sp_trace_add(s->engine.trace, SP_TRACE_RUN, s->graph->name ? s->graph->name : "run", NULL,
+                 start, end, 0, 0);
     return SPAROA_OK;
 }
 

@@ -28,6 +28,7 @@ struct sp_pool {
     sparoa_parallel_fn parallel;
     void *parallel_user;
     pthread_t *workers;
+    sp_trace *trace;
 
     pthread_mutex_t busy;  /* held by the caller whose work is being spread */
     pthread_mutex_t mutex; /* guards sleeping; with the two conditions */
@@ -66,20 +67,28 @@ static void finish_task(sp_pool *p, int32_t count)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* Does tasks of the piece of work of this number, as long as there are any. */
-static void take_tasks(sp_pool *p, uint32_t number)
+/* Does tasks of the piece of work of this number, as long as there are any. Returns how many. */
+static int32_t take_tasks(sp_pool *p, uint32_t number)
 {
-    for (;;) {
+    for (int32_t done = 0;;) {
         uint_fast64_t state = atomic_load(&p->state);
         task_fn *task = atomic_load(&p->task);
         void *arg = atomic_load(&p->arg);
         int32_t count = atomic_load(&p->count), i = (int32_t)(state & UINT32_MAX);
-        if (number_of(state) != number || i >= count) return;
+        if (number_of(state) != number || i >= count) return done;
         /* success: what was read above belongs together */
         if (!atomic_compare_exchange_strong(&p->state, &state, state + 1)) continue;
         task(arg, i);
+        done++;
         finish_task(p, count);
     }
+}
+
+static void take_traced_tasks(sp_pool *p, uint32_t number)
+{
+    int64_t start = sp_now_ns();
+    int32_t done = take_tasks(p, number);
+    if (done) sp_trace_add(p->trace, SP_TRACE_TASKS, "tasks", NULL, start, sp_now_ns(), 0, done);
 }
 
 static bool is_new(uint_fast64_t state, uint32_t seen)
@@ -123,7 +132,12 @@ static void *worker_main(void *arg)
         pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
     uint32_t seen = 0;
-    while (wait_for_work(p, &seen)) take_tasks(p, seen);
+    while (wait_for_work(p, &seen)) {
+        if (sp_trace_on(p->trace))
+            take_traced_tasks(p, seen);
+        else
+            take_tasks(p, seen);
+    }
     return NULL;
 }
 
@@ -159,6 +173,7 @@ sparoa_status sp_pool_create(const sp_pool_options *options, const sparoa_alloca
     p->spin_ns = (int64_t)options->spin_us * 1000;
     p->parallel = options->parallel;
     p->parallel_user = options->parallel_user;
+    p->trace = options->trace;
     pthread_mutex_init(&p->busy, NULL);
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->work, NULL);

@@ -10,6 +10,7 @@
 #define SP_BASE_POOL_H
 
 #include "base/mem.h"
+#include "base/trace.h"
 
 typedef struct sp_pool sp_pool;
 
@@ -20,6 +21,7 @@ typedef struct sp_pool_options {
     int32_t affinity_count;
     sparoa_parallel_fn parallel; /* the host's executor, or NULL */
     void *parallel_user;
+    sp_trace *trace; /* gets what the workers do, or NULL */
 } sp_pool_options;
 
 sparoa_status sp_pool_create(const sp_pool_options *options, const sparoa_allocator *alloc,

@@ -38,6 +38,7 @@ typedef struct sp_engine {
     int32_t (*place)(void *user, size_t index, const sparoa_node *node);
     void *place_user;
     sp_pool *pool;
+    sp_trace *trace;
     const sp_log *log;
     bool profile;
     sparoa_observer_fn observer;
@@ -224,6 +225,12 @@ sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count,
 sparoa_status sp_frame_wait(sp_frame *frame, const sp_frame_node *node, sparoa_error *err);
 /* Waits until all devices that the frame uses are idle; reports the first failure. */
 sparoa_status sp_frame_sync(sp_frame *frame, sparoa_error *err);
+
+/* Traces what is enqueued on a device between the two calls, to when its queue gets there. NULL:
+ * not traced. */
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sp_trace_kind kind,
+                               const char *name, int64_t value);
+void sp_queue_trace_end(const sp_device *device, sp_trace_event *event);
 
 /* Plans the memory of one side's static values and workspaces (memplan.c): fills its locations and
  * memory_bytes, unshared_bytes, and workspace offsets by node. */

@@ -148,8 +148,12 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
         SP_TRY(sp_control_run(f, i, err));
     } else {
         if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
+        sp_trace_event *event =
+            fn->device ? sp_queue_trace(f, fn->device, SP_TRACE_STREAM, fn->view.name, (int64_t)i)
+                       : NULL;
         SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
                                   fn->workspace, err));
+        sp_queue_trace_end(d, event);
     }
     return fn->transfer_count ? sp_frame_transfer(f, fn->transfers, fn->transfer_count, err)
                               : SPAROA_OK;
@@ -172,6 +176,16 @@ static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
     return e->observer ? observe(f, i, err) : SPAROA_OK;
 }
 
+static sparoa_status run_traced(sp_frame *f, size_t i, bool watched, sparoa_error *err)
+{
+    int64_t start = sp_now_ns();
+    const sparoa_node *view = &f->nodes[i].view;
+    SP_TRY(watched ? run_watched(f, i, err) : run_node(f, i, err));
+    sp_trace_add(f->program->engine->trace, SP_TRACE_NODE, view->name, view->op, start, sp_now_ns(),
+                 0, (int64_t)i);
+    return SPAROA_OK;
+}
+
 /* A view that is an alias does not run, but another side may read it. */
 static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
 {
@@ -183,6 +197,7 @@ static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
 static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
 {
     bool watched = f->program->engine->profile || f->program->engine->observer;
+    bool traced = sp_trace_on(f->program->engine->trace);
     size_t count = f->program->graph->node_count;
     for (size_t i = 0; i < count; i++) {
         if (sp_in_lanes(f, i)) {
@@ -194,6 +209,7 @@ static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
         sparoa_status status = sp_stop_check(f->program->engine->stop, err);
         if (status == SPAROA_OK)
             status = f->nodes[i].skip ? pass_on(f, i, err)
+                     : traced         ? run_traced(f, i, watched, err)
                      : watched        ? run_watched(f, i, err)
                                       : run_node(f, i, err);
         if (status == SPAROA_OK) continue;

@@ -225,6 +225,21 @@ sparoa_status sp_frame_plan_waits(sp_frame *frame, sparoa_error *err)
 
 /* ---- running ---- */
 
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sp_trace_kind kind,
+                               const char *name, int64_t value)
+{
+    const sp_engine *e = frame->program->engine;
+    const sp_device *d = &e->devices[device];
+    if (!sp_trace_on(e->trace) || !d->table->host_call) return NULL;
+    return sp_trace_begin(e->trace, kind, name, d->table->name, d->queue, value);
+}
+
+void sp_queue_trace_end(const sp_device *device, sp_trace_event *event)
+{
+    /* where it fails the device has, which others report; the event stays without an end */
+    if (event) (void)device->table->host_call(device->queue, sp_trace_end, event);
+}
+
 static sparoa_status wait_for(sp_frame *f, sp_transfer *t, sparoa_error *err)
 {
     const sp_device *d = &f->program->engine->devices[t->from];
@@ -251,8 +266,13 @@ sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count,
         const sp_device *d = &frame->program->engine->devices[t->from ? t->from : t->to];
         if (t->from == 0) SP_TRY(wait_for_first_hop(frame, i, err));
         const sparoa_tensor *from = &frame->sides[t->from].tensors[t->value];
-        sparoa_status status = d->table->copy(d->queue, frame->sides[t->to].tensors[t->value].data,
-                                              from->data, sparoa_tensor_bytes(from));
+        size_t bytes = sparoa_tensor_bytes(from);
+        sp_trace_event *event =
+            sp_queue_trace(frame, t->from ? t->from : t->to, SP_TRACE_COPY,
+                           frame->program->graph->values[t->value].name, (int64_t)bytes);
+        sparoa_status status =
+            d->table->copy(d->queue, frame->sides[t->to].tensors[t->value].data, from->data, bytes);
+        sp_queue_trace_end(d, event);
         if (status == SPAROA_OK && t->done) status = d->table->event_record(t->done, d->queue);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "copying a value", err);
         t->waited = false;
