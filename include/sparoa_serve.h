@@ -208,6 +208,10 @@ SPAROA_API void sparoa_request_cancel(sparoa_request *request);
 SPAROA_API sparoa_status sparoa_request_output(const sparoa_request *request, size_t index,
                                                sparoa_tensor *output);
 
+/* Status of a request that has ended, with its message; OK before. May be called in its callback.
+ */
+SPAROA_API sparoa_status sparoa_request_error(const sparoa_request *request, sparoa_error *err);
+
 /* Why a batch was released. */
 #define SPAROA_RELEASE_MAP(X)                                                                      \
     X(ALONE, 0, "the service forms no batches")                                                    \

@@ -388,6 +388,17 @@ sparoa_status sparoa_request_output(const sparoa_request *request, size_t index,
     return good ? SPAROA_OK : SPAROA_INVALID_STATE;
 }
 
+sparoa_status sparoa_request_error(const sparoa_request *request, sparoa_error *err)
+{
+    if (!request) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "request is NULL");
+    pthread_mutex_t *mutex = &request->service->server->mutex;
+    pthread_mutex_lock(mutex);
+    sparoa_status status = request->info.status;
+    if (err && status != SPAROA_OK) *err = request->err;
+    pthread_mutex_unlock(mutex);
+    return status;
+}
+
 void sparoa_request_get_info(const sparoa_request *request, sparoa_request_info *info)
 {
     if (!request || !info) return;

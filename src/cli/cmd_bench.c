@@ -1,5 +1,5 @@
 /* sparoa bench: latency, throughput, memory and loading time. */
-#include "cli/job.h"
+#include "cli/bench_server.h"
 #include "cli/stats.h"
 #include "cli/system.h"
 
@@ -13,7 +13,8 @@ typedef struct bench_command {
     sp_cli *cli;
     sp_feed feed;
     sp_job job;
-    const char *scenario;
+    const char *scenario, *trace_path;
+    sp_server_bench server;
     int64_t warmup, runs, sessions;
     double seconds;
     bool reference;
@@ -31,12 +32,18 @@ static bool offline(const bench_command *b)
     return !strcmp(b->scenario, "offline");
 }
 
+static bool serves(const bench_command *b)
+{
+    return !strcmp(b->scenario, "server");
+}
+
 static int run_single(bench_command *b)
 {
     int64_t start = sp_cli_now_ns();
     int code = sp_job_run(b->cli, &b->job);
     b->first_ns = (double)(sp_cli_now_ns() - start);
     for (int64_t i = 1; i < b->warmup && code < 0; i++) code = sp_job_run(b->cli, &b->job);
+    if (code < 0) code = sp_job_trace(b->cli, &b->job, b->trace_path);
     int64_t begin = sp_cli_now_ns(), limit = (int64_t)(b->seconds * 1e9);
     while (code < 0) {
         int64_t before = sp_cli_now_ns();
@@ -145,11 +152,13 @@ static int run_offline(bench_command *b)
         exit(sp_cli_fail(b->cli, SP_EXIT_FAIL, "cannot start thread %lld", (long long)started));
     }
     if (code < 0) {
+        code = sp_job_trace(b->cli, &b->job, b->trace_path);
         pthread_barrier_wait(&barrier);
         int64_t begin = sp_cli_now_ns();
         for (int64_t i = 0; i < started; i++) pthread_join(workers[i].thread, NULL);
         b->elapsed_ns = (double)(sp_cli_now_ns() - begin);
-        code = gather(b, workers);
+        int failed = gather(b, workers);
+        if (code < 0) code = failed;
     }
     for (int64_t i = 0; i < b->sessions; i++) {
         sparoa_session_destroy(workers[i].session);
@@ -158,6 +167,17 @@ static int run_offline(bench_command *b)
     }
     pthread_barrier_destroy(&barrier);
     free(workers);
+    return code;
+}
+
+static int run_server(bench_command *b, sparoa_session_options *options)
+{
+    int code = sp_job_trace(b->cli, &b->job, b->trace_path);
+    sp_cli_device(b->cli, options);
+    if (code < 0)
+        code = sp_server_bench_run(b->cli, &b->job, b->seconds, options, &b->server, &b->samples);
+    b->elapsed_ns = b->server.seconds * 1e9;
+    b->done = b->server.done;
     return code;
 }
 
@@ -179,7 +199,9 @@ static void print_text(const bench_command *b)
                (double)job->load_ns * 1e-6, (double)job->create_ns * 1e-6,
                (double)job->prepare_ns * 1e-6);
     }
-    if (offline(b))
+    if (serves(b))
+        sp_server_bench_text(&b->server, s);
+    else if (offline(b))
         printf("sessions    %lld of %d threads, %lld runs in %.2f s\n", (long long)b->sessions,
                (int)sparoa_runtime_threads(job->runtime), (long long)b->done, b->elapsed_ns * 1e-9);
     else
@@ -195,7 +217,7 @@ static void print_text(const bench_command *b)
            (double)sparoa_runtime_memory_peak(job->runtime) / 1048576,
            (double)sp_process_memory("VmRSS") / 1048576,
            (double)sp_process_memory("VmHWM") / 1048576);
-    if (!offline(b) && s->cov > 0.025 && !b->cli->quiet) {
+    if (!offline(b) && !serves(b) && s->cov > 0.025 && !b->cli->quiet) {
         sp_governor(governor, sizeof governor);
         printf(
             "note        the times vary by %.1f %% (load average %.1f%s%s): prefer p50 and min\n",
@@ -215,7 +237,7 @@ static bool print_json(const bench_command *b)
     sp_json_int(&j, "sessions", offline(b) ? b->sessions : 1);
     sp_json_int(&j, "runs", b->done);
     sp_json_number(&j, "seconds", b->elapsed_ns * 1e-9);
-    if (offline(b))
+    if (offline(b) || serves(b))
         sp_json_null(&j, "first_run_ms");
     else
         sp_json_number(&j, "first_run_ms", b->first_ns * 1e-6);
@@ -223,6 +245,7 @@ static bool print_json(const bench_command *b)
     double *const figures[] = {&ms.min, &ms.mean, &ms.p50, &ms.p90, &ms.p99, &ms.max};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) *figures[i] *= 1e-6;
     sp_stats_json(&j, "latency_ms", &ms);
+    if (serves(b)) sp_server_bench_json(&j, &b->server, &b->stats);
     sp_json_number(&j, "per_second", per_second(b));
     sp_json_number(&j, "flops", b->info.flops);
     sp_json_number(&j, "gflops",
@@ -252,23 +275,34 @@ static int run(bench_command *b)
     if (code >= 0) return code;
     const sparoa_tensor *first = b->job.inputs.items;
     b->items = b->job.inputs.count && first->rank > 1 && first->dims[0] > 0 ? first->dims[0] : 1;
-    code = offline(b) ? run_offline(b) : run_single(b);
+    code = serves(b) ? run_server(b, &options) : offline(b) ? run_offline(b) : run_single(b);
+    if (code < 0) code = sp_job_trace_save(b->cli, &b->job, b->trace_path);
     if (code >= 0) return code;
     sparoa_session_get_info(b->job.session, &b->info);
     b->stats = sp_stats_of(&b->samples);
     if (sp_cli_text(b->cli)) print_text(b);
     if (b->cli->json_path && !print_json(b)) return SP_EXIT_FAIL;
-    return SP_EXIT_PASS;
+    bool kept = !(b->server.p99_ms > 0) || b->stats.p99 * 1e-6 <= b->server.p99_ms;
+    return kept ? SP_EXIT_PASS : SP_EXIT_FAIL;
 }
 
 int sp_cmd_bench(sp_cli *cli, int argc, char **argv)
 {
-    bench_command b = {.cli = cli, .scenario = "single", .warmup = 5, .seconds = 2};
-    sp_arg rows[SP_FEED_ROWS];
+    bench_command b = {.cli = cli,
+                       .scenario = "single",
+                       .warmup = 5,
+                       .seconds = 2,
+                       .server = {.max_batch = 1, .workers = 1}};
+    sp_arg rows[SP_FEED_ROWS + SP_SERVER_BENCH_ROWS], *end = rows;
     sp_feed_args(&b.feed, rows);
+    while (end->kind != SP_ARG_END) end++;
+    sp_server_bench_args(&b.server, end);
     const sp_arg table[] = {
         {SP_ARG_CHOICE, 0, "scenario", &b.scenario, NULL,
-         "one run after the other, or sessions in threads", 0, 0, "single|offline"},
+         "one run after the other, sessions in threads, or requests that arrive at random", 0, 0,
+         "single|offline|server"},
+        {SP_ARG_STRING, 0, "trace", &b.trace_path, "FILE", "write a trace for ui.perfetto.dev", 0,
+         0, NULL},
         {SP_ARG_INT, 'n', "runs", &b.runs, "N",
          "measured runs in all (default: as many as --seconds)", 1, INT64_MAX, NULL},
         {SP_ARG_NUMBER, 0, "seconds", &b.seconds, "S", "measured time (default: 2)", 0, 0, NULL},
@@ -283,6 +317,7 @@ int sp_cmd_bench(sp_cli *cli, int argc, char **argv)
     int code = sp_cli_parse(cli, rows, table, argc, argv);
     if (code < 0) code = run(&b);
     sp_samples_free(&b.samples);
+    sp_server_bench_free(&b.server);
     sp_job_close(&b.job);
     sp_feed_free(&b.feed);
     return code;

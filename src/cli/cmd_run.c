@@ -12,7 +12,7 @@
 typedef struct run_command {
     sp_feed feed;
     sp_job job;
-    const char *folder, *labels_path;
+    const char *folder, *labels_path, *trace_path;
     int64_t top, first;
     bool reference;
     sp_files labels;
@@ -174,9 +174,11 @@ static int run(run_command *r, const sp_cli *cli)
     if (code < 0) code = sp_job_session(cli, &options, &r->job);
     if (code < 0) code = sp_job_inputs(cli, &r->feed, &r->job);
     if (code >= 0) return code;
+    code = sp_job_trace(cli, &r->job, r->trace_path);
     int64_t start = sp_cli_now_ns();
-    code = sp_job_run(cli, &r->job);
+    if (code < 0) code = sp_job_run(cli, &r->job);
     r->run_ns = sp_cli_now_ns() - start;
+    if (code < 0) code = sp_job_trace_save(cli, &r->job, r->trace_path);
     if (code >= 0) return code;
     if (sp_cli_text(cli)) print_text(r, cli);
     if (cli->json_path && !print_json(r, cli)) return SP_EXIT_FAIL;
@@ -201,6 +203,8 @@ int sp_cmd_run(sp_cli *cli, int argc, char **argv)
         {SP_ARG_STRING, 0, "plan", &cli->plan, "FILE", "run as this plan says (sparoa plan -o)", 0,
          0, NULL},
         {SP_ARG_FLAG, 0, "reference", &r.reference, NULL, "use the plain kernels", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "trace", &r.trace_path, "FILE", "write a trace for ui.perfetto.dev", 0,
+         0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRACE_EVENTS 200000
+
 static void log_line(void *user, sparoa_log_level level, const char *text)
 {
     (void)user;
@@ -109,6 +111,25 @@ int sp_job_run(const sp_cli *cli, sp_job *job)
                            job->output_count, &err))
         return sp_job_fault(cli, job, "run", &err);
     return -1;
+}
+
+int sp_job_trace(const sp_cli *cli, const sp_job *job, const char *path)
+{
+    sparoa_error err = {0};
+    if (!path || !sparoa_trace_start(job->runtime, TRACE_EVENTS, &err)) return -1;
+    return sp_cli_error(cli, "trace", &err);
+}
+
+int sp_job_trace_save(const sp_cli *cli, const sp_job *job, const char *path)
+{
+    sparoa_error err = {0};
+    size_t dropped = 0;
+    if (!path) return -1;
+    sparoa_trace_stop(job->runtime);
+    sparoa_trace_events(job->runtime, &dropped);
+    if (dropped && !cli->quiet)
+        fprintf(stderr, "warning: the trace was full: the last %zu events are missing\n", dropped);
+    return sparoa_trace_save(job->runtime, path, &err) ? sp_cli_error(cli, "trace", &err) : -1;
 }
 
 void sp_job_close(sp_job *job)

@@ -37,6 +37,11 @@ int sp_job_fault(const sp_cli *cli, const sp_job *job, const char *what, const s
 int sp_job_run(const sp_cli *cli, sp_job *job);
 void sp_job_close(sp_job *job);
 
+/* Starts recording, and writes what was recorded to a file; nothing where path is NULL. An exit
+ * code, or -1. */
+int sp_job_trace(const sp_cli *cli, const sp_job *job, const char *path);
+int sp_job_trace_save(const sp_cli *cli, const sp_job *job, const char *path);
+
 /* Type and shape of an input or output as the model declares it. */
 sparoa_tensor sp_info_tensor(const sparoa_value_info *info);
 

@@ -106,6 +106,12 @@ expect 0 bench --runs 20 --json --batch 2
 json "$work/out"
 expect 0 bench --scenario offline --runs 20 --sessions 2 --json
 json "$work/out"
+expect 0 bench --scenario server --seconds 0.3 --rate 500 --max-batch 8 --delay 1 --preferred 4 --json
+json "$work/out"
+expect 1 bench --scenario server --seconds 0.1 --rate 100 --p99 0.000001
+expect 2 bench --scenario server --seconds 0.1 --max-batch 4 --preferred x
+expect 0 bench --runs 20 --trace "$work/bench.trace"
+json "$work/bench.trace"
 expect 0 check "$model"
 has "^ok"
 expect 0 check "$model" --json
