@@ -159,6 +159,42 @@ SPAROA_API sparoa_status sparoa_service_prepare(sparoa_service *service,
                                                 const sparoa_tensor *inputs, size_t input_count,
                                                 sparoa_error *err);
 
+/* One size that was tried. */
+typedef struct sparoa_tune_step {
+    int32_t items;
+    int32_t fits;   /* not 0: within the policy's latency objective and memory bound */
+    int64_t run_ns; /* fastest run; 0: there was no memory for it */
+    size_t bytes;   /* intermediate values */
+} sparoa_tune_step;
+
+typedef struct sparoa_tune_options {
+    size_t struct_size;
+    int32_t start;       /* first size, B0 in SparOA's Algorithm 2; 0: 8 */
+    int32_t runs;        /* of each size; 0: 5 */
+    double sparse_from;  /* share of zeros in the weights that doubles the start; 0: 0.5 */
+    double intense_from; /* operations per byte that halve it; 0: 50 */
+    double tolerance;    /* gain in time per item by a doubling that no longer counts; 0: 0.03 */
+} sparoa_tune_options;
+
+typedef struct sparoa_tune_result {
+    int32_t batch;    /* what was chosen: from now on no larger batches are formed */
+    double zeros;     /* share of zeros in the weights; -1: it has none */
+    double intensity; /* operations per byte of one item; -1: unknown */
+    int32_t step_count;
+    sparoa_tune_step steps[32]; /* in the order they were tried */
+} sparoa_tune_result;
+
+/* Looks for the batch size at which the time per item settles, by running batches: from the start,
+ * doubled for sparse and halved for compute-bound models, up while larger batches pay, halving
+ * where the memory bound or half of the latency objective (a request may wait for one batch and
+ * then run in the next) is exceeded, then down while smaller ones are as good. Sizes from 1 to
+ * max_batch. inputs: as of a request of one item, with data. options and result may be NULL. Before
+ * the first submit. Errors: as sparoa_session_run; INVALID_STATE: the service is busy, or forms no
+ * batches. */
+SPAROA_API sparoa_status sparoa_service_tune(sparoa_service *service, const sparoa_tensor *inputs,
+                                             size_t input_count, const sparoa_tune_options *options,
+                                             sparoa_tune_result *result, sparoa_error *err);
+
 /* Releases what is queued without further waiting. */
 SPAROA_API void sparoa_service_flush(sparoa_service *service);
 
@@ -223,13 +259,14 @@ SPAROA_API sparoa_status sparoa_request_error(const sparoa_request *request, spa
     X(DEADLINE, 6, "a request would have missed its deadline")                                     \
     X(LATENCY, 7, "the latency objective left no time to wait, or no larger batch keeps it")       \
     X(MEMORY, 8, "no larger batch fits the memory bound")                                          \
-    X(FLUSH, 9, "the service was flushed")
+    X(FLUSH, 9, "the service was flushed")                                                         \
+    X(TUNED, 10, "no larger batch pays, as sparoa_service_tune found")
 
 typedef enum sparoa_release {
 #define X(name, value, text) SPAROA_RELEASE_##name = value,
     SPAROA_RELEASE_MAP(X)
 #undef X
-        SPAROA_RELEASE_COUNT = 10
+        SPAROA_RELEASE_COUNT = 11
 } sparoa_release;
 
 /* "FULL", ... or "UNKNOWN". Static storage. */

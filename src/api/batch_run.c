@@ -227,11 +227,12 @@ static bool lacks_memory(sparoa_status status)
     return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
 }
 
-static void set_limit(sparoa_service *s, int32_t limit, sparoa_release reason)
+void sp_service_limit(sparoa_service *service, int32_t limit, sparoa_release reason)
 {
-    s->batcher.limit = limit < 1 ? 1 : limit;
-    s->batcher.limit_reason = limit == s->batcher.policy.max_batch ? SPAROA_RELEASE_FULL : reason;
-    s->good_batches = 0;
+    int32_t most = service->batcher.policy.max_batch;
+    service->batcher.limit = limit < 1 ? 1 : limit;
+    service->batcher.limit_reason = limit >= most ? SPAROA_RELEASE_FULL : reason;
+    service->good_batches = 0;
 }
 
 /* Halves the batches that take longer than the objective allows, and tries larger ones again when
@@ -243,11 +244,15 @@ static void adapt(sparoa_service *s, const sp_instance *in)
     if (!objective) return;
     const sp_batch_time *t = &s->times.sizes[in->items];
     if (t->mean_ns > (double)objective && in->items > 1) {
-        if (in->items / 2 < s->batcher.limit) set_limit(s, in->items / 2, SPAROA_RELEASE_LATENCY);
+        if (in->items / 2 < s->batcher.limit)
+            sp_service_limit(s, in->items / 2, SPAROA_RELEASE_LATENCY);
     } else if (s->batcher.limit_reason == SPAROA_RELEASE_LATENCY && in->items >= s->batcher.limit &&
                2 * t->mean_ns <= (double)objective && ++s->good_batches >= GROW_AFTER) {
-        int32_t limit = 2 * s->batcher.limit, most = s->batcher.policy.max_batch;
-        set_limit(s, limit < most ? limit : most, SPAROA_RELEASE_LATENCY);
+        int32_t limit = 2 * s->batcher.limit;
+        if (limit < s->tuned)
+            sp_service_limit(s, limit, SPAROA_RELEASE_LATENCY);
+        else
+            sp_service_limit(s, s->tuned, SPAROA_RELEASE_TUNED);
     }
 }
 
@@ -256,7 +261,7 @@ static void split(sp_instance *in)
 {
     sparoa_service *s = in->service;
     s->info.splits++;
-    if (in->items / 2 < s->batcher.limit) set_limit(s, in->items / 2, SPAROA_RELEASE_MEMORY);
+    if (in->items / 2 < s->batcher.limit) sp_service_limit(s, in->items / 2, SPAROA_RELEASE_MEMORY);
     for (int32_t k = in->count; k-- > 0;) {
         sparoa_request *r = in->members[k];
         if (!r) continue;

@@ -77,6 +77,7 @@ struct sparoa_service {
     int32_t held;  /* requests that are not free */
     int32_t users; /* threads inside a wait on one of its requests */
     bool delivering, closing;
+    int32_t tuned; /* largest limit that pays: max_batch, or what sparoa_service_tune found */
     int32_t good_batches; /* at the limit and well within the objective, since it last changed */
     pthread_cond_t quiet; /* while closing: something ended */
     sparoa_service_info info;
@@ -114,6 +115,9 @@ void sp_server_attend(sparoa_server *server, int32_t priority);
 sp_instance *sp_service_take(sparoa_service *service, int64_t now_ns, int64_t *wake_ns);
 /* Runs it and ends its requests; the mutex is released meanwhile. */
 void sp_instance_run(sp_instance *instance);
+
+/* Batches of more than `limit` items are no longer formed. */
+void sp_service_limit(sparoa_service *service, int32_t limit, sparoa_release reason);
 
 /* Ends a request that is in no queue and no batch; err may be NULL. Callbacks are called by
  * sp_service_deliver, which releases the mutex meanwhile. */

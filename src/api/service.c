@@ -121,6 +121,7 @@ static sparoa_status service_fill(sparoa_service *s, const sparoa_service_option
     s->batcher.run_ns = expected_ns;
     s->batcher.user = s;
     SP_TRY(check_model(s, err));
+    s->tuned = s->batcher.policy.max_batch;
     s->times.max = s->batcher.alone ? 0 : policy.max_batch;
     s->times.sizes = sp_calloc(a, (size_t)s->times.max + 1, sizeof *s->times.sizes);
     s->instances = sp_calloc(a, (size_t)s->instance_count, sizeof *s->instances);
@@ -224,48 +225,60 @@ void sparoa_service_destroy(sparoa_service *service)
 
 /* ---- the rest ---- */
 
+static bool lacks_memory(sparoa_status status)
+{
+    return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
+}
+
+/* Plans 1, 2, ... `most` items; *fitting: how many fit. `sized` is room for the shapes. */
+static sparoa_status prepare_sizes(const sparoa_service *s, sparoa_session *session,
+                                   sparoa_tensor *sized, int32_t most, int32_t *fitting,
+                                   sparoa_error *err)
+{
+    size_t bound = s->batcher.policy.memory_bound;
+    for (int32_t n = 1; n <= most; n++) {
+        sparoa_session_info info;
+        for (uint32_t k = 0; k < s->n_in && !s->batcher.alone; k++) sized[k].dims[0] = n;
+        SP_TRY(sparoa_session_prepare(session, sized, s->n_in, err));
+        sparoa_session_get_info(session, &info);
+        if (bound && info.activation_bytes > bound)
+            return sparoa_fail(err, SPAROA_MEMORY_LIMIT, NULL,
+                               "a batch of %d needs %zu bytes of intermediate values, the policy "
+                               "allows %zu",
+                               n, info.activation_bytes, bound);
+        *fitting = n;
+    }
+    return SPAROA_OK;
+}
+
 sparoa_status sparoa_service_prepare(sparoa_service *service, const sparoa_tensor *inputs,
                                      size_t input_count, sparoa_error *err)
 {
     if (!service || (input_count && !inputs))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "service or inputs is NULL");
-    const sp_instance *first = &service->instances[0];
-    SP_TRY(sp_session_check_inputs(first->session, inputs, input_count, false, err));
-    size_t bound = service->batcher.policy.memory_bound;
-    for (int32_t i = 0; i < service->instance_count; i++) {
-        sparoa_tensor *sized = NULL;
-        const sparoa_allocator *a = &service->server->runtime->alloc;
-        size_t bytes = input_count * sizeof *sized;
-        if (!(sized = sp_alloc(a, bytes))) return sp_no_memory(a, bytes, err);
-        if (bytes) memcpy(sized, inputs, bytes);
-        sparoa_status status = SPAROA_OK;
-        sparoa_error fault = {0};
-        int32_t most = service->batcher.alone ? 1 : service->batcher.policy.max_batch, n = 1;
-        for (; n <= most && status == SPAROA_OK; n++) {
-            sparoa_session_info info = {0};
-            for (size_t k = 0; k < input_count && !service->batcher.alone; k++)
-                sized[k].dims[0] = n;
-            status =
-                sparoa_session_prepare(service->instances[i].session, sized, input_count, &fault);
-            if (status == SPAROA_OK) sparoa_session_get_info(service->instances[i].session, &info);
-            if (bound && info.activation_bytes > bound) status = SPAROA_MEMORY_LIMIT;
+    SP_TRY(sp_session_check_inputs(service->instances[0].session, inputs, input_count, false, err));
+    const sparoa_allocator *a = &service->server->runtime->alloc;
+    size_t bytes = input_count * sizeof *inputs;
+    sparoa_tensor *sized = sp_alloc(a, bytes);
+    if (!sized) return sp_no_memory(a, bytes, err);
+    if (bytes) memcpy(sized, inputs, bytes);
+    sparoa_status status = SPAROA_OK;
+    for (int32_t i = 0; i < service->instance_count && status == SPAROA_OK; i++) {
+        int32_t most = service->batcher.alone ? 1 : service->batcher.limit, fitting = 0;
+        sparoa_error fault;
+        status =
+            prepare_sizes(service, service->instances[i].session, sized, most, &fitting, &fault);
+        if (lacks_memory(status) && fitting > 0) {
+            pthread_mutex_lock(&service->server->mutex);
+            sp_service_limit(service, fitting, SPAROA_RELEASE_MEMORY);
+            pthread_mutex_unlock(&service->server->mutex);
+            status = SPAROA_OK;
+        } else if (status != SPAROA_OK && err) {
+            *err = fault;
         }
-        sp_free(a, sized, bytes);
-        n--; /* the last one tried */
-        if (status == SPAROA_OK) continue;
-        bool memory = status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
-        if (!memory || n == 1) {
-            if (err) *err = fault;
-            return status;
-        }
-        pthread_mutex_lock(&service->server->mutex);
-        if (service->batcher.limit > n - 1) {
-            service->batcher.limit = n - 1;
-            service->batcher.limit_reason = SPAROA_RELEASE_MEMORY;
-        }
-        pthread_mutex_unlock(&service->server->mutex);
     }
-    return SPAROA_OK;
+    sp_free(a, sized, bytes);
+    return status;
 }
 
 void sparoa_service_flush(sparoa_service *service)

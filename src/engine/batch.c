@@ -353,8 +353,8 @@ int64_t sp_batch_times_expect(const sp_batch_times *times, int32_t items)
 {
     if (items > times->max) items = times->max;
     int32_t below = items, above = items;
-    while (below > 0 && !times->sizes[below].count) below--;
-    while (above <= times->max && !times->sizes[above].count) above++;
+    while (below > 0 && !(times->sizes[below].mean_ns > 0)) below--;
+    while (above <= times->max && !(times->sizes[above].mean_ns > 0)) above++;
     double scaled = below > 0 ? times->sizes[below].mean_ns * items / below : 0;
     if (above > times->max) return (int64_t)scaled;
     double most = times->sizes[above].mean_ns;

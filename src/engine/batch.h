@@ -93,8 +93,8 @@ void sp_batch_append(sp_batch_list *list, sp_batch_item *item);
 /* ---- how long batches take ---- */
 
 typedef struct sp_batch_time {
-    int64_t count, sum_ns;
-    double mean_ns; /* of late: exponentially weighted */
+    int64_t count, sum_ns; /* of what was added */
+    double mean_ns;        /* of late: exponentially weighted; 0: unknown. May be set beforehand */
 } sp_batch_time;
 
 typedef struct sp_batch_times {

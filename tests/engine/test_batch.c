@@ -424,7 +424,8 @@ static void test_reference(void **state)
     int64_t seen[SPAROA_RELEASE_COUNT + 2] = {0};
     for (uint64_t seed = 1; seed <= 150; seed++) compare(seed, seen);
     for (int i = 0; i < SPAROA_RELEASE_COUNT + 2; i++)
-        if (i != SPAROA_RELEASE_ALONE + 2) assert_true(seen[i] > 10); /* each way was taken */
+        if (i != SPAROA_RELEASE_ALONE + 2 && i != SPAROA_RELEASE_TUNED + 2)
+            assert_true(seen[i] > 10); /* each way was taken */
 }
 
 /* ---- small properties ---- */
