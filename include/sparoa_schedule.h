@@ -50,6 +50,26 @@ SPAROA_API sparoa_status sparoa_platform_load(sparoa_runtime *runtime, const cha
                                               sparoa_platform **platform, sparoa_error *err);
 SPAROA_API void sparoa_platform_destroy(sparoa_platform *platform);
 
+SPAROA_API sparoa_status sparoa_platform_save(const sparoa_platform *platform, const char *path,
+                                              sparoa_error *err);
+
+typedef struct sparoa_calibrate_options {
+    size_t struct_size;
+    const char *name; /* of the platform; NULL: "this_machine" */
+    double seconds;   /* spent on the operators of each device; 0: 50 */
+    /* Called now and then with what is being done and its share of the whole, 0..1; or NULL. */
+    void (*progress)(void *user, const char *what, double done);
+    void *progress_user;
+} sparoa_calibrate_options;
+
+/* Describes this machine: measures the host and every device of the runtime's plug-ins on small
+ * random networks (efficiency by kind and size of operators, dispatch, copies, contention, sparse
+ * kernels). What sensors do not tell, such as power, stays 0. Nothing else should run meanwhile.
+ * Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, and those of a session. */
+SPAROA_API sparoa_status sparoa_calibrate(sparoa_runtime *runtime,
+                                          const sparoa_calibrate_options *options,
+                                          sparoa_platform **platform, sparoa_error *err);
+
 /* Names: of the platform, of its devices (the host is device 0) and of its power modes; NULL past
  * the end. They live as long as the platform. */
 SPAROA_API const char *sparoa_platform_name(const sparoa_platform *platform);
@@ -82,7 +102,8 @@ SPAROA_API sparoa_status sparoa_profile_measured(sparoa_profile *profile,
  * profile; NULL for GRAPH. Static storage. */
 SPAROA_API const char *sparoa_profile_passes(sparoa_regime regime);
 
-/* YAML, or CSV (nodes only, cannot be loaded) where the path ends in ".csv". */
+/* YAML; where the path ends in ".json" the same as JSON (which can be loaded: it is YAML as well),
+ * in ".csv" a table of the nodes (which cannot). */
 SPAROA_API sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *path,
                                              sparoa_error *err);
 SPAROA_API sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char *path,
@@ -90,6 +111,44 @@ SPAROA_API sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char
 SPAROA_API void sparoa_profile_destroy(sparoa_profile *profile);
 
 SPAROA_API size_t sparoa_profile_node_count(const sparoa_profile *profile);
+
+/* Takes in the latest run of a profiling session as one more measurement of `device`: a node's time
+ * is the median of the latest 64, its spread the distance between their quartiles. Also what
+ * sparoa_profile_measured takes over, times aside. Call it after each run. *matched as there.
+ * Errors: those of sparoa_profile_measured, OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_profile_sample(sparoa_profile *profile,
+                                               const sparoa_session *session, const char *device,
+                                               size_t *matched, sparoa_error *err);
+
+/* One node. Pointers live as long as the profile. Shares of zeros are -1 where they are not known,
+ * times 0 where they were not measured. */
+typedef struct sparoa_profile_node_info {
+    const char *name, *op, *op_class;
+    const char *kind;     /* the class, or "depthwise", "view" */
+    const char *quadrant; /* by the SparOA paper's thresholds: "sparse+heavy" ... */
+    double flops;         /* of one run */
+    double bytes;         /* read and written, weights included */
+    double flops_per_byte;
+    double weight_zeros, input_zeros, output_zeros;
+    double measured_ns[SPAROA_MAX_DEVICES], spread_ns[SPAROA_MAX_DEVICES]; /* by device */
+} sparoa_profile_node_info;
+SPAROA_API sparoa_status sparoa_profile_node(const sparoa_profile *profile, size_t index,
+                                             sparoa_profile_node_info *info);
+/* The devices that times are of; NULL past the end. */
+SPAROA_API const char *sparoa_profile_device(const sparoa_profile *profile, size_t index);
+SPAROA_API sparoa_regime sparoa_profile_regime(const sparoa_profile *profile);
+
+/* Draws the nodes by FLOPs (log) and sparsity with the thresholds between the quadrants, as SVG. A
+ * threshold of 0 is the SparOA paper's (0.4 and 1e8). */
+SPAROA_API sparoa_status sparoa_profile_svg(const sparoa_profile *profile,
+                                            double sparsity_threshold, double flops_threshold,
+                                            const char *path, sparoa_error *err);
+
+/* Nanoseconds that a node takes on a device of a platform in its nominal state by the platform's
+ * prices alone, whatever was measured; negative: no such node or device. */
+SPAROA_API double sparoa_platform_predict(const sparoa_platform *platform,
+                                          const sparoa_profile *profile, size_t node,
+                                          size_t device);
 
 /* ---- 3. Plans
  * ---------------------------------------------------------------------------------------- */

@@ -33,6 +33,24 @@ static sparoa_status load(sparoa_runtime *rt, const sparoa_model_options *option
     return status;
 }
 
+sparoa_status sp_model_of_graph(sparoa_runtime *rt, sp_graph *graph, sparoa_model **model,
+                                sparoa_error *err)
+{
+    sparoa_status status = sp_graph_verify(graph, err);
+    if (status == SPAROA_OK) status = sp_graph_infer(graph, err);
+    sparoa_model *m = status == SPAROA_OK ? sp_calloc(&rt->alloc, 1, sizeof *m) : NULL;
+    if (!m) {
+        sp_graph_destroy(graph);
+        return status == SPAROA_OK ? sp_no_memory(&rt->alloc, sizeof *m, err) : status;
+    }
+    atomic_init(&m->refs, 1);
+    m->runtime = rt;
+    m->graph = graph;
+    sp_runtime_ref(rt);
+    *model = m;
+    return SPAROA_OK;
+}
+
 sparoa_status sparoa_model_load(sparoa_runtime *runtime, const char *path,
                                 const sparoa_model_options *options, sparoa_model **model,
                                 sparoa_error *err)

@@ -60,6 +60,9 @@ void sp_runtime_ref(sparoa_runtime *runtime);
 void sp_runtime_unref(sparoa_runtime *runtime);
 void sp_model_ref(sparoa_model *model);
 void sp_model_unref(sparoa_model *model);
+/* A model of a graph made here, which it takes over, on failure too. */
+sparoa_status sp_model_of_graph(sparoa_runtime *runtime, sp_graph *graph, sparoa_model **model,
+                                sparoa_error *err);
 /* The device that runs plain implementations only. */
 sparoa_status sp_runtime_reference(sparoa_runtime *runtime, sp_device *device, sparoa_error *err);
 

@@ -48,6 +48,18 @@ const char *sparoa_platform_device(const sparoa_platform *platform, size_t index
     return platform && index < platform->p.device_count ? platform->p.devices[index].name : NULL;
 }
 
+sparoa_status sparoa_platform_save(const sparoa_platform *platform, const char *path,
+                                   sparoa_error *err)
+{
+    if (!platform || !path) return no_argument(err, "platform or path");
+    sp_text text;
+    sp_text_init(&text, &platform->runtime->alloc);
+    sp_platform_write(&platform->p, &text);
+    sparoa_status status = sp_text_save(&text, path, err);
+    sp_text_free(&text);
+    return status;
+}
+
 const char *sparoa_platform_mode(const sparoa_platform *platform, size_t index)
 {
     return platform && index < platform->p.mode_count ? platform->p.modes[index].name : NULL;
@@ -123,13 +135,24 @@ static uint32_t device_slot(sp_profile *p, const char *device)
     return d;
 }
 
-sparoa_status sparoa_profile_measured(sparoa_profile *profile, const sparoa_session *session,
-                                      const char *device, size_t *matched, sparoa_error *err)
+/* The profile's node of a session's node, or SP_NO_ID; nodes of both are in the same order mostly,
+ * so that the search begins behind the last hit. */
+static uint32_t node_of(const sp_profile *p, const sparoa_node_info *n, uint32_t *at)
 {
-    if (!profile || !session) return no_argument(err, "profile or session");
-    sp_profile *p = profile->p;
-    size_t count = sparoa_session_node_count(session), found = 0, ran = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (uint32_t k = 0; k < p->node_count; k++) {
+        uint32_t i = (*at + k) % p->node_count;
+        if (strcmp(p->nodes[i].name, n->name) || strcmp(p->nodes[i].op, n->op)) continue;
+        *at = i + 1;
+        return i;
+    }
+    return SP_NO_ID;
+}
+
+static sparoa_status measured_slot(sp_profile *p, const sparoa_session *session, const char *device,
+                                   uint32_t *slot, sparoa_error *err)
+{
+    size_t count = sparoa_session_node_count(session), ran = 0;
+    for (size_t i = 0; i < count && !ran; i++) {
         sparoa_node_info n;
         sparoa_session_node(session, i, &n);
         ran += n.runs > 0;
@@ -140,27 +163,68 @@ sparoa_status sparoa_profile_measured(sparoa_profile *profile, const sparoa_sess
             "the session has profiled no run: create it with profile = 1 and run it");
     if (device && (strlen(device) >= sizeof p->devices[0] || !*device))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "'%.60s' is no device name", device);
-    uint32_t slot = device ? device_slot(p, device) : 0;
-    if (slot == SP_PLATFORM_DEVICES)
+    *slot = device ? device_slot(p, device) : 0;
+    if (*slot == SP_PLATFORM_DEVICES)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "the profile has %d devices already",
                            SP_PLATFORM_DEVICES);
-    uint32_t at = 0; /* nodes of both are in the same order mostly: search from the last hit */
+    return SPAROA_OK;
+}
+
+sparoa_status sparoa_profile_measured(sparoa_profile *profile, const sparoa_session *session,
+                                      const char *device, size_t *matched, sparoa_error *err)
+{
+    if (!profile || !session) return no_argument(err, "profile or session");
+    sp_profile *p = profile->p;
+    uint32_t slot, at = 0;
+    size_t count = sparoa_session_node_count(session), found = 0;
+    SP_TRY(measured_slot(p, session, device, &slot, err));
     for (size_t i = 0; i < count; i++) {
         sparoa_node_info n;
         sparoa_session_node(session, i, &n);
-        for (uint32_t k = 0; k < p->node_count; k++) {
-            sp_profile_node *to = &p->nodes[(at + k) % p->node_count];
-            if (strcmp(to->name, n.name) || strcmp(to->op, n.op)) continue;
-            at = (at + k + 1) % p->node_count;
-            to->input_zeros = n.input_zeros;
-            to->output_zeros = n.output_zeros;
-            if (device && n.runs > 0) to->measured_ns[slot] = (double)n.total_ns / (double)n.runs;
-            found++;
-            break;
-        }
+        uint32_t k = node_of(p, &n, &at);
+        if (k == SP_NO_ID) continue;
+        p->nodes[k].input_zeros = n.input_zeros;
+        p->nodes[k].output_zeros = n.output_zeros;
+        if (device && n.runs > 0)
+            p->nodes[k].measured_ns[slot] = (double)n.total_ns / (double)n.runs;
+        found++;
     }
     if (matched) *matched = found;
     return SPAROA_OK;
+}
+
+sparoa_status sparoa_profile_sample(sparoa_profile *profile, const sparoa_session *session,
+                                    const char *device, size_t *matched, sparoa_error *err)
+{
+    if (!profile || !session || !device) return no_argument(err, "profile, session or device");
+    sp_profile *p = profile->p;
+    const sparoa_allocator *a = &profile->runtime->alloc;
+    uint32_t slot, at = 0;
+    size_t count = sparoa_session_node_count(session), found = 0;
+    SP_TRY(measured_slot(p, session, device, &slot, err));
+    double *ns = sp_calloc(a, p->node_count + 1, sizeof *ns);
+    bool good = ns != NULL;
+    for (size_t i = 0; good && i < count; i++) {
+        sparoa_node_info n;
+        sparoa_session_node(session, i, &n);
+        uint32_t k = node_of(p, &n, &at);
+        if (k == SP_NO_ID) continue;
+        p->nodes[k].input_zeros = n.input_zeros;
+        p->nodes[k].output_zeros = n.output_zeros;
+        if (n.runs > 0) ns[k] = (double)n.last_ns;
+        found++;
+    }
+    good = good && sp_profile_record(p, slot, ns);
+    sp_free(a, ns, (p->node_count + 1) * sizeof *ns);
+    if (!good) return sp_no_memory(a, p->node_count * sizeof *ns, err);
+    if (matched) *matched = found;
+    return SPAROA_OK;
+}
+
+static bool ends_in(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), k = strlen(suffix);
+    return n > k && strcmp(path + n - k, suffix) == 0;
 }
 
 sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *path,
@@ -169,9 +233,10 @@ sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *pat
     if (!profile || !path) return no_argument(err, "profile or path");
     sp_text text;
     sp_text_init(&text, &profile->runtime->alloc);
-    size_t n = strlen(path);
-    if (n > 4 && strcmp(path + n - 4, ".csv") == 0)
+    if (ends_in(path, ".csv"))
         sp_profile_write_csv(profile->p, &text);
+    else if (ends_in(path, ".json"))
+        sp_profile_write_json(profile->p, &text);
     else
         sp_profile_write(profile->p, &text);
     sparoa_status status = sp_text_save(&text, path, err);

@@ -85,6 +85,8 @@ void sp_text_add(sp_text *text, const char *format, ...) __attribute__((format(p
 void sp_text_quote(sp_text *text, const char *string);
 /* The shortest of %.9g: a number read back and written again gives the same characters. */
 void sp_text_number(sp_text *text, double value);
+/* %.*g: for measured values, whose last digits say nothing. */
+void sp_text_digits(sp_text *text, double value, int count);
 sparoa_status sp_text_save(const sp_text *text, const char *path, sparoa_error *err);
 
 #endif

@@ -211,8 +211,13 @@ void sp_text_quote(sp_text *text, const char *string)
 
 void sp_text_number(sp_text *text, double value)
 {
+    sp_text_digits(text, value, 9);
+}
+
+void sp_text_digits(sp_text *text, double value, int count)
+{
     char digits[40];
-    snprintf(digits, sizeof digits, "%.9g", value == 0 ? 0.0 : value); /* no -0 */
+    snprintf(digits, sizeof digits, "%.*g", count, value == 0 ? 0.0 : value); /* no -0 */
     for (char *c = digits; *c; c++)
         if (*c == ',') *c = '.'; /* the locale's */
     sp_text_add(text, "%s", digits);

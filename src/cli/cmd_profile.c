@@ -1,8 +1,10 @@
 /* sparoa profile: time, work and sparsity of every operator. */
+#include "cli/inputs_dir.h"
 #include "cli/job.h"
 #include "cli/stats.h"
 #include "cli/table.h"
 #include "cli/tensor_text.h"
+#include "sparoa_schedule.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +15,11 @@ typedef struct profile_command {
     sp_feed feed;
     sp_job job;
     int64_t runs, warmup, limit;
-    const char *sort, *trace_path, *csv_path;
+    const char *sort, *trace_path, *csv_path, *regime, *inputs_path, *svg_path;
+    sp_strings saves;        /* files for the profile */
+    double sparsity, flops;  /* thresholds of the picture */
+    sp_inputs_dir sets;      /* of calibration inputs; none: the feed's */
+    sparoa_profile *profile; /* where it is saved or drawn */
     bool no_peak;
     sparoa_device_peak peak; /* zeros: not measured */
     sp_stats wall;           /* of a run, in ns */
@@ -33,19 +39,40 @@ static double gflops(const sparoa_node_info *n)
     return ns > 0 ? n->flops / ns : 0;
 }
 
+/* Inputs of the next run, and what the run before it told of the nodes. */
+static int next_run(profile_command *p, int64_t i)
+{
+    if (i == p->warmup) sparoa_session_profile_reset(p->job.session);
+    if (!p->sets.count) return -1;
+    return sp_inputs_dir_use(p->cli, &p->sets, (size_t)i % p->sets.count, &p->feed, &p->job);
+}
+
+static int sample(profile_command *p)
+{
+    sparoa_error err;
+    const char *device = p->cli->device ? p->cli->device : "cpu";
+    if (!p->profile ||
+        sparoa_profile_sample(p->profile, p->job.session, device, NULL, &err) == SPAROA_OK)
+        return -1;
+    return sp_cli_error(p->cli, p->job.path, &err);
+}
+
 static int measure(profile_command *p)
 {
     int64_t start = sp_cli_now_ns();
     sp_samples samples = {0};
+    if ((size_t)p->runs < p->sets.count) p->runs = (int64_t)p->sets.count; /* each once */
     for (int64_t i = 0; i < p->warmup + p->runs; i++) {
-        if (i == p->warmup) sparoa_session_profile_reset(p->job.session);
+        int code = next_run(p, i);
         int64_t before = sp_cli_now_ns();
-        int code = sp_job_run(p->cli, &p->job);
+        if (code < 0) code = sp_job_run(p->cli, &p->job);
+        int64_t after = sp_cli_now_ns();
+        if (code < 0 && i >= p->warmup) code = sample(p);
         if (code >= 0) {
             sp_samples_free(&samples);
             return code;
         }
-        if (i >= p->warmup) sp_samples_add(&samples, (double)(sp_cli_now_ns() - before));
+        if (i >= p->warmup) sp_samples_add(&samples, (double)(after - before));
         sp_cli_progress(p->cli, start, "run %lld of %lld", (long long)(i + 1),
                         (long long)(p->warmup + p->runs));
     }
@@ -366,23 +393,58 @@ static int write_trace(const profile_command *p)
     return -1;
 }
 
+static sparoa_regime regime_of(const profile_command *p)
+{
+    return strcmp(p->regime, "eager") ? SPAROA_REGIME_GRAPH : SPAROA_REGIME_EAGER;
+}
+
+/* The first set of inputs gives the shapes. */
+static int open_inputs(profile_command *p)
+{
+    sparoa_error err;
+    sp_feed first = p->feed;
+    int code = p->inputs_path ? sp_inputs_dir_open(p->cli, p->inputs_path, &p->sets) : -1;
+    if (code >= 0) return code;
+    if (p->sets.count) first.inputs = p->sets.sets[0];
+    code = sp_job_inputs(p->cli, &first, &p->job);
+    if (code >= 0 || !(p->saves.count || p->svg_path)) return code;
+    if (sparoa_profile_create(p->job.model, p->job.inputs.items, p->job.inputs.count, regime_of(p),
+                              &p->profile, &err))
+        return sp_cli_error(p->cli, p->job.path, &err);
+    return -1;
+}
+
+static int save(const profile_command *p)
+{
+    sparoa_error err;
+    for (size_t i = 0; i < p->saves.count; i++)
+        if (sparoa_profile_save(p->profile, p->saves.items[i], &err))
+            return sp_cli_error(p->cli, p->saves.items[i], &err);
+    if (p->svg_path && sparoa_profile_svg(p->profile, p->sparsity, p->flops, p->svg_path, &err))
+        return sp_cli_error(p->cli, p->svg_path, &err);
+    return -1;
+}
+
 static int run(profile_command *p)
 {
-    sparoa_session_options options = {.struct_size = sizeof options, .profile = 1};
+    sparoa_session_options options = {.struct_size = sizeof options,
+                                      .profile = 1,
+                                      .disable_passes = sparoa_profile_passes(regime_of(p))};
     int code = sp_job_load(p->cli, &p->feed, &p->job);
     if (code < 0) code = sp_job_session(p->cli, &options, &p->job);
-    if (code < 0) code = sp_job_inputs(p->cli, &p->feed, &p->job);
+    if (code < 0) code = open_inputs(p);
     if (code < 0 && !p->no_peak) sparoa_device_measure(p->job.runtime, 0, 150, &p->peak, NULL);
     if (code < 0) code = measure(p);
     if (code < 0) code = print_text(p);
     if (code < 0 && p->cli->json_path && !print_json(p)) code = SP_EXIT_FAIL;
     if (code < 0 && p->trace_path) code = write_trace(p);
+    if (code < 0 && p->profile) code = save(p);
     return code < 0 ? SP_EXIT_PASS : code;
 }
 
 int sp_cmd_profile(sp_cli *cli, int argc, char **argv)
 {
-    profile_command p = {.cli = cli, .runs = 20, .warmup = 3, .sort = "order"};
+    profile_command p = {.cli = cli, .runs = 20, .warmup = 3, .sort = "order", .regime = "graph"};
     sp_arg rows[SP_FEED_ROWS];
     sp_feed_args(&p.feed, rows);
     const sp_arg table[] = {
@@ -398,11 +460,26 @@ int sp_cmd_profile(sp_cli *cli, int argc, char **argv)
          "print the table as CSV, or write it to FILE", 0, 0, NULL},
         {SP_ARG_FLAG, 0, "no-peak", &p.no_peak, NULL, "do not measure the machine's peak first", 0,
          0, NULL},
+        {SP_ARG_STRING, 0, "inputs", &p.inputs_path, "FOLDER",
+         "calibration inputs, each run once or more: .npy, .pb, pictures, or a folder for each set",
+         0, 0, NULL},
+        {SP_ARG_CHOICE, 0, "regime", &p.regime, NULL,
+         "operators as in the model, or fused (default: graph)", 0, 0, "eager|graph"},
+        {SP_ARG_LIST, 0, "save", &p.saves, "FILE",
+         "write the profile: .yaml, .json or .csv; may be repeated", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "svg", &p.svg_path, "FILE", "draw the quadrants", 0, 0, NULL},
+        {SP_ARG_NUMBER, 0, "sparsity", &p.sparsity, "X",
+         "share of zeros that divides them (default: 0.4)", 0, 0, NULL},
+        {SP_ARG_NUMBER, 0, "heavy", &p.flops, "X", "FLOPs that divide them (default: 1e8)", 0, 0,
+         NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);
     if (code < 0) code = run(&p);
     free(p.nodes);
+    sparoa_profile_destroy(p.profile);
+    sp_inputs_dir_close(&p.sets);
+    sp_strings_free(&p.saves);
     sp_job_close(&p.job);
     sp_feed_free(&p.feed);
     return code;

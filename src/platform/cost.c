@@ -39,6 +39,61 @@ static double sparse_gain(const sp_platform_kind *k, const sp_work *work)
     return gain;
 }
 
+uint32_t sp_op_key(const char *op)
+{
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (const char *c = op; *c; c++) h = (h ^ (unsigned char)*c) * 16777619u;
+    return h ? h : 1;
+}
+
+/* The mean of the nearest samples' factors in the log, weighted by the inverse square of their
+ * distance; a far sample counts little against the roofline itself. */
+enum { NEAREST = 6 };
+#define TRUST 0.04f /* weight of the roofline: that of a sample five units (of log) away */
+#define SOFT 0.02f  /* added to squares of distances: samples differ by noise */
+
+typedef struct nearest {
+    uint32_t count;
+    float square[NEAREST], factor[NEAREST];
+} nearest;
+
+static void consider(nearest *n, float square, float factor)
+{
+    if (n->count == NEAREST && square >= n->square[NEAREST - 1]) return;
+    uint32_t i = n->count < NEAREST ? n->count++ : NEAREST - 1;
+    for (; i > 0 && n->square[i - 1] > square; i--) {
+        n->square[i] = n->square[i - 1];
+        n->factor[i] = n->factor[i - 1];
+    }
+    n->square[i] = square;
+    n->factor[i] = factor;
+}
+
+static double correction(const sp_platform *platform, const sp_platform_kind *k,
+                         const sp_work *work)
+{
+    if (!k->sample_count) return 1;
+    const sp_platform_sample *s = &platform->samples[k->first_sample];
+    const float at[4] = {(float)log1p(work->cost.flops), (float)log1p(work->cost.bytes_in),
+                         (float)log1p(work->cost.bytes_w), (float)log1p(work->cost.bytes_out)};
+    nearest near = {0};
+    bool same = false;
+    for (uint32_t i = 0; work->op && i < k->sample_count && !same; i++) same = s[i].key == work->op;
+    for (uint32_t i = 0; i < k->sample_count; i++) {
+        float square = 0;
+        if (same && s[i].key != work->op) continue;
+        for (int d = 0; d < 4; d++) square += (at[d] - s[i].at[d]) * (at[d] - s[i].at[d]);
+        consider(&near, square, s[i].factor);
+    }
+    double sum = 0, weights = TRUST;
+    for (uint32_t i = 0; i < near.count; i++) {
+        double w = 1 / (near.square[i] + SOFT);
+        sum += w * log(near.factor[i]);
+        weights += w;
+    }
+    return exp(sum / weights);
+}
+
 sp_price sp_platform_cost(const sp_platform *platform, uint32_t device, sp_regime regime,
                           const sp_work *work, const sp_platform_state *state)
 {
@@ -62,9 +117,12 @@ sp_price sp_platform_cost(const sp_platform *platform, uint32_t device, sp_regim
     /* One clock or unit less asks for less, but the memory itself is the limit at first. */
     double width = d->bandwidth * k->bandwidth *
                    fmin(state->memory_clock, sqrt(s->clock * s->units)) * free_share;
+    double factor = correction(platform, k, work);
     p.compute_ns = work->cost.flops > 0 && rate > 0 ? work->cost.flops / rate / gain * 1e9 : 0;
     p.memory_ns = width > 0 ? p.bytes / width * 1e9 : 0;
     p.overhead_ns = k->overhead_ns[regime] / state->device[0].clock;
+    p.compute_ns *= factor;
+    p.memory_ns *= factor;
     double busy = fmax(p.compute_ns, p.memory_ns);
     p.ns = p.overhead_ns + busy;
     double watts = d->active_watts * pow(s->clock, d->clock_power) * s->units;

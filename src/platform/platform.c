@@ -50,8 +50,8 @@ static void read_curve(sp_yaml_reader *r, const sp_yaml_node *map, const char *k
 static void read_kind(sp_yaml_reader *r, const sp_yaml_node *n, sp_platform_kind *k)
 {
     sp_yaml_only(r, n, "efficiency|bandwidth|eager_us|graph_us|sparse_weights|sparse_inputs");
-    read_curve(r, n, "efficiency", 1e18, 2, &k->efficiency);
-    k->bandwidth = sp_yaml_number_or(r, n, "bandwidth", 0, 2, k->bandwidth);
+    read_curve(r, n, "efficiency", 1e18, 8, &k->efficiency);
+    k->bandwidth = sp_yaml_number_or(r, n, "bandwidth", 0, 100, k->bandwidth);
     double *o = k->overhead_ns;
     o[0] = 1e3 * sp_yaml_number_or(r, n, "eager_us", 0, 1e6, o[0] * 1e-3);
     o[1] = 1e3 * sp_yaml_number_or(r, n, "graph_us", 0, 1e6, o[1] * 1e-3);
@@ -99,7 +99,7 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_platform_de
 {
     sp_yaml_only(r, n,
                  "name|kind|lanes|peak_gflops|bandwidth_gbs|memory_gb|active_watts|clock_power|"
-                 "entry_eager_us|entry_graph_us|unsupported|kinds");
+                 "entry_eager_us|entry_graph_us|unsupported|kinds|samples");
     read_name(r, n, "name", d->name, sizeof d->name, true);
     const sp_yaml_node *kind = sp_yaml_child(r, n, "kind", SP_YAML_TEXT, true);
     int found = -1;
@@ -124,6 +124,46 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_platform_de
             sp_yaml_fault(r, u, SPAROA_MALFORMED, "expected a kind of operator");
     }
     read_kinds(r, n, d);
+}
+
+/* Samples of a device: [operator, kind, FLOPs, bytes in, bytes of weights, bytes out, factor]. In
+ * the order of kinds, so that each kind has a part of its own. */
+static void read_samples(sp_yaml_reader *r, const sp_yaml_node *device, sp_platform *p,
+                         sp_platform_device *d)
+{
+    const sp_yaml_node *list = sp_yaml_child(r, device, "samples", SP_YAML_LIST, false);
+    int last = -1;
+    if (list && list->count > SP_PLATFORM_SAMPLES - p->sample_count) {
+        sp_yaml_fault(r, list, SPAROA_TOO_LARGE, "at most %d samples in all", SP_PLATFORM_SAMPLES);
+        return;
+    }
+    for (const sp_yaml_node *n = list ? list->first : NULL; n && r->status == SPAROA_OK;
+         n = n->next) {
+        const sp_yaml_node *v = n->kind == SP_YAML_LIST ? n->first : NULL;
+        if (!v || n->count != 7 || v->kind != SP_YAML_TEXT || v->next->kind != SP_YAML_TEXT) {
+            sp_yaml_fault(r, n, SPAROA_MALFORMED,
+                          "expected [operator, kind, flops, bytes in, of weights, out, factor]");
+            return;
+        }
+        sp_platform_sample *s = &p->samples[p->sample_count];
+        int kind = find_kind(r, v->next, v->next->text);
+        if (!*v->text || strlen(v->text) >= sizeof s->op)
+            sp_yaml_fault(r, v, SPAROA_MALFORMED, "expected 1..%zu characters", sizeof s->op - 1);
+        if (kind < last && r->status == SPAROA_OK)
+            sp_yaml_fault(r, v->next, SPAROA_MALFORMED, "samples must be in the order of kinds");
+        if (r->status != SPAROA_OK) return;
+        snprintf(s->op, sizeof s->op, "%s", v->text);
+        s->key = sp_op_key(s->op);
+        v = v->next->next;
+        for (int i = 0; i < 4; i++, v = v->next)
+            s->at[i] = (float)log1p(sp_yaml_value(r, v, 0, 1e18));
+        s->factor = (float)sp_yaml_value(r, v, 1e-4, 1e4);
+        sp_platform_kind *k = &d->kinds[kind];
+        if (kind != last) k->first_sample = p->sample_count;
+        k->sample_count++;
+        p->sample_count++;
+        last = kind;
+    }
 }
 
 static uint32_t device_named(sp_yaml_reader *r, const sp_yaml_node *map, const char *key,
@@ -240,6 +280,7 @@ static void read_platform(sp_yaml_reader *r, const sp_yaml_node *root, sp_platfo
         read_list(r, root, "devices", SP_PLATFORM_DEVICES, true, &p->device_count);
     for (; n; n = n->next, i++) {
         read_device(r, n, &p->devices[i]);
+        if (r->status == SPAROA_OK) read_samples(r, n, p, &p->devices[i]);
         for (uint32_t k = 0; k < i; k++)
             if (strcmp(p->devices[k].name, p->devices[i].name) == 0)
                 sp_yaml_fault(r, n, SPAROA_MALFORMED, "a second device of that name");
@@ -359,6 +400,28 @@ static void put_device(sp_text *t, const sp_platform_device *d)
         if (d->kinds[k].given) put_kind(t, sp_kind_name(k), &d->kinds[k]);
 }
 
+static void put_samples(sp_text *t, const sp_platform *p, const sp_platform_device *d)
+{
+    const char *title = "    samples:\n";
+    for (int kind = 0; kind < SP_KIND_COUNT; kind++) {
+        const sp_platform_kind *k = &d->kinds[kind];
+        for (uint32_t i = 0; i < k->sample_count; i++) {
+            const sp_platform_sample *s = &p->samples[k->first_sample + i];
+            sp_text_add(t, "%s      - [", title);
+            sp_text_quote(t, s->op);
+            sp_text_add(t, ", %s", sp_kind_name(kind));
+            for (int f = 0; f < 4; f++) {
+                sp_text_add(t, ", ");
+                sp_text_digits(t, expm1(s->at[f]), 5);
+            }
+            sp_text_add(t, ", ");
+            sp_text_digits(t, s->factor, 4);
+            sp_text_add(t, "]\n");
+            title = "";
+        }
+    }
+}
+
 static void put_mode(sp_text *t, const sp_platform *p, const sp_platform_mode *m)
 {
     put_text(t, "  - ", "name", m->name);
@@ -397,7 +460,10 @@ void sp_platform_write(const sp_platform *p, sp_text *t)
     put(t, "  ", "limit_c", p->limit_c);
     put(t, "  ", "throttled_clock", p->throttled_clock);
     sp_text_add(t, "devices:\n");
-    for (uint32_t d = 0; d < p->device_count; d++) put_device(t, &p->devices[d]);
+    for (uint32_t d = 0; d < p->device_count; d++) {
+        put_device(t, &p->devices[d]);
+        put_samples(t, p, &p->devices[d]);
+    }
     sp_text_add(t, p->link_count ? "links:\n" : "links: []\n");
     for (uint32_t i = 0; i < p->link_count; i++) {
         const sp_platform_link *l = &p->links[i];

@@ -15,7 +15,8 @@ enum {
     SP_PLATFORM_DEVICES = 4,
     SP_PLATFORM_LINKS = 12,
     SP_PLATFORM_MODES = 12,
-    SP_CURVE_POINTS = 16
+    SP_CURVE_POINTS = 16,
+    SP_PLATFORM_SAMPLES = 2048
 };
 
 /* How operators are dispatched: one by one by a framework, or as recorded segments. */
@@ -44,7 +45,19 @@ typedef struct sp_platform_kind {
     sp_curve
         sparse_weights; /* share of zeros -> how many times faster than dense; below 1: dense */
     sp_curve sparse_inputs;
+    uint32_t first_sample, sample_count; /* its part of the platform's samples */
 } sp_platform_kind;
+
+/* One measured operator, as a correction of the roofline near its size: work between samples takes
+ * a weighted mean of their factors, near ones most, those of the same operator only where there are
+ * any. */
+typedef struct sp_platform_sample {
+    char op[24];
+    uint32_t key; /* sp_op_key(op) */
+    float at[4];  /* FLOPs, bytes in, of weights, out: log(1 + x) */
+    float factor; /* measured over predicted time without the overhead */
+} sp_platform_sample;
+uint32_t sp_op_key(const char *op); /* never 0 */
 
 typedef struct sp_platform_device {
     char name[32];
@@ -101,9 +114,11 @@ typedef struct sp_platform {
     sp_platform_device devices[SP_PLATFORM_DEVICES]; /* the host first */
     sp_platform_link links[SP_PLATFORM_LINKS];
     sp_platform_mode modes[SP_PLATFORM_MODES];
+    uint32_t sample_count;
+    sp_platform_sample samples[SP_PLATFORM_SAMPLES]; /* by device, then kind */
 } sp_platform;
 
-/* Reads a description from a file or memory. The platform is a plain struct of about 100 KB: keep
+/* Reads a description from a file or memory. The platform is a plain struct of about 200 KB: keep
  * it on the heap. */
 sparoa_status sp_platform_load(const sparoa_allocator *alloc, const char *path,
                                sp_platform *platform, sparoa_error *err);
@@ -121,6 +136,7 @@ typedef struct sp_work {
     int kind;
     sparoa_cost cost;
     double weight_zeros, input_zeros; /* shares; 0 where not known */
+    uint32_t op;                      /* sp_op_key of the operator; 0: any */
 } sp_work;
 
 typedef struct sp_price {

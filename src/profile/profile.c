@@ -1,6 +1,8 @@
 /* The static profile of a graph. */
 #include "profile/profile.h"
 
+#include <stdlib.h>
+
 #include "graph/infer.h"
 #include "graph/passes.h"
 #include "ops/op.h"
@@ -103,6 +105,9 @@ static void node_features(const sp_graph *g, const sp_gnode *n, const sparoa_nod
     p->weight_zeros = count_zeros(g, n);
     p->input_zeros = p->output_zeros = -1;
     shape_features(g, n, view, p);
+    size_t axes;
+    const int64_t *perm = sparoa_attr_ints(view, "perm", &axes);
+    p->variant = axes ? perm[axes - 1] == (int64_t)axes - 1 ? "rows" : "mixed" : NULL;
     if (n->op->flags & SPAROA_OP_VIEW) p->kind = SP_KIND_VIEW;
     if (p->op_class == SPAROA_CLASS_CONV && p->groups > 1 && p->groups == p->in_channels)
         p->kind = SP_KIND_DEPTHWISE;
@@ -216,6 +221,7 @@ void sp_profile_destroy(sp_profile *profile)
 {
     if (!profile) return;
     sparoa_allocator alloc = profile->alloc;
+    sp_free(&alloc, profile->times, profile->node_count * SP_PROFILE_TIMES * sizeof(float));
     sp_arena_destroy(&profile->arena);
     sp_free(&alloc, profile, sizeof *profile);
 }
@@ -225,4 +231,73 @@ uint32_t sp_profile_find(const sp_profile *profile, const char *name)
     for (uint32_t i = 0; i < profile->node_count; i++)
         if (strcmp(profile->nodes[i].name, name) == 0) return i;
     return SP_NO_ID;
+}
+
+/* ---- measured times ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+bool sp_profile_record(sp_profile *p, uint32_t device, const double *ns)
+{
+    if (!p->times) p->times = sp_calloc(&p->alloc, p->node_count * SP_PROFILE_TIMES, sizeof(float));
+    if (!p->times) return p->node_count == 0;
+    if (p->times_device != device) p->times_count = 0;
+    p->times_device = device;
+    uint32_t slot = p->times_count++ % SP_PROFILE_TIMES;
+    uint32_t kept = p->times_count < SP_PROFILE_TIMES ? p->times_count : SP_PROFILE_TIMES;
+    for (uint32_t i = 0; i < p->node_count; i++) {
+        float sorted[SP_PROFILE_TIMES], *mine = p->times + (size_t)i * SP_PROFILE_TIMES;
+        mine[slot] = (float)ns[i];
+        memcpy(sorted, mine, kept * sizeof *sorted);
+        qsort(sorted, kept, sizeof *sorted, ascending);
+        p->nodes[i].measured_ns[device] = sorted[kept / 2];
+        p->nodes[i].spread_ns[device] = (double)sorted[kept * 3 / 4] - (double)sorted[kept / 4];
+    }
+    return true;
+}
+
+bool sp_profile_label(const sp_profile_node *node, char *label, size_t size)
+{
+    int n = snprintf(label, size, "%s%s%s", node->op, node->variant ? "." : "",
+                     node->variant ? node->variant : "");
+    return n > 0 && (size_t)n < size;
+}
+
+uint32_t sp_profile_key(const sp_profile_node *node)
+{
+    char label[160] = "";
+    sp_profile_label(node, label, sizeof label);
+    return sp_op_key(label);
+}
+
+/* ---- quadrants ---- */
+
+double sp_node_sparsity(const sp_profile_node *node)
+{
+    double zeros = node->input_zeros > node->weight_zeros ? node->input_zeros : node->weight_zeros;
+    return zeros > 0 ? zeros : 0;
+}
+
+double sp_flops_per_byte(const sp_profile_node *node)
+{
+    double bytes = node->cost.bytes_in + node->cost.bytes_w + node->cost.bytes_out;
+    return bytes > 0 ? node->cost.flops / bytes : 0;
+}
+
+sp_quadrant sp_quadrant_of(const sp_profile_node *node, const sp_thresholds *thresholds)
+{
+    const sp_thresholds paper = {0.4, 1e8}, *t = thresholds ? thresholds : &paper;
+    int sparse = sp_node_sparsity(node) > t->sparsity, heavy = node->cost.flops > t->flops;
+    return (sp_quadrant)(2 * sparse + heavy);
+}
+
+const char *sp_quadrant_name(sp_quadrant quadrant)
+{
+    static const char *const names[] = {"dense+light", "dense+heavy", "sparse+light",
+                                        "sparse+heavy"};
+    return names[quadrant];
 }

@@ -37,35 +37,62 @@ uint64_t sp_profile_schema_hash(void)
     return h;
 }
 
-static void put_number(sp_text *t, const char *key, double value)
+/* JSON is YAML whose keys and words are in quotes; `q` is the quote or nothing. */
+static void put_number(sp_text *t, const char *q, const char *key, double value)
 {
-    sp_text_add(t, ", %s: ", key);
+    sp_text_add(t, ", %s%s%s: ", q, key, q);
     sp_text_number(t, value);
 }
 
-static void put_node(sp_text *t, const sp_profile *p, const sp_profile_node *n)
+static void put_times(sp_text *t, const char *q, const char *key, const double *ns, uint32_t count)
 {
-    sp_text_add(t, "  - {name: ");
+    sp_text_add(t, ", %s%s%s: [", q, key, q);
+    for (uint32_t d = 0; d < count; d++) {
+        sp_text_add(t, "%s", d ? ", " : "");
+        sp_text_number(t, ns[d] * 1e-3);
+    }
+    sp_text_add(t, "]");
+}
+
+static void put_node(sp_text *t, const sp_profile *p, const sp_profile_node *n, const char *q)
+{
+    sp_text_add(t, "{%sname%s: ", q, q);
     sp_text_quote(t, n->name);
-    sp_text_add(t, ", op: ");
+    sp_text_add(t, ", %sop%s: ", q, q);
     sp_text_quote(t, n->op);
-    sp_text_add(t, ", class: %s, kind: %s", sp_class_name(n->op_class), sp_kind_name(n->kind));
-#define X(field, member, least) put_number(t, #field, n->member);
+    sp_text_add(t, ", %sclass%s: %s%s%s, %skind%s: %s%s%s", q, q, q, sp_class_name(n->op_class), q,
+                q, q, q, sp_kind_name(n->kind), q);
+    if (n->variant) sp_text_add(t, ", %svariant%s: %s%s%s", q, q, q, n->variant, q);
+#define X(field, member, least) put_number(t, q, #field, n->member);
     NODE_FIELDS(X)
 #undef X
-    sp_text_add(t, ", reads: [");
+    sp_text_add(t, ", %sreads%s: [", q, q);
     for (uint32_t k = 0; k < n->n_in; k++)
         sp_text_add(t, "%s%u", k ? ", " : "", p->reads[n->first_in + k]);
-    sp_text_add(t, "], writes: %u", n->n_out);
+    sp_text_add(t, "], %swrites%s: %u", q, q, n->n_out);
     if (p->device_count) {
-        sp_text_add(t, ", measured_us: [");
-        for (uint32_t d = 0; d < p->device_count; d++) {
-            sp_text_add(t, "%s", d ? ", " : "");
-            sp_text_number(t, n->measured_ns[d] * 1e-3);
-        }
-        sp_text_add(t, "]");
+        put_times(t, q, "measured_us", n->measured_ns, p->device_count);
+        put_times(t, q, "spread_us", n->spread_ns, p->device_count);
     }
-    sp_text_add(t, "}\n");
+    sp_text_add(t, "}");
+}
+
+static void put_value(sp_text *t, const sp_profile_value *v, const char *q)
+{
+    sp_text_add(t, "{%sname%s: ", q, q);
+    sp_text_quote(t, v->name);
+    put_number(t, q, "bytes", v->bytes);
+    if (v->producer == SP_PROFILE_INPUT) sp_text_add(t, ", %sinput%s: true", q, q);
+    if (v->output) sp_text_add(t, ", %soutput%s: true", q, q);
+    sp_text_add(t, "}");
+}
+
+static void put_devices(sp_text *t, const sp_profile *p)
+{
+    for (uint32_t d = 0; d < p->device_count; d++) {
+        sp_text_add(t, "%s", d ? ", " : "");
+        sp_text_quote(t, p->devices[d]);
+    }
 }
 
 void sp_profile_write(const sp_profile *p, sp_text *t)
@@ -74,22 +101,39 @@ void sp_profile_write(const sp_profile *p, sp_text *t)
                 (unsigned long long)sp_profile_schema_hash());
     sp_text_quote(t, p->model);
     sp_text_add(t, "\nregime: %s\ndevices: [", sp_regime_name(p->regime));
-    for (uint32_t d = 0; d < p->device_count; d++) {
-        sp_text_add(t, "%s", d ? ", " : "");
-        sp_text_quote(t, p->devices[d]);
-    }
+    put_devices(t, p);
     sp_text_add(t, "]\nvalues:%s\n", p->value_count ? "" : " []");
     for (uint32_t i = 0; i < p->value_count; i++) {
-        const sp_profile_value *v = &p->values[i];
-        sp_text_add(t, "  - {name: ");
-        sp_text_quote(t, v->name);
-        put_number(t, "bytes", v->bytes);
-        if (v->producer == SP_PROFILE_INPUT) sp_text_add(t, ", input: true");
-        if (v->output) sp_text_add(t, ", output: true");
-        sp_text_add(t, "}\n");
+        sp_text_add(t, "  - ");
+        put_value(t, &p->values[i], "");
+        sp_text_add(t, "\n");
     }
     sp_text_add(t, "nodes:%s\n", p->node_count ? "" : " []");
-    for (uint32_t i = 0; i < p->node_count; i++) put_node(t, p, &p->nodes[i]);
+    for (uint32_t i = 0; i < p->node_count; i++) {
+        sp_text_add(t, "  - ");
+        put_node(t, p, &p->nodes[i], "");
+        sp_text_add(t, "\n");
+    }
+}
+
+void sp_profile_write_json(const sp_profile *p, sp_text *t)
+{
+    sp_text_add(t, "{\"format\": \"%s\", \"version\": %d, \"schema\": \"%016llx\",\n\"model\": ",
+                FORMAT, VERSION, (unsigned long long)sp_profile_schema_hash());
+    sp_text_quote(t, p->model);
+    sp_text_add(t, ", \"regime\": \"%s\", \"devices\": [", sp_regime_name(p->regime));
+    put_devices(t, p);
+    sp_text_add(t, "],\n\"values\": [");
+    for (uint32_t i = 0; i < p->value_count; i++) {
+        sp_text_add(t, i ? ",\n" : "\n");
+        put_value(t, &p->values[i], "\"");
+    }
+    sp_text_add(t, "],\n\"nodes\": [");
+    for (uint32_t i = 0; i < p->node_count; i++) {
+        sp_text_add(t, i ? ",\n" : "\n");
+        put_node(t, p, &p->nodes[i], "\"");
+    }
+    sp_text_add(t, "]}\n");
 }
 
 static void put_csv(sp_text *t, const char *text)
@@ -105,7 +149,9 @@ void sp_profile_write_csv(const sp_profile *p, sp_text *t)
 #define X(field, member, least) sp_text_add(t, "," #field);
     NODE_FIELDS(X)
 #undef X
-    for (uint32_t d = 0; d < p->device_count; d++) sp_text_add(t, ",%s_us", p->devices[d]);
+    sp_text_add(t, ",flops_per_byte,quadrant");
+    for (uint32_t d = 0; d < p->device_count; d++)
+        sp_text_add(t, ",%s_us,%s_spread_us", p->devices[d], p->devices[d]);
     sp_text_add(t, "\n");
     for (uint32_t i = 0; i < p->node_count; i++) {
         const sp_profile_node *n = &p->nodes[i];
@@ -118,9 +164,14 @@ void sp_profile_write_csv(const sp_profile *p, sp_text *t)
     sp_text_number(t, n->member);
         NODE_FIELDS(X)
 #undef X
+        sp_text_add(t, ",");
+        sp_text_number(t, sp_flops_per_byte(n));
+        sp_text_add(t, ",%s", sp_quadrant_name(sp_quadrant_of(n, NULL)));
         for (uint32_t d = 0; d < p->device_count; d++) {
             sp_text_add(t, ",");
             sp_text_number(t, n->measured_ns[d] * 1e-3);
+            sp_text_add(t, ",");
+            sp_text_number(t, n->spread_ns[d] * 1e-3);
         }
         sp_text_add(t, "\n");
     }
@@ -179,6 +230,18 @@ static void read_edges(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, 
     for (uint32_t k = 0; k < to->n_out; k++) p->values[p->value_count++].producer = index;
 }
 
+/* One number of microseconds for each device. */
+static void read_times(sp_yaml_reader *r, const sp_yaml_node *n, const char *key, uint32_t devices,
+                       double *ns)
+{
+    const sp_yaml_node *list = sp_yaml_child(r, n, key, SP_YAML_LIST, false);
+    if (list && list->count != devices)
+        sp_yaml_fault(r, list, SPAROA_MALFORMED, "expected one number for each device");
+    for (const sp_yaml_node *v = list ? list->first : NULL; v && r->status == SPAROA_OK;
+         v = v->next)
+        *ns++ = 1e3 * sp_yaml_value(r, v, 0, 1e12);
+}
+
 static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, uint32_t index,
                       uint32_t values)
 {
@@ -186,6 +249,10 @@ static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, u
     to->name = sp_arena_strdup(&p->arena, sp_yaml_string(r, n, "name", true));
     to->op = sp_arena_strdup(&p->arena, sp_yaml_string(r, n, "op", true));
     if (!to->name || !to->op) r->status = sp_no_memory(&p->alloc, 64, r->err);
+    const sp_yaml_node *variant = sp_yaml_child(r, n, "variant", SP_YAML_TEXT, false);
+    if (variant) to->variant = strcmp(variant->text, "rows") ? "mixed" : "rows";
+    if (variant && strcmp(variant->text, to->variant))
+        sp_yaml_fault(r, variant, SPAROA_MALFORMED, "expected rows or mixed");
     to->op_class = (sparoa_op_class)kind_named(r, n, "class", SPAROA_CLASS_COUNT);
     to->kind = kind_named(r, n, "kind", SP_KIND_COUNT);
 #define X(field, member, least) to->member = sp_yaml_number(r, n, #field, least, 1e18);
@@ -193,13 +260,8 @@ static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, u
 #undef X
     if (to->weight_zeros > 1 || to->input_zeros > 1 || to->output_zeros > 1)
         sp_yaml_fault(r, n, SPAROA_MALFORMED, "a share of zeros is above 1");
-    const sp_yaml_node *list = sp_yaml_child(r, n, "measured_us", SP_YAML_LIST, false);
-    if (list && list->count != p->device_count)
-        sp_yaml_fault(r, list, SPAROA_MALFORMED, "expected one number for each device");
-    uint32_t d = 0;
-    for (const sp_yaml_node *v = list ? list->first : NULL; v && r->status == SPAROA_OK;
-         v = v->next)
-        to->measured_ns[d++] = 1e3 * sp_yaml_value(r, v, 0, 1e12);
+    read_times(r, n, "measured_us", p->device_count, to->measured_ns);
+    read_times(r, n, "spread_us", p->device_count, to->spread_ns);
     read_edges(r, n, p, index, values);
 }
 

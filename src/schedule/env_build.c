@@ -37,7 +37,8 @@ static void price_node(const sp_profile *profile, const sp_profile_node *from,
                        const sp_platform *platform, sp_regime regime,
                        const sp_platform_state *state, sp_env_node *to)
 {
-    sp_work w = {from->kind, from->cost, share(from->weight_zeros), share(from->input_zeros)};
+    sp_work w = {from->kind, from->cost, share(from->weight_zeros), share(from->input_zeros),
+                 sp_profile_key(from)};
     for (uint32_t d = 0; d < platform->device_count; d++) {
         sp_price p = sp_platform_cost(platform, d, regime, &w, state);
         double known = measured(profile, from, platform->devices[d].name);

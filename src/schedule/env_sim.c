@@ -43,7 +43,7 @@ static void add_reads(expansion *x, const sp_profile_node *n)
 static sp_work part_work(const sp_profile_node *n, double share)
 {
     sp_work w = {n->kind, n->cost, fmin(1, fmax(0, n->weight_zeros)),
-                 fmin(1, fmax(0, n->input_zeros))};
+                 fmin(1, fmax(0, n->input_zeros)), sp_profile_key(n)};
     w.cost.flops *= share;
     w.cost.bytes_out *= share;
     if (n->cost.bytes_w > 0)

@@ -55,7 +55,7 @@ has "doctor"
 expect 0 --version
 expect 2 prfile
 has "nearest is profile"
-for command in run test profile bench check diff doctor operators; do
+for command in run test profile bench check diff doctor operators calibrate; do
     expect 0 $command --help
     has "usage: sparoa $command"
     expect 2 $command --no-such-option
@@ -100,6 +100,28 @@ json "$work/profile.json"
 grep -q "^node,op,class" "$work/nodes.csv" || { echo "FAIL: CSV"; failures=$((failures + 1)); }
 expect 0 profile -n 2 --sort time --limit 2 --no-peak
 expect 2 profile --sort colour
+expect 0 profile -n 2 --no-peak --inputs "$root/models/digits/test" --save "$work/p.yaml" \
+    --save "$work/p.json" --save "$work/p.csv" --svg "$work/p.svg"
+json "$work/p.json"
+grep -q "spread_us: " "$work/p.yaml" || { echo "FAIL: no spread"; failures=$((failures + 1)); }
+head -1 "$work/p.csv" | grep -q "flops_per_byte,quadrant,cpu_us,cpu_spread_us" ||
+    { echo "FAIL: columns of the profile"; failures=$((failures + 1)); }
+tail -1 "$work/p.svg" | grep -q "^</svg>$" || { echo "FAIL: SVG"; failures=$((failures + 1)); }
+expect 1 profile --inputs "$work/absent"
+mkdir -p "$work/none"
+expect 1 profile --inputs "$work/none"
+has "holds no .npy"
+emu=
+[ -f "$build/libsparoa_emu.so" ] && emu="--plugin $build/libsparoa_emu.so"
+expect 0 calibrate -t 1 --seconds 0.2 $emu -o "$work/here.yaml" --check "$model" --json="$work/check.json"
+has "median error"
+json "$work/check.json"
+expect 0 plan "$model" --platform "$work/here.yaml" --policy greedy
+expect 0 calibrate -p "$work/here.yaml" -t 1 --check "$model" --nodes "$work/nodes.csv"
+grep -q "^model,node,op,kind" "$work/nodes.csv" || { echo "FAIL: CSV of nodes"; failures=$((failures + 1)); }
+expect 1 calibrate -p "$work/here.yaml" --device absent
+expect 1 calibrate -p "$work/p.yaml"
+has "expected 'sparoa-platform'"
 expect 0 bench --runs 20 --warmup 1
 has "p99"
 expect 0 bench --runs 20 --json --batch 2

@@ -205,11 +205,96 @@ static void every_allocation_fails(void **state)
     fail();
 }
 
+/* A corrected roofline: at a sample its own factor, far away the roofline, in between a mean; other
+ * operators' samples count only where there are none of the same. */
+static void samples(void **state)
+{
+    char text[4096];
+    snprintf(text, sizeof text,
+             "%s"
+             "    samples:\n"
+             "      - [Conv, conv, 1e8, 1e5, 1e5, 1e5, 2]\n"
+             "      - [Conv, conv, 1e6, 1e4, 1e4, 1e4, 0.5]\n"
+             "      - [ConvTranspose, conv, 1e8, 1e5, 1e5, 1e5, 8]\n"
+             "links: []\n",
+             "format: sparoa-platform\nversion: 1\nname: m\ndevices:\n"
+             "  - name: cpu\n    kind: cpu\n    peak_gflops: 100\n    bandwidth_gbs: 100\n"
+             "    kinds: {default: {efficiency: 0.5}}\n");
+    sparoa_error err = {0};
+    if (sp_platform_parse(&alloc, "s", text, strlen(text), &platform, &err))
+        fail_msg("%s", err.message);
+    sp_work w = {.kind = SPAROA_CLASS_CONV, .cost = {1e8, 1e5, 1e5, 1e5}, .op = sp_op_key("Conv")};
+    double roofline = 1e8 / 50e9 * 1e9;
+    double at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
+    assert_true(fabs(at / roofline - 2) < 0.05);
+    w.op = sp_op_key("ConvTranspose");
+    at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
+    assert_true(fabs(at / roofline - 8) < 0.2);
+    w.op = sp_op_key("Conv");
+    w.cost = (sparoa_cost){1e6, 1e4, 1e4, 1e4};
+    at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
+    assert_true(fabs(at / (roofline / 100) - 0.5) < 0.02);
+    w.cost = (sparoa_cost){1, 1e9, 1e9, 1e9}; /* nothing like it was measured */
+    at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
+    assert_true(at > 3e9 / 100e9 * 1e9 * 0.7 && at < 3e9 / 100e9 * 1e9 * 1.4);
+    w.kind = SPAROA_CLASS_GEMM; /* no samples */
+    at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
+    assert_true(fabs(at / (3e9 / 100e9 * 1e9) - 1) < 1e-9);
+
+    sp_text first, second;
+    sp_text_init(&first, &alloc);
+    sp_text_init(&second, &alloc);
+    sp_platform_write(&platform, &first);
+    if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
+        fail_msg("%s", err.message);
+    sp_platform_write(&platform, &second);
+    assert_string_equal(first.data, second.data);
+    sp_text_free(&first);
+    sp_text_free(&second);
+}
+
+static void damaged_samples(void **state)
+{
+    static const char *const bad[][2] = {
+        {"[Conv, conv, 1e8, 1e5, 1e5, 1e5]", "s:9: devices[0].samples[0]: expected [operator"},
+        {"[Conv, conv, 1e8, -1, 1e5, 1e5, 1]", "samples[0][3]: -1 is not within"},
+        {"[Conv, conv, 1, 1, 1, 1, 0]", "samples[0][6]: 0 is not within"},
+        {"[Conv, [conv], 1, 1, 1, 1, 1]", "expected [operator"},
+        {"[\"\", conv, 1, 1, 1, 1, 1]", "samples[0][0]: expected 1..23 characters"},
+        {"[Conv, cnov, 1, 1, 1, 1, 1]", "'cnov' is no kind"},
+        {"[Conv, conv, 1, 1, 1, 1, 1]\n      - [Relu, eltwise, 1, 1, 1, 1, 1]",
+         "s:10: devices[0].samples[1][1]: samples must be in the order of kinds"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[1024];
+        sparoa_error err = {0};
+        snprintf(text, sizeof text,
+                 "format: sparoa-platform\nversion: 1\nname: m\ndevices:\n"
+                 "  - {name: cpu, kind: cpu, peak_gflops: 1,\n     bandwidth_gbs: 1,\n     kinds: "
+                 "{default: {}},\n     samples: [\n %s]}\n",
+                 bad[i][0]);
+        if (strchr(bad[i][0], '\n')) /* block style */
+            snprintf(text, sizeof text,
+                     "format: sparoa-platform\nversion: 1\nname: m\ndevices:\n"
+                     "  - name: cpu\n    kind: cpu\n    peak_gflops: 1\n    bandwidth_gbs: 1\n"
+                     "    kinds: {default: {}}\n    samples:\n      - %s\n",
+                     bad[i][0]);
+        assert_int_equal(sp_platform_parse(&alloc, "s", text, strlen(text), &platform, &err),
+                         SPAROA_MALFORMED);
+        const char *want = bad[i][1];
+        if (strncmp(want, "s:10", 4) == 0) want += 5;
+        if (!strstr(err.message, want)) fail_msg("%s, expected %s", err.message, want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(prices_by_hand),
-        cmocka_unit_test(names_line_and_field), cmocka_unit_test(survives_damage),
+        cmocka_unit_test_setup_teardown(samples, setup, teardown),
+        cmocka_unit_test_setup_teardown(damaged_samples, setup, teardown),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(prices_by_hand),
+        cmocka_unit_test(names_line_and_field),
+        cmocka_unit_test(survives_damage),
         cmocka_unit_test(every_allocation_fails)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

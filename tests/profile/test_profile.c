@@ -8,8 +8,10 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "graph/infer.h"
 #include "ops/op.h"
-#include "profile/profile.h"
+#include "profile/fit.h"
+#include "profile/micro.h"
 #include "schedule/env_build.h"
 
 static sp_mem mem;
@@ -158,9 +160,132 @@ static void priced(void **state)
     sp_profile_destroy(p);
 }
 
+/* Medians and quartiles of the runs recorded; other devices begin anew. */
+static void recorded(void **state)
+{
+    sp_profile *p = make_profile(SP_REGIME_EAGER);
+    p->device_count = 2;
+    strcpy(p->devices[0], "cpu");
+    strcpy(p->devices[1], "gpu");
+    const double runs[] = {100, 900, 300, 200, 400}; /* sorted: 100 200 300 400 900 */
+    for (int i = 0; i < 5; i++) {
+        double ns[2] = {runs[i], 7};
+        assert_true(sp_profile_record(p, 0, ns));
+    }
+    assert_true(p->nodes[0].measured_ns[0] == 300 && p->nodes[0].spread_ns[0] == 200);
+    assert_true(p->nodes[1].measured_ns[0] == 7 && p->nodes[1].spread_ns[0] == 0);
+    assert_true(sp_profile_record(p, 1, (double[]){50, 60}));
+    assert_true(p->nodes[0].measured_ns[1] == 50 && p->nodes[0].measured_ns[0] == 300);
+    for (int i = 0; i < 2 * SP_PROFILE_TIMES; i++) sp_profile_record(p, 1, (double[]){80, 90});
+    assert_true(p->nodes[0].measured_ns[1] == 80);
+
+    sp_text yaml, json, again;
+    sp_profile *read;
+    sparoa_error err = {0};
+    sp_text_init(&yaml, &alloc);
+    sp_text_init(&json, &alloc);
+    sp_text_init(&again, &alloc);
+    p->nodes[1].variant = "mixed";
+    sp_profile_write(p, &yaml);
+    sp_profile_write_json(p, &json);
+    if (sp_profile_parse(&alloc, "p.json", json.data, json.size, &read, &err))
+        fail_msg("%s", err.message);
+    sp_profile_write(read, &again); /* JSON says what YAML says */
+    assert_string_equal(yaml.data, again.data);
+    assert_true(read->nodes[0].spread_ns[0] == 200);
+    sp_text_free(&yaml);
+    sp_text_free(&json);
+    sp_text_free(&again);
+    sp_profile_destroy(read);
+    sp_profile_destroy(p);
+}
+
+static void quadrants(void **state)
+{
+    sp_profile_node n = {.cost = {2e8, 1e6, 0, 1e6}, .input_zeros = 0.5, .weight_zeros = -1};
+    assert_string_equal(sp_quadrant_name(sp_quadrant_of(&n, NULL)), "sparse+heavy");
+    assert_true(sp_flops_per_byte(&n) == 100);
+    n.input_zeros = -1; /* not known: none */
+    assert_int_equal(sp_quadrant_of(&n, NULL), SP_DENSE_HEAVY);
+    n.weight_zeros = 0.9;
+    n.cost.flops = 1e7;
+    assert_int_equal(sp_quadrant_of(&n, NULL), SP_SPARSE_LIGHT);
+    assert_int_equal(sp_quadrant_of(&n, &(sp_thresholds){0.95, 1e6}), SP_DENSE_HEAVY);
+    n.cost = (sparoa_cost){0};
+    assert_true(sp_flops_per_byte(&n) == 0);
+
+    sp_profile *p = make_profile(SP_REGIME_EAGER);
+    sp_text svg;
+    sp_text_init(&svg, &alloc);
+    sp_profile_svg(p, NULL, &svg);
+    assert_non_null(strstr(svg.data, "conv &quot;1&quot; (Conv)")); /* names are escaped */
+    assert_non_null(strstr(svg.data, "</svg>"));
+    size_t dots = 0;
+    for (const char *c = svg.data; (c = strstr(c, "<title>")); c++) dots++;
+    assert_int_equal(dots, 1 + p->node_count);
+    sp_text_free(&svg);
+    sp_profile_destroy(p);
+}
+
+/* A made-up device whose price is known: the fit finds its curve, and predicts work between. */
+static void fitted(void **state)
+{
+    sp_fit fit = {.alloc = alloc};
+    sp_profile_node nodes[200] = {{0}};
+    sp_profile p = {.alloc = alloc, .node_count = 200, .nodes = nodes};
+    for (int i = 0; i < 200; i++) {
+        double flops = 1e5 * pow(1e4, i / 199.0); /* to 1e9 */
+        sp_profile_node *n = &nodes[i];
+        n->name = "n";
+        n->op = i % 2 ? "Conv" : "Relu";
+        n->kind = i % 2 ? SPAROA_CLASS_CONV : SPAROA_CLASS_ELTWISE;
+        n->op_class = (sparoa_op_class)n->kind;
+        n->cost = (sparoa_cost){flops, flops / 10, flops / 20, flops / 10};
+        /* conv: 2 us and 10 to 50 GFLOP/s with size; element-wise: 1 us and 20 GB/s */
+        double share = 0.1 + 0.4 * i / 199.0;
+        n->measured_ns[0] = i % 2 ? 2000 + flops / (100 * share) : 1000 + flops / 4 / 20;
+    }
+    static sp_platform made;
+    memset(&made, 0, sizeof made);
+    made.device_count = 1;
+    made.devices[0].peak_flops = 100e9;
+    made.devices[0].bandwidth = 40e9;
+    for (int k = 0; k < SP_KIND_COUNT; k++) {
+        made.devices[0].kinds[k].overhead_ns[0] = made.devices[0].kinds[k].overhead_ns[1] = 1000;
+        made.devices[0].kinds[k].bandwidth = 1;
+    }
+    assert_true(sp_fit_add(&fit, &p, 0));
+    assert_int_equal(fit.count, 200);
+    sp_fit_device(&fit, &made, 0, 100);
+    assert_true(made.sample_count > 80 && made.sample_count <= 100);
+    assert_true(fabs(made.devices[0].kinds[SPAROA_CLASS_ELTWISE].bandwidth - 0.5) < 0.05);
+    for (int i = 20; i < 199; i++) {
+        const sp_work w = {nodes[i].kind, nodes[i].cost, 0, 0, sp_profile_key(&nodes[i])};
+        double ns = sp_platform_cost(&made, 0, SP_REGIME_EAGER, &w, NULL).ns;
+        if (fabs(ns / nodes[i].measured_ns[0] - 1) > 0.08)
+            fail_msg("node %d: %g ns, measured %g", i, ns, nodes[i].measured_ns[0]);
+    }
+    sp_fit_free(&fit);
+}
+
+/* The networks that calibration measures are graphs that infer. */
+static void networks(void **state)
+{
+    sparoa_error err = {0};
+    for (uint32_t i = 0; i < 48; i++) {
+        sp_graph *g = sp_micro_graph(&alloc, i, 0.5);
+        assert_non_null(g);
+        if (sp_graph_verify(g, &err) || sp_graph_infer(g, &err)) fail_msg("%u: %s", i, err.message);
+        assert_true(sp_known(&g->values[g->outputs[0]].fact));
+        sp_graph_destroy(g);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(features), cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(priced)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(features),  cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(priced),    cmocka_unit_test(recorded),
+                                       cmocka_unit_test(quadrants), cmocka_unit_test(fitted),
+                                       cmocka_unit_test(networks)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
