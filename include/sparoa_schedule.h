@@ -12,6 +12,7 @@
  *   3. plans        decisions, with prices and reasons
  *   4. simulation   what a plan would do with noise, contention, other work and heat
  *   5. re-planning  deciding again, within a millisecond, for the state the machine is in now
+ *   6. thresholds   from which work and sparsity on a device is the faster one; learning them
  *
  *   sparoa_platform_load(rt, "jetson_orin_nano_8gb.yaml", &platform, &err);
  *   sparoa_profile_create(model, &input_shape, 1, SPAROA_REGIME_GRAPH, &profile, &err);
@@ -175,6 +176,8 @@ typedef struct sparoa_plan_options {
     /* 0, or at least 1: no plan slower than this many times the fastest known one is taken, for
      * "least energy that costs at most 10 % more time": objective ENERGY, latency_limit 1.1. */
     double latency_limit;
+    struct sparoa_predictor *predictor; /* of thresholds, for the policies that use them; NULL: the
+                                           weights inside the library */
 } sparoa_plan_options;
 
 /* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
@@ -338,6 +341,107 @@ SPAROA_API sparoa_status sparoa_replan(sparoa_replanner *replanner,
 /* The plan in use as a plan, with reasons, at the prices of the state asked for last. */
 SPAROA_API sparoa_status sparoa_replanner_plan(const sparoa_replanner *replanner,
                                                sparoa_plan **plan, sparoa_error *err);
+
+/* ---- 6. Thresholds
+ * ----------------------------------------------------------------------------------- */
+
+/* A network that tells thresholds for every operator of a model on a described machine
+ * (models/predictor/README.md). Used by one thread at a time. */
+typedef struct sparoa_predictor sparoa_predictor;
+
+/* Reads a weights file (.spw), or the weights inside the library where path is NULL. Errors:
+ * NOT_FOUND, IO, MALFORMED and UNSUPPORTED_VERSION (both name the field), TOO_LARGE,
+ * OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_predictor_load(sparoa_runtime *runtime, const char *path,
+                                               sparoa_predictor **predictor, sparoa_error *err);
+SPAROA_API sparoa_status sparoa_predictor_save(const sparoa_predictor *predictor, const char *path,
+                                               sparoa_error *err);
+SPAROA_API void sparoa_predictor_destroy(sparoa_predictor *predictor);
+
+typedef struct sparoa_predictor_info {
+    const char *network;      /* "transformer+lstm" ...; static storage */
+    size_t parameters, bytes; /* bytes: of the file */
+    uint64_t data;            /* a hash of what it was trained on; 0: not known */
+} sparoa_predictor_info;
+SPAROA_API void sparoa_predictor_get_info(const sparoa_predictor *predictor,
+                                          sparoa_predictor_info *info);
+
+typedef struct sparoa_threshold {
+    double sparsity; /* share of zeros from which the host is at least as fast as device 1, 0..1 */
+    double flops;    /* work from which device 1 is at least as fast; of operators without FLOPs:
+                        0 or infinity */
+    int32_t outside; /* not 0: unlike all that was trained on; nothing should be believed */
+} sparoa_threshold;
+
+/* thresholds: sparoa_profile_node_count of them. Of the options mode and load are used; NULL: full
+ * clocks, no load. Errors: INVALID_ARGUMENT (the platform has one device), NOT_FOUND (mode),
+ * OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_predictor_run(sparoa_predictor *predictor,
+                                              const sparoa_profile *profile,
+                                              const sparoa_platform *platform,
+                                              const sparoa_plan_options *options,
+                                              sparoa_threshold *thresholds, sparoa_error *err);
+
+typedef struct sparoa_training_options {
+    size_t struct_size;
+    const char *corpus;                      /* file with operators of many models */
+    const sparoa_platform *const *platforms; /* machines to train on; at least one of two devices */
+    size_t platform_count;
+    const char *network;  /* a name of sparoa_predictor_network; NULL: the first */
+    const char *hold_out; /* families of the corpus never trained on, with commas; NULL: those of
+                             the shipped weights */
+    uint32_t epochs;      /* 0: as for the shipped weights */
+    uint64_t seed;        /* 0: that of the shipped weights */
+    /* Called after each epoch with the mean error; not 0 ends training. May be NULL. */
+    int32_t (*progress)(void *user, uint32_t epoch, double error);
+    void *user;
+} sparoa_training_options;
+
+/* Names of the networks, the predictor's own first, then those it is compared with; NULL past the
+ * end. Static storage. */
+SPAROA_API const char *sparoa_predictor_network(size_t index);
+
+/* Trains a predictor, on the calling thread: minutes. The same options and files give the same
+ * weights, to the byte, on one machine; on another instruction set sums are rounded in another
+ * order. Errors: INVALID_ARGUMENT, NOT_FOUND (file, network, family), MALFORMED (names line and
+ * field), OUT_OF_MEMORY. */
+SPAROA_API sparoa_status sparoa_predictor_train(sparoa_runtime *runtime,
+                                                const sparoa_training_options *options,
+                                                sparoa_predictor **predictor, sparoa_error *err);
+
+/* Fine-tunes a predictor to one machine that differs from its description, the only platform of the
+ * options: from profiles with times measured on its devices (sparoa_profile_measured; a handful of
+ * operators will do). Of the options mode is that of the measurements and may be NULL; network is
+ * not used. *used (may be NULL) receives the number of measured times. Errors: INVALID_ARGUMENT (no
+ * times), as sparoa_predictor_train. */
+SPAROA_API sparoa_status sparoa_predictor_tune(sparoa_predictor *predictor,
+                                               const sparoa_profile *const *profiles,
+                                               size_t profile_count, const char *mode,
+                                               const sparoa_training_options *options, size_t *used,
+                                               sparoa_error *err);
+
+/* How good thresholds are; shares 0..1; [2]: sparsity, intensity. */
+typedef struct sparoa_predictor_score {
+    const char *name;   /* network, "first guess", "constant per kind" or "labels" */
+    int32_t shifted;    /* 0: platforms as described, every mode; 1: other figures and loads */
+    size_t operators;   /* of models held out, both regimes */
+    double bound[2];    /* labels at a bound, where one device wins over the whole sweep */
+    double within[2];   /* within 10% of the label: of the share of zeros (at least 0.01), of the
+                           FLOPs */
+    double interior[2]; /* the same among labels that are not at a bound */
+    double range[2]; /* within 0.1 of thresholds scaled to 0..1 (for the intensity 0.9 decades) */
+    double right;    /* operators for which FLOPs and threshold choose the faster device */
+    double regret;   /* time lost by that choice, over the best possible, copies apart */
+    size_t bytes;    /* of the weights file; 0: none */
+    double network_ns, features_ns; /* for 100 operators, the best of many; 0: none */
+} sparoa_predictor_score;
+
+/* Judges `given` (NULL: the shipped weights) and what it is compared with: trains each other
+ * network as the options say, and reports two rows (shifted 0 and 1) for each. Errors as
+ * sparoa_predictor_train. */
+SPAROA_API sparoa_status sparoa_predictor_compare(
+    sparoa_runtime *runtime, sparoa_predictor *given, const sparoa_training_options *options,
+    void (*report)(void *user, const sparoa_predictor_score *score), void *user, sparoa_error *err);
 
 #ifdef __cplusplus
 }

@@ -367,7 +367,10 @@ static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_
                             .latency_limit = j->o.latency_limit};
     sp_predict_machine machine = {&platform->p, &j->state, profile->p->regime};
     int64_t start = sp_now_ns();
-    if (policy->thresholds) SP_TRY(sp_env_predict_shipped(j->env, profile->p, &machine, NULL, err));
+    if (policy->thresholds && j->o.predictor)
+        SP_TRY(sp_env_predict(j->env, profile->p, &machine, j->o.predictor->p, NULL, err));
+    else if (policy->thresholds)
+        SP_TRY(sp_env_predict_shipped(j->env, profile->p, &machine, NULL, err));
     SP_TRY(sp_policy_run(policy, j->env, &po, j->device, &j->price, err));
     j->plan_ns = (double)(sp_now_ns() - start);
     j->origin.policy = policy->name;

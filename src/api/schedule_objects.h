@@ -4,6 +4,7 @@
 
 #include "api/objects.h"
 #include "ops/op.h"
+#include "predict/predictor.h"
 #include "schedule/env_sim.h"
 #include "schedule/plan.h"
 #include "sparoa_schedule.h"
@@ -27,6 +28,11 @@ struct sparoa_plan {
 /* Takes over a plan. */
 sparoa_status sp_schedule_wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,
                                     sparoa_plan **plan, sparoa_error *err);
+
+struct sparoa_predictor {
+    sparoa_runtime *runtime;
+    sp_predictor *p;
+};
 
 /* The state of a platform in a mode (or NULL) under constant load by device. */
 sparoa_status sp_schedule_state(const sp_platform *p, const char *mode, const double *load,

@@ -1,13 +1,13 @@
 /* YAML by libyaml's events, built into a small tree of our own. */
 #include "base/yaml.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
+#include "base/file.h"
 #include "sparoa_backend.h"
 
 #define MAX_BYTES ((size_t)64 << 20)
@@ -181,27 +181,12 @@ sparoa_status sp_yaml_parse(const sparoa_allocator *alloc, const char *what, con
 sparoa_status sp_yaml_load(const sparoa_allocator *alloc, const char *path, sp_yaml **yaml,
                            sparoa_error *err)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return sparoa_fail(err, errno == ENOENT ? SPAROA_NOT_FOUND : SPAROA_IO, NULL,
-                           "cannot open %.200s: %s", path, strerror(errno));
-    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    sparoa_status status = SPAROA_OK;
-    char *data = NULL;
-    if (size < 0 || fseek(file, 0, SEEK_SET) != 0)
-        status = sparoa_fail(err, SPAROA_IO, NULL, "cannot read %.200s", path);
-    else if ((size_t)size > MAX_BYTES)
-        status = sparoa_fail(err, SPAROA_TOO_LARGE, NULL, "%.200s: %ld bytes, at most %zu are read",
-                             path, size, MAX_BYTES);
-    else if (!(data = sp_alloc(alloc, (size_t)size + 1)))
-        status = sp_no_memory(alloc, (size_t)size + 1, err);
-    else if (fread(data, 1, (size_t)size, file) != (size_t)size)
-        status = sparoa_fail(err, SPAROA_IO, NULL, "cannot read %.200s", path);
-    fclose(file);
-    const char *slash = strrchr(path, '/');
-    if (status == SPAROA_OK)
-        status = sp_yaml_parse(alloc, slash ? slash + 1 : path, data, (size_t)size, yaml, err);
-    if (data) sp_free(alloc, data, (size_t)size + 1);
+    char *data;
+    size_t size;
+    sparoa_status status = sp_file_read(alloc, path, MAX_BYTES, &data, &size, err);
+    if (status != SPAROA_OK) return status;
+    status = sp_yaml_parse(alloc, sp_file_name(path), data, size, yaml, err);
+    sp_free(alloc, data, size + 1);
     return status;
 }
 

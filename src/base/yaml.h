@@ -55,6 +55,9 @@ const sp_yaml_node *sp_yaml_child(sp_yaml_reader *r, const sp_yaml_node *map, co
 /* Faults on a key that is not among `keys` ("name|version|devices"). */
 void sp_yaml_only(sp_yaml_reader *r, const sp_yaml_node *map, const char *keys);
 
+/* Reads all of a text as a finite number, with a point whatever the locale's decimal mark is. */
+bool sp_number_of(const char *text, double *value);
+
 /* A finite number within min..max. */
 double sp_yaml_value(sp_yaml_reader *r, const sp_yaml_node *node, double min, double max);
 double sp_yaml_number(sp_yaml_reader *r, const sp_yaml_node *map, const char *key, double min,

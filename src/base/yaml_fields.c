@@ -1,11 +1,11 @@
 /* Fetching fields with checks, and writing text. */
-#include <errno.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/yaml.h"
 #include "sparoa_backend.h"
 
@@ -81,27 +81,23 @@ void sp_yaml_only(sp_yaml_reader *r, const sp_yaml_node *map, const char *keys)
             sp_yaml_fault(r, n, SPAROA_MALFORMED, "unknown field; known are %.120s", keys);
 }
 
-/* strtod with a point, whatever the locale's decimal mark is. */
-static bool parse_number(const char *text, double *value)
+bool sp_number_of(const char *text, double *value)
 {
     char copy[64], *end;
     size_t n = strlen(text);
-    if (n >= sizeof copy) return false;
+    if (!n || n >= sizeof copy || strspn(text, "+-.0123456789eE") != n) return false;
     memcpy(copy, text, n + 1);
     char *point = strchr(copy, '.');
     if (point) *point = localeconv()->decimal_point[0];
     *value = strtod(copy, &end);
-    return *end == 0;
+    return *end == 0 && isfinite(*value);
 }
 
 double sp_yaml_value(sp_yaml_reader *r, const sp_yaml_node *node, double min, double max)
 {
     if (r->status != SPAROA_OK || !node) return min;
     double v = 0;
-    bool number = node->kind == SP_YAML_TEXT && node->text[0] &&
-                  strspn(node->text, "+-.0123456789eE") == strlen(node->text);
-    if (number) number = parse_number(node->text, &v);
-    if (!number || !isfinite(v)) {
+    if (node->kind != SP_YAML_TEXT || !sp_number_of(node->text, &v)) {
         sp_yaml_fault(r, node, SPAROA_MALFORMED, "expected a number%s%.60s%s",
                       node->text ? ", not '" : "", node->text ? node->text : "",
                       node->text ? "'" : "");
@@ -226,11 +222,5 @@ void sp_text_digits(sp_text *text, double value, int count)
 sparoa_status sp_text_save(const sp_text *text, const char *path, sparoa_error *err)
 {
     if (text->failed) return sp_no_memory(&text->alloc, text->size, err);
-    FILE *file = fopen(path, "wb");
-    if (!file)
-        return sparoa_fail(err, SPAROA_IO, NULL, "cannot write %.200s: %s", path, strerror(errno));
-    bool good = fwrite(text->data ? text->data : "", 1, text->size, file) == text->size;
-    if (fclose(file) || !good)
-        return sparoa_fail(err, SPAROA_IO, NULL, "writing %.200s failed", path);
-    return SPAROA_OK;
+    return sp_file_write(path, text->data, text->size, err);
 }

@@ -202,8 +202,8 @@ int sp_cmd_plan(sp_cli *cli, int argc, char **argv)
     rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
     const sp_arg table[] = {
         {SP_ARG_STRING, 0, "policy", &c.policy, "NAME",
-         "cpu, gpu, threshold, greedy, dp, heft, optimal, portfolio (default), sac, coexec", 0, 0,
-         NULL},
+         "cpu, gpu, fixed, threshold, greedy, dp, heft, optimal, portfolio (default), sac, coexec",
+         0, 0, NULL},
         {SP_ARG_STRING, 'o', "output", &c.output, "FILE", "write the plan as YAML", 0, 0, NULL},
         {SP_ARG_STRING, 0, "why", &c.why, "NODE", "explain one node's place", 0, 0, NULL},
         {SP_ARG_STRING, 0, "recost", &c.recost, "FILE", "price this plan instead of making one", 0,

@@ -22,6 +22,8 @@ const sp_command sp_commands[] = {
     {"calibrate", "[-o FILE] [--check MODEL]... [options]",
      "Measures this machine into a platform file, and checks what such a file predicts.",
      sp_cmd_calibrate},
+    {"train", "predictor --platform FILE... [options]",
+     "Trains the predictor of thresholds, fits it to a machine, or compares it.", sp_cmd_train},
     {"doctor", "[options]", "Shows the machine as the library sees it, and what is wrong with it.",
      sp_cmd_doctor},
     {"operators", "[options]", "Lists the operators of the library.", sp_cmd_operators},

@@ -31,6 +31,11 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg row
         {SP_ARG_INT, 0, "zero-runs", &p->zero_runs, "N",
          "runs here that measure the zeros in activations, 0: taken as none (default: 1)", 0, 10000,
          NULL},
+        {SP_ARG_STRING, 0, "measure", &p->measure, "DEVICE",
+         "take the times of these runs, made on --device, for those of DEVICE of the platform", 0,
+         0, NULL},
+        {SP_ARG_STRING, 0, "predictor", &p->predictor_path, "FILE",
+         "weights that predict thresholds (default: the shipped ones)", 0, 0, NULL},
         {SP_ARG_STRING, 0, "profile", &p->profile_path, "FILE",
          "write the profile as YAML, or as CSV if FILE ends in .csv", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}};
@@ -58,6 +63,7 @@ static void measure_zeros(sp_plan_job *p, sparoa_regime regime)
     sparoa_session_options options = {.struct_size = sizeof options,
                                       .profile = 1,
                                       .disable_passes = sparoa_profile_passes(regime)};
+    if (p->measure) sp_cli_device(p->cli, &options);
     sparoa_session *session = NULL;
     sparoa_error err;
     sparoa_tensor outputs[64] = {{0}};
@@ -70,9 +76,10 @@ static void measure_zeros(sp_plan_job *p, sparoa_regime regime)
                                     count, &err);
     }
     if (status == SPAROA_OK)
-        status = sparoa_profile_measured(p->profile, session, NULL, NULL, &err);
+        status = sparoa_profile_measured(p->profile, session, p->measure, NULL, &err);
     if (status != SPAROA_OK && !p->cli->quiet)
-        fprintf(stderr, "zeros in activations are not known: %s\n", err.message);
+        fprintf(stderr, "zeros in activations%s are not known: %s\n",
+                p->measure ? " and times" : "", err.message);
     sparoa_session_destroy(session);
 }
 
@@ -95,7 +102,11 @@ int sp_plan_job_open(sp_plan_job *p)
     measure_zeros(p, regime);
     if (p->profile_path && sparoa_profile_save(p->profile, p->profile_path, &err))
         return sp_cli_error(p->cli, p->profile_path, &err);
+    if (p->predictor_path &&
+        sparoa_predictor_load(p->job.runtime, p->predictor_path, &p->predictor, &err))
+        return sp_cli_error(p->cli, p->predictor_path, &err);
     p->options = (sparoa_plan_options){.struct_size = sizeof p->options,
+                                       .predictor = p->predictor,
                                        .mode = p->mode,
                                        .seed = (uint64_t)p->seed,
                                        .split = p->split,
@@ -111,6 +122,7 @@ int sp_plan_job_open(sp_plan_job *p)
 
 void sp_plan_job_close(sp_plan_job *p)
 {
+    sparoa_predictor_destroy(p->predictor);
     sparoa_profile_destroy(p->profile);
     sparoa_platform_destroy(p->platform);
     sp_job_close(&p->job);

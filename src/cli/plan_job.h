@@ -15,11 +15,13 @@ typedef struct sp_plan_job {
     bool split;
     sp_strings pins, forbids, loads; /* NODE=DEVICE; DEVICE=SHARE */
     sparoa_platform *platform;
+    const char *predictor_path, *measure;
+    sparoa_predictor *predictor; /* NULL: the shipped weights */
     sparoa_profile *profile;
     sparoa_plan_options options; /* filled by sp_plan_job_open */
 } sp_plan_job;
 
-enum { SP_PLAN_JOB_ROWS = 15 };
+enum { SP_PLAN_JOB_ROWS = 17 };
 
 /* Fills option rows: the feed's in `feed_rows`, those of placing in `rows`, ended. */
 void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS],

@@ -87,21 +87,30 @@ static sparoa_status read_head(const unsigned char *file, size_t bytes, uint64_t
     return SPAROA_OK;
 }
 
-static bool read_numbers(sp_predictor *p, const unsigned char *file)
+static sparoa_status bad_number(const char *field, size_t i, float value, sparoa_error *err)
+{
+    return sparoa_fail(err, SPAROA_MALFORMED, NULL, "predictor weights: %s[%zu] is %g, expected %s",
+                       field, i, (double)value,
+                       field[0] == 'i' ? "a finite number from 0 on" : "a finite number");
+}
+
+static sparoa_status read_numbers(sp_predictor *p, const unsigned char *file, sparoa_error *err)
 {
     size_t scale = p->shape.features * sizeof(float);
-    bool fine = true;
     memcpy(p->mean, file + HEAD, scale);
     memcpy(p->inverse, file + HEAD + scale, scale);
-    for (size_t i = 0; i < p->shape.features; i++)
-        fine = fine && isfinite(p->mean[i]) && isfinite(p->inverse[i]) && p->inverse[i] >= 0;
+    for (size_t i = 0; i < p->shape.features; i++) {
+        if (!isfinite(p->mean[i])) return bad_number("mean", i, p->mean[i], err);
+        if (!isfinite(p->inverse[i]) || p->inverse[i] < 0)
+            return bad_number("inverse", i, p->inverse[i], err);
+    }
     for (size_t i = 0; i < p->count; i++) {
         uint16_t h;
         memcpy(&h, file + HEAD + 2 * scale + 2 * i, 2);
         p->params[i] = sp_half_to_float(h);
-        fine = fine && isfinite(p->params[i]);
+        if (!isfinite(p->params[i])) return bad_number("params", i, p->params[i], err);
     }
-    return fine;
+    return SPAROA_OK;
 }
 
 sparoa_status sp_predictor_load(const sparoa_allocator *alloc, const sp_kernels *kernels,
@@ -124,9 +133,8 @@ sparoa_status sp_predictor_load(const sparoa_allocator *alloc, const sp_kernels 
         status = sparoa_fail(err, SPAROA_MALFORMED, NULL,
                              "predictor weights: %u parameters in %zu bytes, expected %zu in %zu",
                              params, bytes, p->count, sp_predictor_file_bytes(p));
-    else if (!read_numbers(p, file))
-        status =
-            sparoa_fail(err, SPAROA_MALFORMED, NULL, "predictor weights: a number is not finite");
+    else
+        status = read_numbers(p, file, err);
     if (status) {
         sp_predictor_destroy(p);
         return status;

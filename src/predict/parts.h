@@ -5,6 +5,9 @@
 #include "nn/nn.h"
 #include "predict/predictor.h"
 
+/* Scaled features beyond this say nothing: all that was trained on lies within. */
+#define SP_PREDICT_FAR 8.0f
+
 /* Where the values of one window lie, behind each other, for one pass forward. A second block of
  * the same layout takes the gradients. */
 typedef struct sp_predict_values {

@@ -9,7 +9,6 @@
 #include "sparoa_backend.h"
 
 enum { MAX_WIDTH = 256, MAX_FEED = 1024 };
-#define FAR 8 /* deviations from the mean beyond which a feature says nothing */
 
 const char *sp_predict_net_name(sp_predict_net net)
 {
@@ -152,7 +151,7 @@ size_t sp_predictor_params(const sp_predictor *p)
 bool sp_predictor_outside(const sp_predictor *p, const float *features)
 {
     for (size_t j = 0; j < p->shape.features; j++)
-        if (!(fabsf((features[j] - p->mean[j]) * p->inverse[j]) <= FAR)) return true;
+        if (!(fabsf((features[j] - p->mean[j]) * p->inverse[j]) <= SP_PREDICT_FAR)) return true;
     return false;
 }
 
@@ -163,7 +162,8 @@ size_t sp_predict_normalise(sp_predictor *p, size_t n, const float *features)
         outside += sp_predictor_outside(p, features + i * f);
         for (size_t j = 0; j < f; j++) {
             float z = (features[i * f + j] - p->mean[j]) * p->inverse[j];
-            p->values.x[i * f + j] = isfinite(z) ? fminf(fmaxf(z, -FAR), FAR) : 0;
+            p->values.x[i * f + j] =
+                isfinite(z) ? fminf(fmaxf(z, -SP_PREDICT_FAR), SP_PREDICT_FAR) : 0;
         }
     }
     return outside;

@@ -73,7 +73,8 @@ typedef struct sp_predict_training {
     uint32_t epochs;       /* [100] */
     uint32_t batch;        /* windows per step [8] */
     double rate;           /* of Adam at first, falling to 0 along a cosine [1e-3] */
-    double limit;          /* errors beyond it count linearly (Huber) [0: none do] */
+    double limit[2];       /* by threshold: errors beyond it count linearly (Huber) [0: none do] */
+    double margin;         /* how far beyond a bound predictions for labels there should be [0] */
     const uint32_t *guess; /* [2]: features that are a first guess of the thresholds; training
                               starts from them. NULL: from nothing */
     bool keep_scale;       /* fine-tuning: keep the normalisation of features */
@@ -83,7 +84,7 @@ typedef struct sp_predict_training {
     void *user;
 } sp_predict_training;
 
-/* Mean squared error of both thresholds, Adam. */
+/* Mean squared or Huber error of both thresholds, each relative to its limit; Adam. */
 sparoa_status sp_predictor_train(sp_predictor *p, const sp_predict_data *data,
                                  const sp_predict_training *training, sparoa_error *err);
 

@@ -1,4 +1,4 @@
-/* Thresholds by exhaustive sweep: a fine grid finds the crossover, bisection its place. */
+/* Thresholds by exhaustive sweep: small steps find the crossover, bisection its place. */
 #include <math.h>
 
 #include "predict/features.h"
@@ -21,17 +21,9 @@ static bool crossed(const sweep *s, double x)
     return s->sparsity ? host <= other : other <= host;
 }
 
-/* The first place in 0..1 from which it is; 0: at once, 1: nowhere. */
-static float find(const sweep *s, bool *interior)
+/* The place between `low`, where it is not, and `high`, where it is. */
+static float halve(const sweep *s, double low, double high)
 {
-    *interior = false;
-    if (crossed(s, 0)) return 0;
-    double low = 0, high = 1;
-    int i = 1;
-    while (i <= GRID && !crossed(s, (double)i / GRID)) i++;
-    if (i > GRID) return 1;
-    low = (double)(i - 1) / GRID;
-    high = (double)i / GRID;
     for (int h = 0; h < HALVINGS; h++) {
         double mid = (low + high) / 2;
         if (crossed(s, mid))
@@ -39,8 +31,23 @@ static float find(const sweep *s, bool *interior)
         else
             low = mid;
     }
-    *interior = true;
     return (float)high;
+}
+
+/* The crossing next to `from`; at a bound (0: crossed all the way down, 1: nowhere above) interior
+ * is false. */
+static float find(const sweep *s, double from, bool *interior)
+{
+    bool down = crossed(s, from);
+    double at = from;
+    *interior = true;
+    while (down ? at > 0 : at < 1) {
+        double next = down ? fmax(at - 1.0 / GRID, 0) : fmin(at + 1.0 / GRID, 1);
+        if (crossed(s, next) != down) return down ? halve(s, next, at) : halve(s, at, next);
+        at = next;
+    }
+    *interior = false;
+    return down ? 0 : 1;
 }
 
 void sp_predict_sweep(const sp_predict_machine *machine, const sp_predict_op *op,
@@ -51,7 +58,8 @@ void sp_predict_sweep(const sp_predict_machine *machine, const sp_predict_op *op
         *label = (sp_predict_label){{0, 1}, {false, false}};
         return;
     }
-    label->thresholds[0] = find(&s, &label->interior[0]);
+    label->thresholds[0] = find(&s, 0, &label->interior[0]);
     s.sparsity = false;
-    label->thresholds[1] = find(&s, &label->interior[1]);
+    label->thresholds[1] =
+        find(&s, sp_predict_normalised(sp_predict_work(op)), &label->interior[1]);
 }

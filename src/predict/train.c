@@ -51,21 +51,24 @@ static sparoa_status check(run *r, sparoa_error *err)
     return SPAROA_OK;
 }
 
-/* Mean and deviation of each feature; one that never changes is left out (inverse 0). */
+/* Mean and deviation of each feature; one that never changes is left out (inverse 0). A rare value
+ * far from the mean (a kind of operator) makes the scale smaller, so that it counts as known. */
 static void scale_features(run *r)
 {
     size_t f = r->p->shape.features;
     for (size_t j = 0; j < f; j++) {
-        double sum = 0, squares = 0, n = (double)r->rows;
+        double sum = 0, squares = 0, farthest = 0, n = (double)r->rows;
         for (size_t i = 0; i < r->rows; i++) sum += (double)r->data->features[i * f + j];
         double mean = sum / n;
         for (size_t i = 0; i < r->rows; i++) {
             double d = (double)r->data->features[i * f + j] - mean;
             squares += d * d;
+            farthest = fmax(farthest, fabs(d));
         }
         double deviation = sqrt(squares / n);
         r->p->mean[j] = (float)mean;
-        r->p->inverse[j] = deviation > 1e-6 ? (float)(1 / deviation) : 0;
+        double scale = fmax(deviation, farthest / (0.999 * (double)SP_PREDICT_FAR));
+        r->p->inverse[j] = deviation > 1e-6 ? (float)(1 / scale) : 0;
     }
 }
 
@@ -107,10 +110,14 @@ static void shuffle(run *r, sp_nn_rng *rng)
     }
 }
 
-/* A label at a bound is met by all that lies beyond it, which is cut off there when it is used. */
-static float error(float y, float label)
+/* A label at a bound is met by all that lies beyond it by the margin: it is cut off when it is
+ * used.
+ */
+static float error(float y, float label, float margin)
 {
-    return (label <= 0 && y < 0) || (label >= 1 && y > 1) ? 0 : y - label;
+    if (label <= 0) return fmaxf(y + margin, 0);
+    if (label >= 1) return fminf(y - 1 - margin, 0);
+    return y - label;
 }
 
 /* The windows first..last-1, one step. Returns the sum of squared errors. */
@@ -127,7 +134,8 @@ static double step(run *r, size_t first, size_t last)
         sp_predict_forward(p, w->n, p->y);
         const float *label = r->data->labels + w->first * SP_PREDICT_OUTPUTS;
         for (size_t j = 0; j < w->n * SP_PREDICT_OUTPUTS; j++) {
-            float e = error(p->y[j], label[j]), limit = (float)r->t.limit;
+            float e = error(p->y[j], label[j], (float)r->t.margin);
+            float limit = (float)r->t.limit[j % SP_PREDICT_OUTPUTS];
             loss += (double)e * (double)e;
             if (limit > 0) e = fminf(fmaxf(e, -limit), limit) / limit;
             p->dy[j] = e / (float)total;

@@ -8,18 +8,28 @@
 #include "profile/profile.h"
 #include "schedule/env.h"
 
-/* What the predictor is told of a node. */
-sp_predict_op sp_predict_op_of(const sp_profile_node *node);
+/* For each node of a profile its thresholds as an environment has them: [node_count]. A node whose
+ * features are far from all that was trained on is `outside` and gets the fixed rule's. Fails with
+ * INVALID_ARGUMENT where the platform has one device or the predictor's features do not fit. */
+#define SP_THRESHOLD_NEVER 1e18
+typedef struct sp_threshold {
+    double sparsity;
+    double flops; /* of a node without FLOPs: 0 or SP_THRESHOLD_NEVER */
+    bool outside;
+} sp_threshold;
+sparoa_status sp_predict_thresholds(const sparoa_allocator *alloc, const sp_profile *profile,
+                                    const sp_predict_machine *machine, sp_predictor *predictor,
+                                    sp_threshold *thresholds, sparoa_error *err);
 
-/* Sets sparsity_threshold and intensity_threshold of all nodes; env was built from the profile. A
- * node whose features are far from all that was trained on keeps the rule's. *outside (may be
- * NULL): how many. Fails with INVALID_ARGUMENT where env and profile or the predictor's features do
- * not fit. */
+/* Sets sparsity_threshold and intensity_threshold of all nodes; env was built from the profile.
+ * *outside (may be NULL): how many are. predictor NULL: the shipped weights. On a platform without
+ * a second device nothing is changed. Fails with INVALID_ARGUMENT where env and profile or the
+ * predictor's features do not fit. */
 sparoa_status sp_env_predict(sp_env *env, const sp_profile *profile,
                              const sp_predict_machine *machine, sp_predictor *predictor,
                              size_t *outside, sparoa_error *err);
 
-/* The same with the shipped weights. On a platform without a second device nothing is changed. */
+/* The same with the shipped weights. */
 sparoa_status sp_env_predict_shipped(sp_env *env, const sp_profile *profile,
                                      const sp_predict_machine *machine, size_t *outside,
                                      sparoa_error *err);

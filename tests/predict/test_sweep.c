@@ -84,12 +84,37 @@ static void test_crossovers(void **state)
     free(p);
 }
 
+/* With a dent in device 1's efficiency its times cross the host's three times: the threshold is the
+ * crossing that decides right at the operator's own size. */
+static void test_next_crossing(void **state)
+{
+    sp_platform *p = malloc(sizeof *p);
+    sp_platform_state s;
+    sp_predict_machine m;
+    sp_predict_label l;
+    make_machine(p, &m, &s);
+    p->devices[1].kinds[SPAROA_CLASS_GEMM].efficiency =
+        (sp_curve){.count = 4, .x = {1e6, 2e6, 3e6, 4e6}, .y = {1, 0.05, 0.05, 1}};
+    for (double flops = 1e3; flops < 1e9; flops *= 1.37) {
+        sp_predict_op op = gemm(flops);
+        sp_predict_sweep(&m, &op, &l);
+        bool heavy = flops >= sp_predict_flops((double)l.thresholds[1]);
+        double host = sp_predict_time(&m, 0, &op, 1, -1),
+               other = sp_predict_time(&m, 1, &op, 1, -1);
+        assert_true(l.interior[1] && (heavy ? other <= host : host <= other));
+    }
+    free(p);
+}
+
+/* Features are finite whatever the operator is, and the first guesses are near the thresholds. */
 static void test_features(void **state)
 {
     sp_platform *p = malloc(sizeof *p);
     sp_platform_state s;
     sp_predict_machine m;
+    sp_predict_rates *rates = malloc(sizeof *rates);
     make_machine(p, &m, &s);
+    sp_predict_rates_make(&m, rates);
     static const double odd[] = {0, 1, 1e-300, 1e300, 7, 1e9};
     float f[SP_PREDICT_FEATURES + 1];
     for (int i = 0; i < 6; i++)
@@ -98,19 +123,33 @@ static void test_features(void **state)
             op.work.kind = kind;
             op.channels = op.pixels = op.groups = op.batch = odd[(i + 1) % 6];
             f[SP_PREDICT_FEATURES] = 77;
-            sp_predict_features(&m, &op, f);
+            sp_predict_features(rates, &op, f);
             for (int j = 0; j < SP_PREDICT_FEATURES; j++) assert_true(isfinite(f[j]));
             assert_true(f[SP_PREDICT_FEATURES] == 77);
         }
+    for (double flops = 1e4; flops < 1e9; flops *= 3.3) {
+        sp_predict_op op = gemm(flops);
+        sp_predict_label l;
+        sp_predict_sweep(&m, &op, &l);
+        sp_predict_features(rates, &op, f);
+        for (int k = 0; k < 2; k++) {
+            int at = k ? SP_PREDICT_GUESS_INTENSITY : SP_PREDICT_GUESS_SPARSITY;
+            if (l.interior[k])
+                assert_true(fabsf(f[at] - l.thresholds[k]) < 0.05f);
+            else
+                assert_true(l.thresholds[k] > 0 ? f[at] > 1 : f[at] < 0);
+        }
+    }
     for (double x = 1e3; x < 1e12; x *= 7)
         assert_true(fabs(sp_predict_flops(sp_predict_normalised(x)) / x - 1) < 1e-9);
     assert_true(sp_predict_schema() != 0);
-    free(p);
+    free(p), free(rates);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_crossovers),
+                                       cmocka_unit_test(test_next_crossing),
                                        cmocka_unit_test(test_features)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
