@@ -171,11 +171,11 @@ static bool progress(void *user, uint32_t epoch, double loss)
     return !s->o.progress || s->o.progress(s->o.user, epoch, sqrt(loss)) == 0;
 }
 
-sparoa_status sp_school_train(sp_school *s, sp_predict_net net, sp_predictor **made,
+sparoa_status sp_school_train(sp_school *s, sp_predict_net net, bool blind, sp_predictor **made,
                               sparoa_error *err)
 {
-    return sp_study_train(&s->study, sp_cpu_kernels(NULL), net, s->o.epochs, progress, s, made,
-                          err);
+    return sp_study_train(&s->study, sp_cpu_kernels(NULL), net, blind, s->o.epochs, progress, s,
+                          made, err);
 }
 
 sparoa_status sparoa_predictor_train(sparoa_runtime *runtime,
@@ -187,9 +187,7 @@ sparoa_status sparoa_predictor_train(sparoa_runtime *runtime,
     if (!runtime || !predictor) return no_argument(err, "runtime or predictor");
     sparoa_status status = sp_school_open(&s, runtime, options, err);
     if (!status) status = sp_school_study(&s, err);
-    if (!status)
-        status = sp_study_train(&s.study, sp_cpu_kernels(NULL), s.net, s.o.epochs, progress, &s, &p,
-                                err);
+    if (!status) status = sp_school_train(&s, s.net, false, &p, err);
     if (!status) status = wrap(runtime, p, predictor, err);
     sp_school_close(&s);
     return status;

@@ -76,15 +76,15 @@ static sparoa_status time_network(const comparison *c, sp_predictor *p, double *
     return SPAROA_OK;
 }
 
-static sparoa_status judge_network(comparison *c, sp_predictor *p, sparoa_error *err)
+static sparoa_status judge_network(comparison *c, const char *name, sp_predictor *p,
+                                   sparoa_error *err)
 {
     double ns;
     SP_TRY(time_network(c, p, &ns, err));
     for (int shifted = 0; shifted < 2; shifted++) {
         sp_predict_score s;
         SP_TRY(sp_study_score(set_of(c, shifted), p, &s, err));
-        report(c, sp_predict_net_name(sp_predictor_shape(p)->net), shifted, &s,
-               sp_predictor_file_bytes(p), ns);
+        report(c, name, shifted, &s, sp_predictor_file_bytes(p), ns);
     }
     return SPAROA_OK;
 }
@@ -110,18 +110,27 @@ static sparoa_status judge_plain(comparison *c, int shifted, sparoa_error *err)
     return good ? SPAROA_OK : sp_no_memory(&e->alloc, bytes, err);
 }
 
+static sparoa_status train_and_judge(comparison *c, const char *name, sp_predict_net net,
+                                     bool blind, sparoa_error *err)
+{
+    sp_predictor *p;
+    SP_TRY(sp_school_train(&c->school, net, blind, &p, err));
+    sparoa_status status = judge_network(c, name, p, err);
+    sp_predictor_destroy(p);
+    return status;
+}
+
 static sparoa_status judge_all(comparison *c, sp_predictor *given, sparoa_error *err)
 {
+    sp_predict_net own = sp_predictor_shape(given)->net;
     SP_TRY(time_features(c, err));
-    SP_TRY(judge_network(c, given, err));
+    SP_TRY(judge_network(c, sp_predict_net_name(own), given, err));
     for (int n = 0; n < SP_PREDICT_NET_COUNT; n++) {
-        sp_predictor *p;
-        if ((sp_predict_net)n == sp_predictor_shape(given)->net) continue;
-        SP_TRY(sp_school_train(&c->school, (sp_predict_net)n, &p, err));
-        sparoa_status status = judge_network(c, p, err);
-        sp_predictor_destroy(p);
-        if (status) return status;
+        sp_predict_net net = (sp_predict_net)n;
+        if (net != own) SP_TRY(train_and_judge(c, sp_predict_net_name(net), net, false, err));
     }
+    SP_TRY(train_and_judge(c, "transformer+lstm without prices and guess",
+                           SP_PREDICT_TRANSFORMER_LSTM, true, err));
     for (int shifted = 0; shifted < 2; shifted++) SP_TRY(judge_plain(c, shifted, err));
     return SPAROA_OK;
 }

@@ -17,8 +17,8 @@ typedef struct sp_school {
 sparoa_status sp_school_open(sp_school *school, sparoa_runtime *runtime,
                              const sparoa_training_options *options, sparoa_error *err);
 sparoa_status sp_school_study(sp_school *school, sparoa_error *err);
-sparoa_status sp_school_train(sp_school *school, sp_predict_net net, sp_predictor **made,
-                              sparoa_error *err);
+sparoa_status sp_school_train(sp_school *school, sp_predict_net net, bool blind,
+                              sp_predictor **made, sparoa_error *err);
 void sp_school_close(sp_school *school);
 
 #endif

@@ -11,7 +11,8 @@ static const char schema[] =
     "batch/8; per device: log10 peak/12, log10 efficiency at 1e5..1e10, log10 bandwidth/10, log10 "
     "overhead/6, log2 sparse gain at .5 .7 .8 .9 .95 .99, log10 compute per flop/4 memory total "
     "ns/8, log10 of gain; log10 time ratio, asinh overhead difference, log10 ns per flop of both, "
-    "log10 work; log10 time ratios at 1e3..1e12, bracket, guess; ratios by zeros, guess; "
+    "log10 work; log10 time ratios at 1e3..1e12 of 19 sizes, bracket, guess; ratios by zeros, "
+    "guess; "
     "thresholds: zeros 0..1, log10 flops 3..12, the crossing next to the operator; version 4";
 
 uint64_t sp_predict_schema(void)

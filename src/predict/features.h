@@ -37,14 +37,15 @@ typedef struct sp_predict_machine {
 } sp_predict_machine;
 
 enum {
-    SP_PREDICT_SIZES = 10,  /* work of 1e3, 1e4 ... 1e12 */
+    SP_PREDICT_SIZES = 19,  /* work of 1e3, 3e3, 1e4 ... 1e12 */
     SP_PREDICT_LEVELS = 10, /* shares of zeros */
     SP_PREDICT_OP_FEATURES = SP_KIND_COUNT + 13,
     SP_PREDICT_DEVICE_FEATURES = 19,
     SP_PREDICT_PAIR_FEATURES = 5 + 10 + 13 + SP_PREDICT_LEVELS + 1,
+    SP_PREDICT_SEEN_FEATURES = SP_PREDICT_OP_FEATURES + 2 * SP_PREDICT_DEVICE_FEATURES + 5,
     SP_PREDICT_FEATURES =
         SP_PREDICT_OP_FEATURES + 2 * SP_PREDICT_DEVICE_FEATURES + SP_PREDICT_PAIR_FEATURES
-};
+}; /* the first SEEN ones tell of the operator as it is and of the machine */
 /* Features that are a first guess of the thresholds, by straight lines between the prices at a few
  * sizes and shares of zeros: what the predictor corrects. Beyond 0..1 where one device always wins.
  */

@@ -77,6 +77,7 @@ typedef struct sp_predict_training {
     double margin;         /* how far beyond a bound predictions for labels there should be [0] */
     const uint32_t *guess; /* [2]: features that are a first guess of the thresholds; training
                               starts from them. NULL: from nothing */
+    uint32_t use;          /* only the first features; the others count as the mean [all] */
     bool keep_scale;       /* fine-tuning: keep the normalisation of features */
     uint64_t seed;         /* order of the windows */
     /* May be NULL. Called after each epoch; false ends training. */

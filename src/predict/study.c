@@ -143,8 +143,9 @@ static sparoa_status through_file(const sparoa_allocator *alloc, const sp_kernel
 }
 
 sparoa_status sp_study_train(const sp_study *study, const sp_kernels *kernels, sp_predict_net net,
-                             uint32_t epochs, bool (*progress)(void *, uint32_t, double),
-                             void *user, sp_predictor **made, sparoa_error *err)
+                             bool blind, uint32_t epochs,
+                             bool (*progress)(void *, uint32_t, double), void *user,
+                             sp_predictor **made, sparoa_error *err)
 {
     static const uint32_t guess[2] = {SP_PREDICT_GUESS_SPARSITY, SP_PREDICT_GUESS_INTENSITY};
     sp_predict_shape shape = {.net = net,
@@ -156,9 +157,10 @@ sparoa_status sp_study_train(const sp_study *study, const sp_kernels *kernels, s
     sp_predict_training training = {.epochs = epochs ? epochs : SP_STUDY_EPOCHS,
                                     .batch = 8,
                                     .rate = net == SP_PREDICT_LINEAR ? 5e-3 : 1.5e-3,
-                                    .limit = {0.01, 0.002},
+                                    .limit = {0.01, 0.005},
                                     .margin = 0.01,
-                                    .guess = guess,
+                                    .guess = blind ? NULL : guess,
+                                    .use = blind ? SP_PREDICT_SEEN_FEATURES : 0,
                                     .seed = study->seed,
                                     .progress = progress,
                                     .user = user};

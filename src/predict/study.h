@@ -36,11 +36,13 @@ sparoa_status sp_study_make(const sparoa_allocator *alloc, sp_predict_corpus *co
 void sp_study_free(sp_study *study);
 
 /* A network of that kind, trained for `epochs` [SP_STUDY_EPOCHS], with its weights as a file would
- * hold them. */
-#define SP_STUDY_EPOCHS 40
+ * hold them. blind: it sees the operator and the machine, but neither prices of the operator at
+ * other sizes nor the first guess. */
+#define SP_STUDY_EPOCHS 24
 sparoa_status sp_study_train(const sp_study *study, const sp_kernels *kernels, sp_predict_net net,
-                             uint32_t epochs, bool (*progress)(void *, uint32_t, double),
-                             void *user, sp_predictor **made, sparoa_error *err);
+                             bool blind, uint32_t epochs,
+                             bool (*progress)(void *, uint32_t, double), void *user,
+                             sp_predictor **made, sparoa_error *err);
 
 /* What a predictor reaches on a set. */
 sparoa_status sp_study_score(const sp_predict_examples *set, sp_predictor *predictor,

@@ -68,7 +68,8 @@ static void scale_features(run *r)
         double deviation = sqrt(squares / n);
         r->p->mean[j] = (float)mean;
         double scale = fmax(deviation, farthest / (0.999 * (double)SP_PREDICT_FAR));
-        r->p->inverse[j] = deviation > 1e-6 ? (float)(1 / scale) : 0;
+        bool used = deviation > 1e-6 && (!r->t.use || j < r->t.use);
+        r->p->inverse[j] = used ? (float)(1 / scale) : 0;
     }
 }
 

@@ -71,7 +71,7 @@ sparoa_status sp_predict_tune(sp_predictor *predictor, const sp_predict_corpus *
     sp_predict_training training = {.epochs = epochs ? epochs : EPOCHS,
                                     .batch = 4,
                                     .rate = 5e-4,
-                                    .limit = {0.01, 0.002},
+                                    .limit = {0.01, 0.005},
                                     .margin = 0.01,
                                     .keep_scale = true,
                                     .seed = seed};

@@ -85,8 +85,8 @@ static void test_reproduces(void **state)
             for (size_t b = 0; b < corpus.model_count; b++)
                 if (strcmp(corpus.models[a].family, corpus.models[b].family) == 0)
                     assert_int_equal(corpus.models[a].held, corpus.models[b].held);
-        assert_int_equal(sp_study_train(&s, sp_cpu_kernels(NULL), SP_PREDICT_TRANSFORMER_LSTM, 1,
-                                        NULL, NULL, &p, NULL),
+        assert_int_equal(sp_study_train(&s, sp_cpu_kernels(NULL), SP_PREDICT_TRANSFORMER_LSTM,
+                                        false, 1, NULL, NULL, &p, NULL),
                          SPAROA_OK);
         bytes = sp_predictor_file_bytes(p);
         file[i] = malloc(bytes);
