@@ -310,6 +310,20 @@ sparoa_status sp_schedule_wrap_plan(sparoa_runtime *rt, sp_plan *inner, double p
     return SPAROA_OK;
 }
 
+static sparoa_status set_clocks(const sp_platform *p, const double *clock, sp_platform_state *state,
+                                sparoa_error *err)
+{
+    for (uint32_t d = 0; d < p->device_count; d++) {
+        if (clock[d] == 0) continue;
+        if (!(clock[d] >= 0.05 && clock[d] <= 1))
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "clock of %s is %g, expected 0 or 0.05..1", p->devices[d].name,
+                               clock[d]);
+        state->device[d].clock *= clock[d];
+    }
+    return SPAROA_OK;
+}
+
 typedef struct job {
     sparoa_plan_options o;
     sp_platform_state state;
@@ -327,6 +341,7 @@ static sparoa_status open_job(job *j, const sparoa_profile *profile,
     SP_TRY(read_options(options, &j->o, err));
     const sparoa_allocator *a = &profile->runtime->alloc;
     SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &j->state, err));
+    SP_TRY(set_clocks(&platform->p, j->o.clock, &j->state, err));
     j->device = sp_calloc(a, profile->p->node_count, 1);
     if (!j->device) return sp_no_memory(a, profile->p->node_count, err);
     SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &j->state, &j->env, err));

@@ -25,6 +25,8 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg row
         {SP_ARG_STRING, 0, "mode", &p->mode, "NAME", "power mode of the platform", 0, 0, NULL},
         {SP_ARG_LIST, 0, "load", &p->loads, "DEVICE=X",
          "share of a device that other work takes, 0..0.95", 0, 0, NULL},
+        {SP_ARG_LIST, 0, "clock", &p->clocks, "DEVICE=X",
+         "clock that a device is set to, of the highest, 0.05..1", 0, 0, NULL},
         {SP_ARG_LIST, 0, "pin", &p->pins, "NODE=DEVICE", "run a node there", 0, 0, NULL},
         {SP_ARG_LIST, 0, "forbid", &p->forbids, "NODE=DEVICE", "never run a node there", 0, 0,
          NULL},
@@ -42,17 +44,19 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg row
     memcpy(rows, table, sizeof table);
 }
 
-static int parse_loads(sp_plan_job *p, double load[SPAROA_MAX_DEVICES])
+static int parse_shares(sp_plan_job *p, const char *option, const sp_strings *list,
+                        double load[SPAROA_MAX_DEVICES])
 {
-    for (size_t i = 0; i < p->loads.count; i++) {
-        const char *text = p->loads.items[i], *equals = strchr(text, '=');
+    for (size_t i = 0; i < list->count; i++) {
+        const char *text = list->items[i], *equals = strchr(text, '=');
         size_t d = 0, n = equals ? (size_t)(equals - text) : 0;
         const char *name = NULL;
         while (equals && (name = sparoa_platform_device(p->platform, d)) &&
                !(strlen(name) == n && memcmp(name, text, n) == 0))
             d++;
         if (!name || !sp_parse_number(equals + 1, &load[d]))
-            return sp_cli_fail(p->cli, SP_EXIT_USAGE, "--load %s: expected DEVICE=SHARE", text);
+            return sp_cli_fail(p->cli, SP_EXIT_USAGE, "--%s %s: expected DEVICE=SHARE", option,
+                               text);
     }
     return -1;
 }
@@ -117,7 +121,8 @@ int sp_plan_job_open(sp_plan_job *p)
                                        .forbid_count = p->forbids.count};
     if (strcmp(p->objective, "energy") == 0) p->options.objective = SPAROA_OBJECTIVE_ENERGY;
     if (strcmp(p->objective, "product") == 0) p->options.objective = SPAROA_OBJECTIVE_PRODUCT;
-    return parse_loads(p, p->options.load);
+    int fault = parse_shares(p, "load", &p->loads, p->options.load);
+    return fault < 0 ? parse_shares(p, "clock", &p->clocks, p->options.clock) : fault;
 }
 
 void sp_plan_job_close(sp_plan_job *p)
@@ -129,5 +134,6 @@ void sp_plan_job_close(sp_plan_job *p)
     sp_strings_free(&p->pins);
     sp_strings_free(&p->forbids);
     sp_strings_free(&p->loads);
+    sp_strings_free(&p->clocks);
     sp_feed_free(&p->feed);
 }

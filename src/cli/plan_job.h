@@ -13,7 +13,7 @@ typedef struct sp_plan_job {
     int64_t zero_runs, seed;
     double latency_limit;
     bool split;
-    sp_strings pins, forbids, loads; /* NODE=DEVICE; DEVICE=SHARE */
+    sp_strings pins, forbids, loads, clocks; /* NODE=DEVICE; DEVICE=SHARE */
     sparoa_platform *platform;
     const char *predictor_path, *measure;
     sparoa_predictor *predictor; /* NULL: the shipped weights */
@@ -21,7 +21,7 @@ typedef struct sp_plan_job {
     sparoa_plan_options options; /* filled by sp_plan_job_open */
 } sp_plan_job;
 
-enum { SP_PLAN_JOB_ROWS = 17 };
+enum { SP_PLAN_JOB_ROWS = 18 };
 
 /* Fills option rows: the feed's in `feed_rows`, those of placing in `rows`, ended. */
 void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS],
