@@ -43,7 +43,8 @@ int sp_cmd_doctor(sp_cli *cli, int argc, char **argv);
 int sp_cmd_plan(sp_cli *cli, int argc, char **argv);
 int sp_cmd_simulate(sp_cli *cli, int argc, char **argv);
 int sp_cmd_calibrate(sp_cli *cli, int argc, char **argv);
-int sp_cmd_train(sp_cli *cli, int argc, char **argv);
+int sp_cmd_train_predictor(sp_cli *cli, int argc, char **argv);
+int sp_cmd_train_scheduler(sp_cli *cli, int argc, char **argv);
 int sp_cmd_operators(sp_cli *cli, int argc, char **argv);
 
 extern const sp_command sp_commands[]; /* ended by a row whose name is NULL */

@@ -2,20 +2,51 @@
 #include "cli/plan_job.h"
 #include "cli/table.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct plan_command {
     sp_plan_job job;
-    const char *policy, *why, *output, *recost, *diff;
+    const char *policy, *why, *output, *recost, *diff, *trained;
     int64_t limit;
     sparoa_plan *plan;
 } plan_command;
+
+/* As a running engine would decide for a machine with these loads and clocks. */
+static int replan(plan_command *c)
+{
+    sp_plan_job *p = &c->job;
+    sparoa_error err;
+    sparoa_replanner *r = NULL;
+    sparoa_replan_state state = {.struct_size = sizeof state};
+    size_t count = sparoa_profile_node_count(p->profile);
+    uint8_t *devices = malloc(count + 1);
+    memcpy(state.load, p->options.load, sizeof state.load);
+    memcpy(state.clock, p->options.clock, sizeof state.clock);
+    int code = -1;
+    if (!devices) code = sp_cli_fail(p->cli, SP_EXIT_FAIL, "no memory");
+    if (code < 0 && sparoa_replanner_create(p->profile, p->platform, p->options.objective,
+                                            c->trained, &r, &err))
+        code = sp_cli_error(p->cli, c->trained, &err);
+    if (code < 0 && sparoa_replan(r, &state, devices, count, NULL))
+        code = sp_cli_fail(p->cli, SP_EXIT_USAGE, "a load or clock is out of range");
+    if (code < 0 && sparoa_replanner_plan(r, &c->plan, &err))
+        code = sp_cli_error(p->cli, c->trained, &err);
+    sparoa_replanner_destroy(r);
+    free(devices);
+    return code;
+}
 
 static int make_plan(plan_command *c)
 {
     sp_plan_job *p = &c->job;
     sparoa_error err;
     p->options.policy = c->policy;
+    if (c->trained && (c->recost || p->mode || p->pins.count || p->forbids.count))
+        return sp_cli_fail(p->cli, SP_EXIT_USAGE,
+                           "--trained goes with --load and --clock, not with --recost, --mode, "
+                           "--pin or --forbid");
+    if (c->trained) return replan(c);
     if (!c->recost) {
         if (sparoa_plan_create(p->profile, p->platform, &p->options, &c->plan, &err))
             return sp_cli_error(p->cli, p->job.path, &err);
@@ -208,6 +239,8 @@ int sp_cmd_plan(sp_cli *cli, int argc, char **argv)
         {SP_ARG_STRING, 0, "why", &c.why, "NODE", "explain one node's place", 0, 0, NULL},
         {SP_ARG_STRING, 0, "recost", &c.recost, "FILE", "price this plan instead of making one", 0,
          0, NULL},
+        {SP_ARG_STRING, 0, "trained", &c.trained, "FILE",
+         "decide as in use, with a policy of sparoa train scheduler", 0, 0, NULL},
         {SP_ARG_STRING, 0, "diff", &c.diff, "FILE", "list nodes that this plan runs elsewhere", 0,
          0, NULL},
         {SP_ARG_INT, 0, "limit", &c.limit, "N", "rows to show (default: all)", 1, INT64_MAX, NULL},

@@ -10,10 +10,32 @@ static void help(FILE *file)
     fprintf(file, "sparoa %s: runs ONNX models\n\nusage: sparoa COMMAND [options]\n\n",
             sparoa_version());
     for (const sp_command *c = sp_commands; c->name; c++)
-        fprintf(file, "  %-11s%s\n", c->name, c->summary);
+        fprintf(file, "  %-17s%s\n", c->name, c->summary);
     fputs("\nsparoa COMMAND --help lists the options of a command. Exit codes: 0 pass, 1 fail, 2 "
           "usage.\n",
           file);
+}
+
+/* How many arguments a command's name is: "train scheduler" is two; 0: these are others. */
+static int name_words(const sp_command *c, int argc, char **argv)
+{
+    size_t first = strcspn(c->name, " ");
+    if (strncmp(c->name, argv[1], first) || argv[1][first]) return 0;
+    if (!c->name[first]) return 1;
+    return argc > 2 && strcmp(c->name + first + 1, argv[2]) == 0 ? 2 : 0;
+}
+
+static const sp_command *find(int argc, char **argv, int *words)
+{
+    const sp_command *found = NULL;
+    *words = 0;
+    for (const sp_command *c = sp_commands; c->name; c++) {
+        int n = name_words(c, argc, argv);
+        if (n <= *words) continue;
+        *words = n;
+        found = c;
+    }
+    return found;
 }
 
 int main(int argc, char **argv)
@@ -33,13 +55,14 @@ int main(int argc, char **argv)
     }
     const char *names[32];
     size_t count = 0;
-    for (const sp_command *c = sp_commands; c->name && count < 31; c++) {
-        names[count++] = c->name;
-        if (strcmp(c->name, word)) continue;
-        sp_cli cli = {.command = c->name};
-        int code = c->run(&cli, argc - 2, argv + 2);
+    int words;
+    const sp_command *found = find(argc, argv, &words);
+    if (found) {
+        sp_cli cli = {.command = found->name};
+        int code = found->run(&cli, argc - 1 - words, argv + 1 + words);
         return fflush(stdout) ? SP_EXIT_FAIL : code;
     }
+    for (const sp_command *c = sp_commands; c->name && count < 31; c++) names[count++] = c->name;
     names[count] = NULL;
     const char *near = sp_args_nearest(word, names);
     fprintf(stderr, "sparoa: unknown command %s%s%s; sparoa --help lists them\n", word,

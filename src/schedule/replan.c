@@ -163,7 +163,8 @@ sp_live_state sp_live_random(const sp_platform *platform, uint64_t seed, double 
         for (int k = 0; k < 4; k++) u[k] = sp_rng_uniform(key, i++);
         if (u[0] < 0.5) s.platform.device[d].load = 0.15 + 0.75 * u[1];
         if (u[2] < 0.5) s.platform.device[d].clock = 0.35 + 0.6 * u[3];
-        if (sp_rng_uniform(key, i++) < 0.25) s.queue_ns[d] = sp_rng_uniform(key, i++) * unit_ns;
+        if (sp_rng_uniform(key, i++) < 0.4)
+            s.queue_ns[d] = 2.5 * sp_rng_uniform(key, i++) * unit_ns;
     }
     return s;
 }

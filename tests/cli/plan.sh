@@ -31,6 +31,14 @@ wants "$dir/d.yaml" 'platform: "jetson_orin_nano_8gb"'
 wants "$dir/out" '"reason"'
 wants "$dir/p.csv" '^name,op,class,kind,flops'
 
+"$sparoa" plan -p "$agx" --regime eager --split --objective energy --latency-limit 1.1 --clock gpu=0.8 \
+    -o "$dir/e.yaml" >"$dir/out"
+wants "$dir/e.yaml" 'objective: energy'
+"$sparoa" train scheduler -p "$nano" --regime eager --updates 200 -o "$dir/model.sac" >"$dir/out"
+wants "$dir/out" 're-planning [0-9]* nodes takes'
+"$sparoa" plan -p "$nano" --regime eager --trained "$dir/model.sac" --load gpu=0.9 -o "$dir/r.yaml" >"$dir/out"
+wants "$dir/r.yaml" 'policy: "replan"'
+
 "$sparoa" simulate -p "$nano" -n 20 --burst 0.3 --trace "$dir/trace.json" >"$dir/out"
 wants "$dir/out" 'simulated on jetson_orin_nano_8gb'
 wants "$dir/trace.json" 'simulated: jetson_orin_nano_8gb'

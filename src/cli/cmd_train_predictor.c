@@ -11,7 +11,7 @@ enum { MOST_PLATFORMS = 16, MOST_SCORES = 32 };
 
 typedef struct train_command {
     sp_cli *cli;
-    sp_strings words, platforms, finetune;
+    sp_strings platforms, finetune;
     const char *corpus, *output, *network, *hold_out, *start, *mode;
     int64_t epochs, seed;
     bool compare;
@@ -183,8 +183,6 @@ static int compare(train_command *c)
 
 static int run(train_command *c)
 {
-    if (c->words.count != 1 || strcmp(c->words.items[0], "predictor") != 0)
-        return sp_cli_fail(c->cli, SP_EXIT_USAGE, "expected: sparoa train predictor [options]");
     if (!c->compare && !c->output)
         return sp_cli_fail(c->cli, SP_EXIT_USAGE, "--output FILE is needed (or --compare)");
     int code = open_files(c);
@@ -193,7 +191,7 @@ static int run(train_command *c)
     return c->finetune.count ? finetune(c) : train(c);
 }
 
-int sp_cmd_train(sp_cli *cli, int argc, char **argv)
+int sp_cmd_train_predictor(sp_cli *cli, int argc, char **argv)
 {
     train_command c = {.cli = cli};
     const sp_arg table[] = {
@@ -217,7 +215,6 @@ int sp_cmd_train(sp_cli *cli, int argc, char **argv)
          "fine-tune or compare these (default: the shipped weights)", 0, 0, NULL},
         {SP_ARG_FLAG, 0, "compare", &c.compare, NULL,
          "train the other networks and print a table instead", 0, 0, NULL},
-        {SP_ARG_REST, 0, NULL, &c.words, "predictor", "what to train", 0, 1, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, table, NULL, argc, argv);
@@ -228,6 +225,6 @@ int sp_cmd_train(sp_cli *cli, int argc, char **argv)
     sparoa_predictor_destroy(c.predictor);
     for (size_t i = 0; i < MOST_PLATFORMS; i++) sparoa_platform_destroy(c.loaded[i]);
     sparoa_runtime_destroy(c.runtime);
-    sp_strings_free(&c.words), sp_strings_free(&c.platforms), sp_strings_free(&c.finetune);
+    sp_strings_free(&c.platforms), sp_strings_free(&c.finetune);
     return code;
 }
