@@ -1,5 +1,5 @@
 # Grouped bars as SVG. Input: panel <tab> group <tab> series <tab> value; output: one picture with a row of bars for
-# each panel. -v title=... -v unit=... -v top=N (values above are cut off and written), -v log=1 (base 10, from `low`).
+# each panel. -v title=... -v unit=... -v top=N (values above are cut off and written), -v log10=1 (logarithmic, from `low`).
 BEGIN { FS = "\t"; count = split("#9aa5b1 #5b7c99 #c9a66b #e0c48c #8fb39a #4f8f6b #7a6fa8 #b07aa1 #d1603d #333333", colour, " ") }
 function note(list, size, key, seen,   k) { k = list SUBSEP key; if (!(k in known)) { known[k] = 1; size[0]++; size[size[0]] = key } }
 { note("p", panels, $1); note("g", groups, $2); note("s", all, $3); value[$1, $2, $3] = $4; if (!top_given && $4 > most) most = $4 }
