@@ -203,7 +203,7 @@ TEXT
 
 ## Changing load
 
-$(sed -n '/^ \*\/$/q; s/^ \* \{0,1\}//p' bench/bench_replan.c | sed '/^Usage/d')
+$(sed -n '/^ \*\/$/q; s/^ \* \{0,1\}//p' bench/bench_replan.c | sed 's/ *Usage:.*//')
 
 Times faster than the best static plan, in the mean over 200 inferences. Aim: 1.2x.
 

@@ -1,9 +1,10 @@
 /*
- * sac: learns to place this graph's nodes at these prices, by Soft Actor-Critic (discrete: host or
- * device 1). One episode places all nodes; what a step adds to the objective, relative to the best
- * demonstration, is its cost, so that the return is the objective itself. The replay memory starts
- * with what greedy, dp and heft do. The plan is the best that was met on the way, refined by moving
- * nodes; results are a function of the environment, the options and the seed.
+ * sac: learns to place this graph's nodes at these prices, by Soft Actor-Critic (discrete: host,
+ * device 1, or with `split` both). One episode places all nodes; what a step adds to the objective,
+ * relative to the best demonstration, is its cost, so that the return is the objective itself. The
+ * replay memory starts with what greedy, dp, heft and (with `split`) coexec do. The plan is the
+ * best that was met on the way, refined by moving nodes; results are a function of the environment,
+ * the options and the seed.
  */
 #include <math.h>
 
@@ -15,7 +16,7 @@ enum {
     UPDATES_PER_NODE = 60,
     MOST_UPDATES = 8000,
     BATCH = 64,
-    DEMONSTRATIONS = 3,
+    DEMONSTRATIONS = 4, /* the last one divides nodes */
     REFINE_ROUNDS = 4
 };
 #define RETURN_SCALE 20 /* the return of the best demonstration, negative */
@@ -62,6 +63,13 @@ static void keep_best(learner *l)
     if (l->options->progress) l->options->progress(l->options->progress_user, l->updates, score);
 }
 
+/* Host, device 1, or both: divided where that is sooner by itself. */
+static uint32_t place_of(const sp_env_node *n, float action)
+{
+    if (action < 2) return (uint32_t)action;
+    return n->split_place ? n->split_place : 1;
+}
+
 typedef enum mode { FOLLOW, EXPLORE, EXPLOIT } mode;
 
 /* One episode: after `script` (FOLLOW), or by the policy. Learns as it goes when it explores. */
@@ -79,11 +87,13 @@ static sparoa_status episode(learner *l, mode how, const uint8_t *script, sparoa
             sp_env_observe(&l->state, obs[now]);
             if (open) sp_sac_observe(l->sac, obs[!now], &action, reward, obs[now], false);
             reward = 0;
-            if (how == FOLLOW)
-                action = script[l->state.next] == 1;
-            else
+            if (how == FOLLOW) {
+                device = script[l->state.next];
+                action = sp_place_share(script[l->state.next]) ? 2 : (float)device;
+            } else {
                 sp_sac_act(l->sac, obs[now], how == EXPLORE, &action);
-            device = (int32_t)action;
+                device = (int32_t)place_of(&l->env->nodes[l->state.next], action);
+            }
             open = how != EXPLOIT;
             now = !now;
             if (how == EXPLORE && l->updates < l->most_updates) {
@@ -104,9 +114,10 @@ static sparoa_status demonstrate(learner *l, const sp_policy_options *options, u
 {
     static sparoa_status (*const run[DEMONSTRATIONS])(const sp_env *, const sp_policy_options *,
                                                       uint8_t *, bool *, sparoa_error *) = {
-        sp_policy_greedy, sp_policy_dp, sp_policy_heft};
+        sp_policy_greedy, sp_policy_dp, sp_policy_heft, sp_policy_coexec};
+    int count = options->split ? DEMONSTRATIONS : DEMONSTRATIONS - 1;
     for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < DEMONSTRATIONS; i++) {
+        for (int i = 0; i < count; i++) {
             bool optimal;
             sparoa_status status = run[i](l->env, options, device, &optimal, err);
             if (!status && pass == 1) status = episode(l, FOLLOW, device, err);
@@ -180,7 +191,7 @@ SP_POLICY_RUN(sac)
                  .unit = 1,
                  .most_updates = choices ? most : 0};
     sp_sac_options o = {.obs = SP_ENV_OBS,
-                        .actions = 2,
+                        .actions = options->split ? 3 : 2,
                         .discrete = true,
                         .batch = BATCH,
                         .gamma = 1,

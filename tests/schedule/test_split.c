@@ -106,7 +106,7 @@ static void refuses(void **state)
 
 static double run(const char *name, const sp_env *env, bool split, uint8_t *device)
 {
-    const sp_policy_options o = {.split = split};
+    const sp_policy_options o = {.split = split, .updates = 300};
     sp_policy_result r;
     sparoa_error err;
     if (sp_policy_run(sp_policy_find(name), env, &o, device, &r, &err))
@@ -127,8 +127,9 @@ static void pays_or_stays(void **state)
         assert_true(both <= whole * (1 + 1e-12));
         assert_true(sp_env_lower_bound(env, true) <= both);
         better += both < 0.98 * whole;
-        run("coexec", env, false, device);
+        double each = run("coexec", env, false, device);
         for (int i = 0; i < 40; i++) split += sp_place_share(device[i]) > 0;
+        if (seed < 4) assert_true(run("sac", env, true, device) <= each);
         sp_env_destroy(env);
     }
     if (better < 3 || split < 20) fail_msg("%d plans better, %d nodes split", better, split);
