@@ -128,6 +128,14 @@ typedef struct sparoa_batch_policy {
                                      ones are not formed; 0: only the runtime's cap */
 } sparoa_batch_policy;
 
+/* A part of a model that runs with a batch size of its own: convolutions may want few items at
+ * once, for their values to stay in the cache, where fully connected layers want many for each
+ * reading of their weights. */
+typedef struct sparoa_segment {
+    const char *last_node; /* node of the model with which it ends; NULL for the last segment */
+    int32_t batch;         /* items that it takes at once from a batch; 0: all */
+} sparoa_segment;
+
 typedef struct sparoa_service_options {
     size_t struct_size;
     const sparoa_session_options *session; /* of its sessions; NULL: defaults */
@@ -137,6 +145,11 @@ typedef struct sparoa_service_options {
     int32_t max_requests;                  /* requests not yet released; one more is QUEUE_FULL;
                                               0: 4096 */
     const sparoa_batch_policy *batch;      /* NULL: every request runs alone */
+    const sparoa_segment *segments;        /* of the model, in order, at most 16; or NULL. Every
+                                              value that goes from one to another must have an open
+                                              first dimension, its rows independent. Needs a batch
+                                              policy, without a memory_bound */
+    size_t segment_count;
 } sparoa_service_options;
 
 typedef struct sparoa_service sparoa_service;
@@ -153,8 +166,8 @@ SPAROA_API void sparoa_service_destroy(sparoa_service *service);
 
 /* Plans every batch size for items of these shapes, so that no later request does: inputs as of a
  * request of one item, data ignored. Sizes that need more than the memory bound or cap are left
- * out of later batches and are no error. Before the first submit. Errors: as
- * sparoa_session_prepare. */
+ * out of later batches and are no error. With segments nothing is planned. Before the first submit.
+ * Errors: as sparoa_session_prepare. */
 SPAROA_API sparoa_status sparoa_service_prepare(sparoa_service *service,
                                                 const sparoa_tensor *inputs, size_t input_count,
                                                 sparoa_error *err);
@@ -177,9 +190,10 @@ typedef struct sparoa_tune_options {
 } sparoa_tune_options;
 
 typedef struct sparoa_tune_result {
-    int32_t batch;    /* what was chosen: from now on no larger batches are formed */
-    double zeros;     /* share of zeros in the weights; -1: it has none */
-    double intensity; /* operations per byte of one item; -1: unknown */
+    int32_t batch;               /* what was chosen: from now on no larger batches are formed */
+    int32_t segment_batches[16]; /* what each segment takes at once, where the service has some */
+    double zeros;                /* share of zeros in the weights; -1: it has none */
+    double intensity;            /* operations per byte of one item; -1: unknown */
     int32_t step_count;
     sparoa_tune_step steps[32]; /* in the order they were tried */
 } sparoa_tune_result;
@@ -188,9 +202,10 @@ typedef struct sparoa_tune_result {
  * doubled for sparse and halved for compute-bound models, up while larger batches pay, halving
  * where the memory bound or half of the latency objective (a request may wait for one batch and
  * then run in the next) is exceeded, then down while smaller ones are as good. Sizes from 1 to
- * max_batch. inputs: as of a request of one item, with data. options and result may be NULL. Before
- * the first submit. Errors: as sparoa_session_run; INVALID_STATE: the service is busy, or forms no
- * batches. */
+ * max_batch. Segments are tuned one by one, and the batch is the largest of theirs; steps are those
+ * of the last. inputs: as of a request of one item, with data. options and result may be NULL.
+ * Before the first submit. Errors: as sparoa_session_run; INVALID_STATE: the service is busy, or
+ * forms no batches. */
 SPAROA_API sparoa_status sparoa_service_tune(sparoa_service *service, const sparoa_tensor *inputs,
                                              size_t input_count, const sparoa_tune_options *options,
                                              sparoa_tune_result *result, sparoa_error *err);

@@ -134,18 +134,27 @@ static sparoa_status check_memory(sp_instance *in, const sparoa_tensor *inputs, 
                        in->items, info.activation_bytes, bound);
 }
 
+/* Outputs without data are set to memory that lasts until the next run. */
+static sparoa_status run_model(sp_instance *in, const sparoa_tensor *inputs, const sp_stop *stop,
+                               sparoa_error *err)
+{
+    uint32_t n_in = in->service->n_in, n_out = in->service->n_out;
+    if (in->chain) return sp_chain_run(in->chain, inputs, in->outputs, in->items, stop, err);
+    return sp_session_run(in->session, inputs, n_in, in->outputs, n_out, stop, err);
+}
+
 /* A request alone: its inputs are read and its buffers written where they are. */
 static sparoa_status run_one(sp_instance *in, sparoa_error *err)
 {
     sparoa_request *r = in->members[0];
-    uint32_t n_in = in->service->n_in, n_out = in->service->n_out;
+    uint32_t n_out = in->service->n_out;
     sp_stop stop = {.check = between_nodes,
                     .user = in,
                     .deadline_ns = r->item.deadline_ns == SP_NEVER ? 0 : r->item.deadline_ns};
     if (n_out) memcpy(in->outputs, r->outputs, n_out * sizeof *in->outputs);
     SP_TRY(check_memory(in, r->inputs, err));
     int64_t start = sp_now_ns();
-    SP_TRY(sp_session_run(in->session, r->inputs, n_in, in->outputs, n_out, &stop, err));
+    SP_TRY(run_model(in, r->inputs, &stop, err));
     int64_t end = sp_now_ns();
     in->run_ns = end - start - in->away_ns;
     for (uint32_t i = 0; i < n_out; i++) SP_TRY(hand_out(r, i, &in->outputs[i], 0, true, err));
@@ -191,8 +200,7 @@ static sparoa_status run_many(sp_instance *in, sparoa_error *err)
     pthread_mutex_lock(mutex);
     open_batch(in);
     pthread_mutex_unlock(mutex);
-    sparoa_status status =
-        sp_session_run(in->session, in->inputs, s->n_in, in->outputs, s->n_out, &stop, err);
+    sparoa_status status = run_model(in, in->inputs, &stop, err);
     pthread_mutex_lock(mutex);
     in->open = false;
     pthread_mutex_unlock(mutex);

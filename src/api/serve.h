@@ -9,7 +9,7 @@
 #ifndef SP_API_SERVE_H
 #define SP_API_SERVE_H
 
-#include "api/objects.h"
+#include "api/chain.h"
 #include "engine/batch.h"
 
 typedef enum sp_request_state {
@@ -46,6 +46,7 @@ struct sparoa_request {
 struct sp_instance {
     sparoa_service *service;
     sparoa_session *session;
+    sp_chain *chain; /* runs in place of the session, where the service has segments */
     bool busy;
     bool open;                /* members may be taken out: their data is not being copied */
     int32_t stop_now;         /* atomic: nobody wants the result any more */

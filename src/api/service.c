@@ -41,6 +41,7 @@ static int32_t most_members(const sparoa_service *s)
 }
 
 static sparoa_status make_instance(sparoa_service *s, sp_instance *in,
+                                   const sparoa_service_options *o,
                                    const sparoa_session_options *options, sparoa_error *err)
 {
     const sparoa_allocator *a = &s->server->runtime->alloc;
@@ -53,7 +54,9 @@ static sparoa_status make_instance(sparoa_service *s, sp_instance *in,
     in->gathered = sp_calloc(a, s->n_in, sizeof *in->gathered);
     if (!in->members || !in->rows || !in->inputs || !in->outputs || !in->gathered)
         return sp_no_memory(a, most * sizeof *in->members, err);
-    return sparoa_session_create(s->model, options, &in->session, err);
+    SP_TRY(sparoa_session_create(s->model, options, &in->session, err));
+    if (!o->segment_count) return SPAROA_OK;
+    return sp_chain_create(s->model, o->segments, o->segment_count, options, &in->chain, err);
 }
 
 static void free_instance(sparoa_service *s, sp_instance *in)
@@ -61,6 +64,7 @@ static void free_instance(sparoa_service *s, sp_instance *in)
     const sparoa_allocator *a = &s->server->runtime->alloc;
     size_t most = (size_t)most_members(s);
     sparoa_session_destroy(in->session);
+    sp_chain_destroy(in->chain);
     for (uint32_t i = 0; in->gathered && i < s->n_in; i++)
         sp_free(a, in->gathered[i].data, in->gathered[i].capacity);
     sp_free(a, in->gathered, s->n_in * sizeof *in->gathered);
@@ -129,7 +133,7 @@ static sparoa_status service_fill(sparoa_service *s, const sparoa_service_option
     /* each size of batch is a set of shapes of its own */
     if (session.max_shapes == 0 && s->times.max > 8) session.max_shapes = s->times.max;
     for (int32_t i = 0; i < s->instance_count; i++)
-        SP_TRY(make_instance(s, &s->instances[i], &session, err));
+        SP_TRY(make_instance(s, &s->instances[i], o, &session, err));
     return SPAROA_OK;
 }
 
@@ -141,6 +145,9 @@ static sparoa_status check_options(const sparoa_service_options *o, sparoa_error
     if (o->priority < 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "priority=%d; expected 0 or more",
                            o->priority);
+    if (o->segment_count && (!o->segments || !o->batch || o->batch->memory_bound))
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "segments need a list, and a batch policy without a memory_bound");
     if (o->max_requests < 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "max_requests=%d; expected 0 or more", o->max_requests);
@@ -257,6 +264,7 @@ sparoa_status sparoa_service_prepare(sparoa_service *service, const sparoa_tenso
     if (!service || (input_count && !inputs))
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "service or inputs is NULL");
     SP_TRY(sp_session_check_inputs(service->instances[0].session, inputs, input_count, false, err));
+    if (service->instances[0].chain) return SPAROA_OK; /* sizes are met as they come */
     const sparoa_allocator *a = &service->server->runtime->alloc;
     size_t bytes = input_count * sizeof *inputs;
     sparoa_tensor *sized = sp_alloc(a, bytes);

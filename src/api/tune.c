@@ -39,39 +39,70 @@ static double session_intensity(const sparoa_session *session)
     return bytes > 0 ? flops / bytes : -1;
 }
 
-/* The one item, `items` times. */
-static sparoa_status repeat_item(sp_instance *in, const sparoa_tensor *inputs, int32_t items,
-                                 sparoa_error *err)
+/* What is tuned: a session with one item for it, and room for batches of that. */
+typedef struct subject {
+    sparoa_session *session;
+    uint32_t n_in, n_out;
+    sparoa_tensor *one, *in, *out;
+    sp_growable *memory; /* by input */
+} subject;
+
+static sparoa_status subject_make(subject *s, sparoa_session *session, sparoa_error *err)
 {
-    const sparoa_allocator *a = &in->service->server->runtime->alloc;
-    for (uint32_t i = 0; i < in->service->n_in; i++) {
-        sparoa_tensor *t = &in->inputs[i];
-        size_t one = sparoa_tensor_bytes(&inputs[i]);
-        *t = inputs[i];
+    const sparoa_allocator *a = &session->model->runtime->alloc;
+    *s = (subject){.session = session,
+                   .n_in = session->graph->input_count,
+                   .n_out = session->graph->output_count};
+    s->one = sp_calloc(a, s->n_in, sizeof *s->one);
+    s->in = sp_calloc(a, s->n_in, sizeof *s->in);
+    s->out = sp_calloc(a, s->n_out, sizeof *s->out);
+    s->memory = sp_calloc(a, s->n_in, sizeof *s->memory);
+    return s->one && s->in && s->out && s->memory ? SPAROA_OK
+                                                  : sp_no_memory(a, sizeof *s->one, err);
+}
+
+static void subject_free(subject *s)
+{
+    const sparoa_allocator *a = &s->session->model->runtime->alloc;
+    for (uint32_t i = 0; s->memory && i < s->n_in; i++)
+        sp_free(a, s->memory[i].data, s->memory[i].capacity);
+    sp_free(a, s->memory, s->n_in * sizeof *s->memory);
+    sp_free(a, s->one, s->n_in * sizeof *s->one);
+    sp_free(a, s->in, s->n_in * sizeof *s->in);
+    sp_free(a, s->out, s->n_out * sizeof *s->out);
+}
+
+/* The one item, `items` times. */
+static sparoa_status repeat_item(subject *s, int32_t items, sparoa_error *err)
+{
+    const sparoa_allocator *a = &s->session->model->runtime->alloc;
+    for (uint32_t i = 0; i < s->n_in; i++) {
+        sparoa_tensor *t = &s->in[i];
+        size_t one = sparoa_tensor_bytes(&s->one[i]);
+        *t = s->one[i];
         t->dims[0] = items;
-        SP_TRY(sp_growable_reserve(&in->gathered[i], a, one * (size_t)items, err));
-        t->data = in->gathered[i].data;
+        SP_TRY(sp_growable_reserve(&s->memory[i], a, one * (size_t)items, err));
+        t->data = s->memory[i].data;
         for (int32_t k = 0; k < items; k++)
-            if (one) memcpy((char *)t->data + (size_t)k * one, inputs[i].data, one);
+            if (one) memcpy((char *)t->data + (size_t)k * one, s->one[i].data, one);
     }
     return SPAROA_OK;
 }
 
 /* Fastest of `runs` runs after one that plans. */
-static sparoa_status measure(sp_instance *in, const sparoa_tensor *inputs, int32_t items,
-                             int32_t runs, int64_t *ns, size_t *bytes, sparoa_error *err)
+static sparoa_status measure(subject *s, int32_t items, int32_t runs, int64_t *ns, size_t *bytes,
+                             sparoa_error *err)
 {
-    const sparoa_service *s = in->service;
     sparoa_session_info info;
-    SP_TRY(repeat_item(in, inputs, items, err));
+    SP_TRY(repeat_item(s, items, err));
     for (int32_t i = 0; i <= runs; i++) {
-        memset(in->outputs, 0, s->n_out * sizeof *in->outputs);
+        memset(s->out, 0, s->n_out * sizeof *s->out);
         int64_t start = sp_now_ns();
-        SP_TRY(sp_session_run(in->session, in->inputs, s->n_in, in->outputs, s->n_out, NULL, err));
+        SP_TRY(sp_session_run(s->session, s->in, s->n_in, s->out, s->n_out, NULL, err));
         int64_t took = sp_now_ns() - start;
         if (i == 1 || (i > 1 && took < *ns)) *ns = took;
     }
-    sparoa_session_get_info(in->session, &info);
+    sparoa_session_get_info(s->session, &info);
     *bytes = info.activation_bytes;
     return SPAROA_OK;
 }
@@ -81,14 +112,13 @@ static bool lacks_memory(sparoa_status status)
     return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
 }
 
-static sparoa_status search_sizes(sp_instance *in, const sparoa_tensor *inputs,
+static sparoa_status search_sizes(subject *s, const sparoa_batch_policy *p,
                                   const sparoa_tune_options *o, sp_batch_search *search,
                                   sparoa_tune_result *result, sparoa_error *err)
 {
-    const sparoa_batch_policy *p = &in->service->batcher.policy;
-    SP_TRY(sparoa_session_prepare(in->session, inputs, in->service->n_in, err));
-    result->zeros = model_zeros(in->service->model->graph);
-    result->intensity = session_intensity(in->session);
+    SP_TRY(sparoa_session_prepare(s->session, s->one, s->n_in, err));
+    result->zeros = model_zeros(s->session->model->graph);
+    result->intensity = session_intensity(s->session);
     sp_batch_search_options so = {.start = o->start ? o->start : 8,
                                   .max = p->max_batch,
                                   .latency_bound = p->latency_objective_ns / 2,
@@ -102,16 +132,71 @@ static sparoa_status search_sizes(sp_instance *in, const sparoa_tensor *inputs,
     while (items > 0) {
         int64_t ns = 0;
         size_t bytes = 0;
-        sparoa_status status = measure(in, inputs, items, o->runs ? o->runs : 5, &ns, &bytes, err);
+        sparoa_status status = measure(s, items, o->runs ? o->runs : 5, &ns, &bytes, err);
         if (status != SPAROA_OK && (!lacks_memory(status) || items == 1)) return status;
         items = sp_batch_search_next(search, items, status == SPAROA_OK ? ns : 0, bytes);
     }
     return SPAROA_OK;
 }
 
+static sparoa_status tune_session(sparoa_session *session, const sparoa_batch_policy *p,
+                                  const sparoa_tensor *const *one, const sparoa_tune_options *o,
+                                  sp_batch_search *search, sparoa_tune_result *result,
+                                  sparoa_error *err)
+{
+    subject s;
+    sparoa_status status = subject_make(&s, session, err);
+    for (uint32_t i = 0; status == SPAROA_OK && i < s.n_in; i++) s.one[i] = *one[i];
+    if (status == SPAROA_OK) status = search_sizes(&s, p, o, search, result, err);
+    subject_free(&s);
+    return status;
+}
+
+/* Each segment on what those before make of the one item. */
+static sparoa_status tune_chain(sp_chain *c, const sparoa_batch_policy *p,
+                                const sparoa_tensor *inputs, const sparoa_tune_options *o,
+                                sp_batch_search *search, sparoa_tune_result *result,
+                                sparoa_error *err)
+{
+    const sparoa_allocator *a = &c->model->runtime->alloc;
+    size_t bytes = c->model->graph->value_count * sizeof(sparoa_tensor *);
+    const sparoa_tensor **one = sp_alloc(a, bytes);
+    if (!one) return sp_no_memory(a, bytes, err);
+    sparoa_status status = SPAROA_OK;
+    for (int32_t i = 0; i < c->count && status == SPAROA_OK; i++) {
+        sp_segment *segment = &c->segments[i];
+        const sp_graph *g = segment->model->graph;
+        status = sp_chain_run_until(c, inputs, 1, i, NULL, err);
+        for (uint32_t k = 0; k < g->input_count; k++) one[k] = &c->values[g->inputs[k]];
+        if (status == SPAROA_OK)
+            status = tune_session(segment->session, p, one, o, search, result, err);
+        if (status == SPAROA_OK)
+            result->segment_batches[i] = segment->batch = sp_batch_search_result(search);
+    }
+    sp_free(a, one, bytes);
+    return status;
+}
+
+static sparoa_status tune_whole(sp_instance *in, const sparoa_tensor *inputs,
+                                const sparoa_tune_options *o, sp_batch_search *search,
+                                sparoa_tune_result *result, sparoa_error *err)
+{
+    const sparoa_allocator *a = &in->service->server->runtime->alloc;
+    size_t bytes = in->service->n_in * sizeof(sparoa_tensor *);
+    const sparoa_tensor **one = sp_alloc(a, bytes);
+    if (!one) return sp_no_memory(a, bytes, err);
+    for (uint32_t i = 0; i < in->service->n_in; i++) one[i] = &inputs[i];
+    sparoa_status status =
+        tune_session(in->session, &in->service->batcher.policy, one, o, search, result, err);
+    sp_free(a, one, bytes);
+    return status;
+}
+
 static void fill_result(const sp_batch_search *search, sparoa_tune_result *result)
 {
     result->batch = sp_batch_search_result(search);
+    for (int32_t i = 0; i < 16; i++)
+        if (result->segment_batches[i] > result->batch) result->batch = result->segment_batches[i];
     result->step_count = search->count;
     for (int32_t i = 0; i < search->count; i++) {
         const sp_batch_step *s = &search->steps[i];
@@ -127,7 +212,10 @@ static void apply(sparoa_service *s, const sp_batch_search *search, const sparoa
         reason = search->memory_bound ? SPAROA_RELEASE_MEMORY : SPAROA_RELEASE_LATENCY;
     sp_service_limit(s, r->batch, reason);
     s->tuned = r->batch;
-    for (int32_t i = 0; i < search->count; i++)
+    for (int32_t i = 0; i < s->instance_count && s->instances[0].chain; i++)
+        for (int32_t k = 0; k < s->instances[0].chain->count; k++)
+            s->instances[i].chain->segments[k].batch = r->segment_batches[k];
+    for (int32_t i = 0; i < search->count && !s->instances[0].chain; i++)
         if (search->steps[i].ns)
             s->times.sizes[search->steps[i].items].mean_ns = (double)search->steps[i].ns;
 }
@@ -171,7 +259,9 @@ sparoa_status sparoa_service_tune(sparoa_service *service, const sparoa_tensor *
     }
     pthread_mutex_unlock(mutex);
     if (!taken) return sparoa_fail(err, SPAROA_INVALID_STATE, NULL, "the service is busy");
-    sparoa_status status = search_sizes(in, inputs, &o, &search, &found, err);
+    sparoa_status status = in->chain ? tune_chain(in->chain, &service->batcher.policy, inputs, &o,
+                                                  &search, &found, err)
+                                     : tune_whole(in, inputs, &o, &search, &found, err);
     pthread_mutex_lock(mutex);
     in->busy = false;
     if (status == SPAROA_OK) {

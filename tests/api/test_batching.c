@@ -362,6 +362,80 @@ static void test_tune(void **state)
     close_setup(&s);
 }
 
+static sparoa_service *segmented(setup *s, sparoa_batch_policy *policy,
+                                 const sparoa_segment *segments, size_t count,
+                                 sparoa_status expected)
+{
+    sparoa_service_options o = {.struct_size = sizeof o,
+                                .batch = policy,
+                                .instances = 2,
+                                .segments = segments,
+                                .segment_count = count};
+    sparoa_service *service = NULL;
+    sparoa_error err = {0};
+    sparoa_status status = sparoa_service_create(s->server, s->model, &o, &service, &err);
+    if (status != expected)
+        fail_msg("%s instead of %s: %s", sparoa_status_name(status), sparoa_status_name(expected),
+                 err.message);
+    return service;
+}
+
+/* Segments that take a batch in pieces of their own sizes give what the whole model gives. */
+static void test_segments(void **state)
+{
+    (void)state;
+    ts_memory memory = {0};
+    setup s = open_setup(&memory, 2, 0);
+    sparoa_batch_policy policy = {
+        .struct_size = sizeof policy, .max_batch = 16, .max_queue_delay_ns = LONG};
+    const sparoa_segment cuts[][4] = {{{"pool1", 3}, {"relu2", 5}, {NULL, 0}},
+                                      {{"conv1", 1}, {"add", 16}, {"flat", 4}, {NULL, 7}},
+                                      {{"conv2", 2}, {NULL, 0}}, /* two values cross */
+                                      {{NULL, 3}}};
+    const size_t counts[] = {3, 4, 2, 1};
+    for (int i = 0; i < 4; i++) {
+        sparoa_service *service = segmented(&s, &policy, cuts[i], counts[i], SPAROA_OK);
+        submit_all(&s, service, 16, NULL);
+        submit_all(&s, service, 13, NULL);
+        submit_all(&s, service, 3, (int32_t[]){5, 1, 9});
+        submit_all(&s, service, 1, NULL); /* a request by itself */
+        sparoa_service_destroy(service);
+    }
+    sparoa_service *service = segmented(&s, &policy, cuts[0], 3, SPAROA_OK);
+    sparoa_tensor in = image(1, 1);
+    sparoa_tune_result result;
+    sparoa_error err;
+    ts_ok(sparoa_service_tune(service, &in, 1, NULL, &result, &err), err);
+    for (int i = 0; i < 3; i++)
+        assert_true(result.segment_batches[i] >= 1 && result.segment_batches[i] <= result.batch);
+    submit_all(&s, service, 16, NULL);
+    free(in.data);
+    close_setup(&s);
+    ts_balanced(&memory);
+}
+
+static void test_bad_segments(void **state)
+{
+    (void)state;
+    ts_memory memory = {0};
+    setup s = open_setup(&memory, 1, 0);
+    sparoa_batch_policy policy = {.struct_size = sizeof policy, .max_batch = 4};
+    const sparoa_segment unknown[] = {{"nobody", 1}, {NULL, 0}};
+    const sparoa_segment backwards[] = {{"relu2", 1}, {"conv1", 1}, {NULL, 0}};
+    const sparoa_segment nameless[] = {{NULL, 1}, {NULL, 0}};
+    const sparoa_segment negative[] = {{"conv1", -1}, {NULL, 0}};
+    segmented(&s, &policy, unknown, 2, SPAROA_NOT_FOUND);
+    segmented(&s, &policy, backwards, 3, SPAROA_INVALID_ARGUMENT);
+    segmented(&s, &policy, nameless, 2, SPAROA_INVALID_ARGUMENT);
+    segmented(&s, &policy, negative, 2, SPAROA_INVALID_ARGUMENT);
+    segmented(&s, &policy, NULL, 2, SPAROA_INVALID_ARGUMENT);
+    segmented(&s, NULL, unknown, 2, SPAROA_INVALID_ARGUMENT);
+    policy.memory_bound = 1000;
+    segmented(&s, &policy, nameless, 2, SPAROA_INVALID_ARGUMENT);
+    close_setup(&s);
+    ts_balanced(&memory);
+}
+
 /* Models that no batches can be formed of. */
 static void test_refused_models(void **state)
 {
@@ -413,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_queue_full),    cmocka_unit_test(test_cap),
         cmocka_unit_test(test_memory_bound),  cmocka_unit_test(test_objective),
         cmocka_unit_test(test_tune),          cmocka_unit_test(test_refused_models),
+        cmocka_unit_test(test_segments),      cmocka_unit_test(test_bad_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
