@@ -38,6 +38,21 @@ static const sp_command *find(int argc, char **argv, int *words)
     return found;
 }
 
+/* Names the commands whose first word this is; false: there are none. */
+static bool list_family(const char *word)
+{
+    const char *before = "sparoa: expected ";
+    size_t n = strlen(word);
+    for (const sp_command *c = sp_commands; c->name; c++) {
+        if (strncmp(c->name, word, n) || c->name[n] != ' ') continue;
+        fprintf(stderr, "%ssparoa %s", before, c->name);
+        before = " or ";
+    }
+    if (*before == 's') return false;
+    fputc('\n', stderr);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -62,6 +77,7 @@ int main(int argc, char **argv)
         int code = found->run(&cli, argc - 1 - words, argv + 1 + words);
         return fflush(stdout) ? SP_EXIT_FAIL : code;
     }
+    if (list_family(word)) return SP_EXIT_USAGE;
     for (const sp_command *c = sp_commands; c->name && count < 31; c++) names[count++] = c->name;
     names[count] = NULL;
     const char *near = sp_args_nearest(word, names);
