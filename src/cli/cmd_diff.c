@@ -47,7 +47,7 @@ static void keep(void *user, const char *node, const char *value, const sparoa_t
 static void dump(diff_command *d, const char *value, const sparoa_tensor *tensor, const char *side)
 {
     char name[128];
-    sp_file_name(name, sizeof name, value);
+    sp_cli_file_name(name, sizeof name, value);
     char *path = sp_text("%s/%s.%s.npy", d->dump, name, side);
     if (!path || sp_npy_save(path, tensor, NULL)) d->failed = true;
     free(path);

@@ -154,7 +154,7 @@ static int save_outputs(const run_command *r, const sp_cli *cli)
         sparoa_value_info info = {.name = "output"};
         sparoa_model_output(r->job.model, i, &info);
         char name[128];
-        sp_file_name(name, sizeof name, info.name);
+        sp_cli_file_name(name, sizeof name, info.name);
         char *path = sp_text("%s/%s.npy", r->folder, name);
         if (!path) return sp_cli_fail(cli, SP_EXIT_FAIL, "no memory");
         sparoa_status status = sp_npy_save(path, &r->job.outputs[i], &err);

@@ -22,7 +22,7 @@ char *sp_text(const char *format, ...)
     return length < 0 ? NULL : text;
 }
 
-void sp_file_name(char *out, size_t size, const char *name)
+void sp_cli_file_name(char *out, size_t size, const char *name)
 {
     size_t n = 0;
     for (; name[n] && n + 1 < size; n++) {

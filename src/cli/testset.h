@@ -70,7 +70,7 @@ bool sp_files_list(sp_files *names, const char *folder, const char *pattern);
 void sp_files_free(sp_files *names);
 
 /* A name made of letters, digits, '.', '-' and '_' only, for use as a file's. */
-void sp_file_name(char *out, size_t size, const char *name);
+void sp_cli_file_name(char *out, size_t size, const char *name);
 
 /* A new string, printf-style; NULL if there is no memory. */
 char *sp_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
