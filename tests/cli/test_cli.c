@@ -412,7 +412,7 @@ static void test_figures(void **state)
     free(text);
     sp_table_free(&t);
     char name[32];
-    sp_file_name(name, sizeof name, "../a b/c:0");
+    sp_cli_file_name(name, sizeof name, "../a b/c:0");
     assert_string_equal(name, "_._a_b_c_0");
 }
 
