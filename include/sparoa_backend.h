@@ -204,8 +204,9 @@ enum {
     SPAROA_OP_BROADCASTS =
         1 << 8, /* multidirectional broadcasting of all inputs, element by element */
     SPAROA_OP_BY_IMAGE =
-        1 << 9 /* element n of the output's first dimension comes from element n of input 0's (and
-                  of a fused residual's) alone; all other inputs are parameters */
+        1 << 9 /* where the output's first dimension is as large as input 0's, whatever that is,
+                  element n of it comes from element n of input 0's (and of a fused residual's)
+                  alone; all other inputs are parameters */
 };
 
 /* How far an implementation may depart from the reference. */

@@ -64,6 +64,7 @@ SP_OP(Transpose) = {
     .min_out = 1,
     .max_out = 1,
     .op_class = SPAROA_CLASS_MOVE,
+    .flags = SPAROA_OP_BY_IMAGE,
     .tolerance = SPAROA_TOL_EXACT,
     .infer = transpose_infer,
     .run = transpose_run,
