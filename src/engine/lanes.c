@@ -1,7 +1,9 @@
 #include "engine/lanes.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 
@@ -229,11 +231,15 @@ typedef struct lanes_run {
     sparoa_error *err;
 } lanes_run;
 
-static sparoa_status run_image(sp_frame *f, int32_t k, int64_t image, sparoa_error *err)
+/* stop: without its check, which belongs to the thread of the run; or NULL. */
+static sparoa_status run_image(sp_frame *f, int32_t k, int64_t image, const sp_stop *stop,
+                               sparoa_error *err)
 {
     const sp_lanes *l = f->lanes;
     const sp_lane *lane = &l->lanes[k];
-    const sparoa_backend *host = f->program->engine->devices[0].table;
+    const sp_engine *e = f->program->engine;
+    const sparoa_backend *host = e->devices[0].table;
+    const bool traced = sp_trace_on(e->trace);
     char *memory = (char *)f->sides[0].memory + l->offset + (size_t)k * l->lane_bytes;
     for (uint32_t j = 0; j < l->edge_count; j++) {
         sp_id v = l->edges[j];
@@ -242,12 +248,17 @@ static sparoa_status run_image(sp_frame *f, int32_t k, int64_t image, sparoa_err
     }
     for (size_t i = l->first; i <= l->last; i++) {
         size_t at = i - l->first;
-        sparoa_status status =
-            host->node_run_lane(sp_node_kernel(f, i), lane->prepared[at], &lane->views[at],
-                                memory + l->workspaces[at], err);
+        const sparoa_node *view = &lane->views[at];
+        int64_t start = traced ? sp_now_ns() : 0;
+        sparoa_status status = sp_stop_check(stop, err);
+        if (status == SPAROA_OK)
+            status = host->node_run_lane(sp_node_kernel(f, i), lane->prepared[at], view,
+                                         memory + l->workspaces[at], err);
+        if (traced)
+            sp_trace_add(e->trace, SP_TRACE_NODE, view->name, view->op, start, sp_now_ns(), 0,
+                         (int64_t)i);
         if (status == SPAROA_OK) continue;
-        if (err && !err->node[0])
-            snprintf(err->node, sizeof err->node, "%s", f->nodes[i].view.name);
+        if (err && !err->node[0]) snprintf(err->node, sizeof err->node, "%s", view->name);
         return status;
     }
     return SPAROA_OK;
@@ -256,11 +267,14 @@ static sparoa_status run_image(sp_frame *f, int32_t k, int64_t image, sparoa_err
 static void run_lane(void *arg, int32_t k)
 {
     lanes_run *r = arg;
+    const sp_stop *asked = r->f->program->engine->stop;
+    sp_stop stop = asked ? *asked : (sp_stop){0};
+    stop.check = NULL;
     for (;;) {
         int64_t image = atomic_fetch_add(&r->next, 1);
         if (image >= r->f->lanes->batch || atomic_load(&r->failed)) return;
         sparoa_error err = {0};
-        sparoa_status status = run_image(r->f, k, image, &err);
+        sparoa_status status = run_image(r->f, k, image, &stop, &err);
         if (status == SPAROA_OK || atomic_exchange(&r->failed, true)) continue;
         r->status = status;
         if (r->err) *r->err = err;

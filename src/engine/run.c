@@ -201,6 +201,7 @@ static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
     size_t count = f->program->graph->node_count;
     for (size_t i = 0; i < count; i++) {
         if (sp_in_lanes(f, i)) {
+            SP_TRY(sp_stop_check(f->program->engine->stop, err));
             SP_TRY(sp_lanes_run(f, err));
             i = f->lanes->last;
             continue;
