@@ -402,8 +402,23 @@ static sparoa_status convert_node(layout *l, size_t i, sparoa_error *err)
     return stay_first(l, i, err);
 }
 
+/* An image that comes out of an If may have no known rank; a convolution's weights tell it. */
+static void ranks_from_weights(sp_graph *g)
+{
+    for (size_t i = 0; i < g->node_count; i++) {
+        const sp_gnode *n = &g->nodes[i];
+        if (!sp_node_is(n, "Conv") && !sp_node_is(n, "ConvTranspose")) continue;
+        const sp_value *w = sp_const_in(g, n, 1);
+        if (!w || w->fact.rank < 3 || n->in[0] == SP_NO_ID || n->out[0] == SP_NO_ID) continue;
+        sparoa_tensor *x = &g->values[n->in[0]].fact, *y = &g->values[n->out[0]].fact;
+        if (x->rank < 0) sp_set_shape(x, x->dtype, w->fact.rank, NULL);
+        if (y->rank < 0) sp_set_shape(y, y->dtype, w->fact.rank, NULL);
+    }
+}
+
 sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err)
 {
+    ranks_from_weights(graph);
     const sparoa_allocator *a = &graph->arena.alloc;
     layout l = {.g = graph, .count = graph->value_count};
     l.of = sp_alloc(a, l.count * sizeof *l.of);
