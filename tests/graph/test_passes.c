@@ -288,6 +288,24 @@ static void test_layout_removes_transposes(void **state)
     end(&x);
 }
 
+/* An image of unknown rank has the rank of the weights. */
+static void test_layout_of_unknown_rank(void **state)
+{
+    (void)state;
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1));
+    mb_input(g, "shape", SPAROA_INT64, MB_DIMS(-1));
+    mb_random(g, "w", MB_DIMS(6, 4, 3), 1, -1, 1);
+    mb_add(g, "Reshape", "image", "x,shape", "a");
+    mb_add(g, "Conv", "conv", "a,w", "y");
+    mb_output(g, "y");
+    made x = make(m, only("layout"));
+    assert_int_equal(attribute(node(&x, "Conv"), "sp.nhwc")->v.i, 1);
+    assert_int_equal(nodes(&x, "Transpose"), 2);
+    end(&x);
+}
+
 static void test_dce(void **state)
 {
     (void)state;
@@ -386,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_fuse_bias),
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_layout_removes_transposes),
+        cmocka_unit_test(test_layout_of_unknown_rank),
         cmocka_unit_test(test_dce),
         cmocka_unit_test(test_disable),
         cmocka_unit_test(test_dump),
