@@ -178,8 +178,8 @@ typedef struct sparoa_plan_options {
     double latency_limit;
     struct sparoa_predictor *predictor; /* of thresholds, for the policies that use them; NULL: the
                                            weights inside the library */
-    double clock[SPAROA_MAX_DEVICES]; /* by device: share of the mode's clock that it is set to,
-                                         0.05..1; 0: 1 */
+    double clock[SPAROA_MAX_DEVICES];   /* by device: share of the mode's clock that it is set to,
+                                           0.05..1; 0: 1 */
 } sparoa_plan_options;
 
 /* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
