@@ -66,29 +66,31 @@ def measure(call, seconds):
 def one(args):
     import torch
 
-    rows = []
     with torch.inference_mode():
-        for mode in args.modes.split(","):
-            for channels_last in ((False, True) if mode == "eager" else (True,)):
-                net, x = build(args.model, args.precision, args.batch, channels_last)
-                start = time.perf_counter()
-                if mode == "compiled":
-                    net = torch.compile(net, mode="max-autotune")
-                    for _ in range(3):
-                        net(x)
-                    torch.cuda.synchronize()
-                row = {"engine": f"torch_{mode}", "model": args.model, "precision": args.precision,
-                       "batch": args.batch, "channels_last": channels_last,
-                       "ready_s": round(time.perf_counter() - start, 1)}
-                if args.seconds > 0:
-                    row |= measure(lambda: net(x), args.seconds)
-                rows.append(row)
-    print("\n".join(json.dumps(row) for row in rows), flush=True)
+        for batch in args.batches:
+            for mode in args.modes.split(","):
+                for channels_last in ((False, True) if mode == "eager" else (True,)):
+                    net, x = build(args.model, args.precision, batch, channels_last)
+                    start = time.perf_counter()
+                    if mode == "compiled":
+                        torch._dynamo.reset()
+                        net = torch.compile(net, mode="max-autotune")
+                        for _ in range(3):
+                            net(x)
+                        torch.cuda.synchronize()
+                    row = {"engine": f"torch_{mode}", "model": args.model,
+                           "precision": args.precision, "batch": batch,
+                           "channels_last": channels_last,
+                           "ready_s": round(time.perf_counter() - start, 1)}
+                    if args.seconds > 0:
+                        row |= measure(lambda: net(x), args.seconds)
+                    print(json.dumps(row), flush=True)
 
 
-def command(args, model, precision, batch, modes, seconds):
+def command(args, model, precision, batches, modes, seconds):
     return [sys.executable, __file__, "--one", "--model", model, "--precision", precision,
-            "--batch", str(batch), "--modes", modes, "--seconds", str(seconds), "--out", args.out]
+            "--batches", *map(str, batches), "--modes", modes, "--seconds", str(seconds),
+            "--out", args.out]
 
 
 def compile_all(args, configurations, deadline):
@@ -99,7 +101,7 @@ def compile_all(args, configurations, deadline):
         while waiting and len(running) < args.jobs:
             c = waiting.pop(0)
             running.append((c, time.time(), subprocess.Popen(
-                command(args, *c, "compiled", 0), env=env, stdout=subprocess.DEVNULL,
+                command(args, *c[:2], c[2:], "compiled", 0), env=env, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL)))
         for item in list(running):
             c, start, process = item
@@ -126,21 +128,33 @@ def main():
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--precision", help=argparse.SUPPRESS)
-    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--modes", default="eager,compiled", help=argparse.SUPPRESS)
+    parser.add_argument("--phase", choices=("compile", "measure", "both"), default="both")
     args = parser.parse_args()
     if args.one:
         return one(args)
     every = [(m, p, b) for p in PRECISIONS for b in BATCHES for m in MODELS]
-    done = compile_all(args, every, time.time() + args.budget)
+    done = pathlib.Path(args.out + ".compiled")
+    if args.phase != "measure":
+        done.write_text(json.dumps(compile_all(args, every, time.time() + args.budget)))
+    if args.phase == "compile":
+        return None
+    compiled = [tuple(c) for c in json.loads(done.read_text())] if done.exists() else []
     with pathlib.Path(args.out).open("w") as out:
-        for c in every:
-            modes = "eager,compiled" if c in done else "eager"
-            result = subprocess.run(command(args, *c, modes, args.seconds), text=True,
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            out.write(result.stdout)
-            out.flush()
-            print(result.stdout, end="", flush=True)
+        for model, precision in [(m, p) for p in PRECISIONS for m in MODELS]:
+            ready = [b for b in BATCHES if (model, precision, b) in compiled]
+            rest = [b for b in BATCHES if b not in ready]
+            for batches, modes in ((ready, "eager,compiled"), (rest, "eager")):
+                if not batches:
+                    continue
+                result = subprocess.run(command(args, model, precision, batches, modes,
+                                                args.seconds), text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                out.write(result.stdout)
+                out.flush()
+                print(result.stdout, end="", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -11,22 +11,28 @@ typedef struct attention_args {
     void *y;
 } attention_args;
 
-/* Score of key j for query i of head h, in powers of two; -infinity where it does not count. */
-template <typename T>
-static __device__ __forceinline__ float masked(const attention_args &p, float score, int64_t b,
-                                               int64_t h, int64_t i, int64_t j)
+/* Where the mask of a head begins; several images may follow each other in it. */
+static __device__ __forceinline__ int64_t mask_base(const sp_cu_attention &a, int64_t b, int64_t h)
 {
-    score *= p.a.scale;
+    return b % a.mask_images * a.mask[0] + h * a.mask[1];
+}
+
+/* Score of key j for query i, scale included, in powers of two; -infinity where it does not count.
+ */
+template <typename T>
+static __device__ __forceinline__ float masked(const attention_args &p, float score, int64_t base,
+                                               int i, int j)
+{
     if (j >= p.a.kv_len || (p.a.causal && j > i)) return -CUDART_INF_F;
     if (p.a.mask_kind && i < p.a.q_len) {
-        int64_t at = b * p.a.mask[0] + h * p.a.mask[1] + i * p.a.mask[2] + j * p.a.mask[3];
+        int64_t at = base + (int64_t)i * p.a.mask[2] + j * p.a.mask[3];
         if (p.a.mask_kind == 1) {
             if (!((const uint8_t *)p.mask)[at]) return -CUDART_INF_F;
         } else {
-            score += (float)((const T *)p.mask)[at];
+            score += (float)((const T *)p.mask)[at] * LOG2E;
         }
     }
-    return score * LOG2E;
+    return score;
 }
 
 /* ---- tensor cores ---- */
@@ -40,8 +46,9 @@ static __device__ __forceinline__ void load_rows(const T *from, int64_t stride, 
                                                  int64_t rows, uint32_t to)
 {
     enum { CHUNKS = D * (int)sizeof(T) / 16, PITCH = D * (int)sizeof(T) + 16 };
-    for (int i = threadIdx.x; i < KEYS * CHUNKS; i += 128) {
-        int row = i / CHUNKS, chunk = i % CHUNKS;
+#pragma unroll
+    for (int i = 0; i < KEYS * CHUNKS / 128; i++) {
+        int row = (threadIdx.x + i * 128) / CHUNKS, chunk = threadIdx.x % CHUNKS;
         bool in = first + row < rows;
         const T *at = from + (first + row) * stride + chunk * (16 / (int)sizeof(T));
         sp_cu_copy16(to + row * PITCH + chunk * 16, in ? at : from, in);
@@ -63,7 +70,9 @@ static __global__ void __launch_bounds__(128) attention_tensor(attention_args p)
     uint32_t base = (uint32_t)__cvta_generic_to_shared(shared);
     uint32_t ks = base + TILE, vs = ks + 2 * TILE;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    int64_t row = q0 + warp * 16 + g;
+    int row = (int)q0 + warp * 16 + g;
+    int64_t mask_at = mask_base(a, b, h);
+    float scale = a.scale * LOG2E;
     float out[D / 8][4], peak[2] = {-CUDART_INF_F, -CUDART_INF_F}, sum[2] = {0, 0};
 #pragma unroll
     for (int d = 0; d < D / 8; d++)
@@ -103,13 +112,23 @@ static __global__ void __launch_bounds__(128) attention_tensor(attention_args p)
             }
         }
         float most[2] = {peak[0], peak[1]};
+        if (a.mask_kind || a.causal || j0 + KEYS > a.kv_len) {
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    s[j][i] = masked<T>(p, s[j][i] * scale, mask_at, row + i / 2 * 8,
+                                        (int)j0 + j * 8 + t * 2 + i % 2);
+        } else {
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) s[j][i] *= scale;
+        }
 #pragma unroll
         for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                s[j][i] = masked<T>(p, s[j][i], b, h, row + i / 2 * 8, j0 + j * 8 + t * 2 + i % 2);
-                most[i / 2] = sp_cu_max(most[i / 2], s[j][i]);
-            }
+            for (int i = 0; i < 4; i++) most[i / 2] = sp_cu_max(most[i / 2], s[j][i]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             most[i] = sp_cu_max(most[i], __shfl_xor_sync(0xffffffffu, most[i], 1));
@@ -179,9 +198,8 @@ static __global__ void __launch_bounds__(128) attention_tensor(attention_args p)
         float inverse = 1 / sum[i];
 #pragma unroll
         for (int d = 0; d < D / 8; d++) {
-            T *to = y + r * a.y[2] + d * 8 + t * 2;
-            to[0] = (T)(out[d][i * 2] * inverse);
-            to[1] = (T)(out[d][i * 2 + 1] * inverse);
+            sp_cu_put2(y + r * a.y[2] + d * 8 + t * 2, out[d][i * 2] * inverse,
+                       out[d][i * 2 + 1] * inverse);
         }
     }
 #else
@@ -208,6 +226,8 @@ static __global__ void __launch_bounds__(256) attention_plain(attention_args p)
     const T *k = (const T *)p.k + b * a.k[0] + kh * a.k[1];
     const T *v = (const T *)p.v + b * a.v[0] + kh * a.v[1];
     int row = threadIdx.x / 8, lane = threadIdx.x % 8, sy = threadIdx.x / 16, sx = threadIdx.x % 16;
+    int64_t mask_at = mask_base(a, b, h);
+    float scale = a.scale * LOG2E;
     float out[D / 8] = {0}, peak = -CUDART_INF_F, sum = 0;
     for (int i = threadIdx.x; i < ROWS * D; i += 256) {
         int64_t r = q0 + i / D;
@@ -240,8 +260,8 @@ static __global__ void __launch_bounds__(256) attention_plain(attention_args p)
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int j = 0; j < 2; j++)
-                ss[(sy + i * 16) * (ROWS + 1) + sx + j * 16] =
-                    masked<T>(p, s[i][j], b, h, q0 + sy + i * 16, j0 + sx + j * 16);
+                ss[(sy + i * 16) * (ROWS + 1) + sx + j * 16] = masked<T>(
+                    p, s[i][j] * scale, mask_at, (int)q0 + sy + i * 16, (int)j0 + sx + j * 16);
         __syncthreads();
         float *scores = ss + row * (ROWS + 1), most = peak;
         for (int j = lane; j < ROWS; j += 8) most = sp_cu_max(most, scores[j]);

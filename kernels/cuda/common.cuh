@@ -82,6 +82,16 @@ static __device__ __forceinline__ void sp_cu_put4(__half *p, const float (&v)[4]
     *(uint2 *)p = make_uint2(*(const unsigned *)&a, *(const unsigned *)&b);
 }
 
+static __device__ __forceinline__ void sp_cu_put2(float *p, float a, float b)
+{
+    *(float2 *)p = make_float2(a, b);
+}
+
+static __device__ __forceinline__ void sp_cu_put2(__half *p, float a, float b)
+{
+    *(__half2 *)p = __floats2half2_rn(a, b);
+}
+
 static __device__ __forceinline__ float sp_cu_warp_sum(float v)
 {
     for (int i = 16; i; i >>= 1) v += __shfl_xor_sync(0xffffffffu, v, i);

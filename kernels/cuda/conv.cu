@@ -38,8 +38,9 @@ static __global__ void depthwise_kernel(sp_cu_window w, sp_cu_epilogue e, int64_
     }
 }
 
-/* Four channels a thread, ACROSS neighbouring pixels of a row. */
-template <typename T, int ACROSS>
+/* Four channels a thread, ACROSS neighbouring pixels of a row. SIZE: of the kernel, both ways, so
+ * that its loads are under way together; 0: any. */
+template <typename T, int ACROSS, int SIZE>
 static __global__ void depthwise4_kernel(sp_cu_window w, sp_cu_epilogue e, uint32_t count,
                                          const T *__restrict__ x, const T *__restrict__ f,
                                          const T *__restrict__ bias, const T *residual, T *y)
@@ -55,18 +56,21 @@ static __global__ void depthwise4_kernel(sp_cu_window w, sp_cu_epilogue e, uint3
         float s[ACROSS][4];
 #pragma unroll
         for (int p = 0; p < ACROSS; p++) s[p][0] = s[p][1] = s[p][2] = s[p][3] = 0;
-        for (int kh = 0; kh < w.kernel[1]; kh++) {
+        int rows = SIZE ? SIZE : w.kernel[1], columns = SIZE ? SIZE : w.kernel[2];
+#pragma unroll
+        for (int kh = 0; kh < rows; kh++) {
             int h = h0 + kh * w.dilation[1];
-            if (h < 0 || h >= w.in[1]) continue;
-            for (int kw = 0; kw < w.kernel[2]; kw++) {
+            bool inside = (unsigned)h < (unsigned)w.in[1];
+#pragma unroll
+            for (int kw = 0; kw < columns; kw++) {
                 float b[4];
-                sp_cu_get4(f + ((kh * w.kernel[2] + kw) * quads + q) * 4, b);
+                sp_cu_get4(f + ((kh * columns + kw) * quads + q) * 4, b);
 #pragma unroll
                 for (int p = 0; p < ACROSS; p++) {
                     int v = w0 + p * w.stride[2] + kw * w.dilation[2];
-                    if (v < 0 || v >= w.in[2]) continue;
-                    float a[4];
-                    sp_cu_get4(image + ((int64_t)h * w.in[2] + v) * w.c_in, a);
+                    float a[4] = {0, 0, 0, 0};
+                    if (inside && (unsigned)v < (unsigned)w.in[2])
+                        sp_cu_get4(image + ((int64_t)h * w.in[2] + v) * w.c_in, a);
 #pragma unroll
                     for (int k = 0; k < 4; k++) s[p][k] += a[k] * b[k];
                 }
@@ -87,6 +91,25 @@ static __global__ void depthwise4_kernel(sp_cu_window w, sp_cu_epilogue e, uint3
     }
 }
 
+template <typename T, int ACROSS>
+static void launch_depthwise4(const sp_cu_window *w, const sp_cu_epilogue *e, const T *x,
+                              const T *weight, const T *bias, const T *residual, T *y,
+                              cudaStream_t stream)
+{
+    int64_t n = (int64_t)w->n * w->out[1] * (w->c_out / 4) * ((w->out[2] + ACROSS - 1) / ACROSS);
+    unsigned threads = n < 132 * 128 ? 32 : 128, blocks = sp_cu_blocks(n, threads);
+    bool square = w->kernel[1] == w->kernel[2];
+    if (square && w->kernel[1] == 3)
+        depthwise4_kernel<T, ACROSS, 3>
+            <<<blocks, threads, 0, stream>>>(*w, *e, (uint32_t)n, x, weight, bias, residual, y);
+    else if (square && w->kernel[1] == 5)
+        depthwise4_kernel<T, ACROSS, 5>
+            <<<blocks, threads, 0, stream>>>(*w, *e, (uint32_t)n, x, weight, bias, residual, y);
+    else
+        depthwise4_kernel<T, ACROSS, 0>
+            <<<blocks, threads, 0, stream>>>(*w, *e, (uint32_t)n, x, weight, bias, residual, y);
+}
+
 template <typename T>
 static void run_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const T *x,
                           const T *weight, const T *bias, const T *residual, T *y,
@@ -97,15 +120,12 @@ static void run_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, const 
         (uintptr_t)x | (uintptr_t)weight | (uintptr_t)bias | (uintptr_t)residual | (uintptr_t)y;
     bool four = w->c_in == w->c_out && w->c_out % 4 == 0 && w->x_c == 1 && w->y_c == 1 &&
                 count < (int64_t)1 << 31 && all % 16 == 0;
-    int64_t rows = (int64_t)w->n * w->out[1] * (w->c_out / 4);
     if (four && count >= 1 << 21) {
-        int64_t n = rows * ((w->out[2] + 3) / 4);
-        depthwise4_kernel<T, 4><<<sp_cu_blocks(n, 128), 128, 0, stream>>>(
-            *w, *e, (uint32_t)n, x, weight, bias, residual, y);
+        launch_depthwise4<T, 4>(w, e, x, weight, bias, residual, y, stream);
+    } else if (four && count >= 1 << 19) {
+        launch_depthwise4<T, 2>(w, e, x, weight, bias, residual, y, stream);
     } else if (four) {
-        int64_t n = rows * w->out[2];
-        depthwise4_kernel<T, 1><<<sp_cu_blocks(n, 64), 64, 0, stream>>>(*w, *e, (uint32_t)n, x,
-                                                                        weight, bias, residual, y);
+        launch_depthwise4<T, 1>(w, e, x, weight, bias, residual, y, stream);
     } else
         depthwise_kernel<T><<<sp_cu_blocks(count, 128), 128, 0, stream>>>(*w, *e, count, x, weight,
                                                                           bias, residual, y);
@@ -126,10 +146,7 @@ void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, c
 
 /* ---- implicit product ---- */
 
-#define TM 64 /* output pixels of a tile */
-#define TN 64 /* output channels of a tile */
-#define TK 16
-#define THREADS 128
+#define TK 16 /* of the inner dimension in one tile */
 
 /* Which part of the inner dimension a block sums up, and where to: partial sums
  * [split][pixel][channel], or NULL. */
@@ -192,7 +209,8 @@ static __device__ float4 load_filter(const float *row, bool inside, int k, int e
 }
 
 /* Four consecutive k of row m. */
-static __device__ __forceinline__ void put(float (*tile)[TM + 4], int k, int m, float4 v)
+template <int M>
+static __device__ __forceinline__ void put(float (*tile)[M + 4], int k, int m, float4 v)
 {
     tile[k][m] = v.x;
     tile[k + 1][m] = v.y;
@@ -214,34 +232,40 @@ static __device__ void finish_pixel(const sp_cu_window &w, const sp_cu_epilogue 
 }
 
 /* Rows of the product are output pixels, columns output channels of one group, the inner dimension
- * the taps' input channels. blockIdx.z: group and split. 8 x 16 threads with 8 x 4 results each;
- * the next tile is loaded while this one is multiplied. */
-template <bool VEC>
-static __global__ void __launch_bounds__(THREADS)
+ * the taps' input channels. blockIdx.z: group and split. Tiles of M x M; threads lie M / 8 x 16 and
+ * have 8 x M / 16 results each, in groups of four columns; the next tile is loaded while this one
+ * is multiplied. */
+template <bool VEC, int M>
+static __global__ void __launch_bounds__(M * 2)
     conv_kernel(sp_cu_window w, sp_cu_epilogue e, conv_split split, const float *__restrict__ x,
                 const float *__restrict__ f, const float *__restrict__ bias, const float *residual,
                 float *y)
 {
-    __shared__ __align__(16) float a[2][TK][TM + 4], b[2][TK][TN + 4];
+    enum { STEP = M / 2, GROUPS = M / 64 };
+    __shared__ __align__(16) float a[2][TK][M + 4], b[2][TK][M + 4];
     int cig = w.c_in / w.group, cog = w.c_out / w.group;
     int64_t pixels = (int64_t)w.n * w.out[0] * w.out[1] * w.out[2];
     int k_total = cig * w.kernel[0] * w.kernel[1] * w.kernel[2];
     int group = blockIdx.z / split.splits, part = blockIdx.z % split.splits;
     int first = part * split.k_each, end = min(k_total, first + split.k_each);
-    int64_t m0 = (int64_t)blockIdx.x * TM;
-    int n0 = blockIdx.y * TN, tid = threadIdx.x, lm = tid / 4, lk = tid % 4 * 4;
+    int64_t m0 = (int64_t)blockIdx.x * M;
+    int n0 = blockIdx.y * M, tid = threadIdx.x, lm = tid / 4, lk = tid % 4 * 4;
     conv_row rows[2];
     const float *filter[2];
     bool has[2];
     for (int i = 0; i < 2; i++) {
-        rows[i] = row_of(w, x, m0 + lm + i * 32, pixels, group, cig);
-        has[i] = n0 + lm + i * 32 < cog;
-        filter[i] = f + ((int64_t)group * cog + n0 + lm + i * 32) * k_total;
+        rows[i] = row_of(w, x, m0 + lm + i * STEP, pixels, group, cig);
+        has[i] = n0 + lm + i * STEP < cog;
+        filter[i] = f + ((int64_t)group * cog + n0 + lm + i * STEP) * k_total;
     }
-    float sum[8][4] = {{0}};
+    float sum[8][4 * GROUPS];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4 * GROUPS; j++) sum[i][j] = 0;
     for (int i = 0; i < 2; i++) {
-        put(a[0], lk, lm + i * 32, load_pixel<VEC>(w, rows[i], first + lk, end, cig));
-        put(b[0], lk, lm + i * 32, load_filter<VEC>(filter[i], has[i], first + lk, end));
+        put<M>(a[0], lk, lm + i * STEP, load_pixel<VEC>(w, rows[i], first + lk, end, cig));
+        put<M>(b[0], lk, lm + i * STEP, load_filter<VEC>(filter[i], has[i], first + lk, end));
     }
     __syncthreads();
     int ty = tid / 16 * 8, tx = tid % 16 * 4, now = 0;
@@ -255,27 +279,31 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int k = 0; k < TK; k++) {
             float4 p = *(const float4 *)&a[now][k][ty], q = *(const float4 *)&a[now][k][ty + 4];
-            float4 r = *(const float4 *)&b[now][k][tx];
-            float fa[8] = {p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w}, fb[4] = {r.x, r.y, r.z, r.w};
+            float fa[8] = {p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w};
 #pragma unroll
-            for (int i = 0; i < 8; i++)
+            for (int g = 0; g < GROUPS; g++) {
+                float4 r = *(const float4 *)&b[now][k][tx + g * 64];
+                float fb[4] = {r.x, r.y, r.z, r.w};
 #pragma unroll
-                for (int j = 0; j < 4; j++) sum[i][j] += fa[i] * fb[j];
+                for (int i = 0; i < 8; i++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) sum[i][g * 4 + j] += fa[i] * fb[j];
+            }
         }
         if (more)
             for (int i = 0; i < 2; i++) {
-                put(a[now ^ 1], lk, lm + i * 32, na[i]);
-                put(b[now ^ 1], lk, lm + i * 32, nb[i]);
+                put<M>(a[now ^ 1], lk, lm + i * STEP, na[i]);
+                put<M>(b[now ^ 1], lk, lm + i * STEP, nb[i]);
             }
         __syncthreads();
     }
 #pragma unroll
     for (int i = 0; i < 8; i++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 4 * GROUPS; j++) {
             int64_t m = m0 + ty + i;
-            int c = group * cog + n0 + tx + j;
-            if (m >= pixels || n0 + tx + j >= cog) continue;
+            int n = n0 + tx + j / 4 * 64 + j % 4, c = group * cog + n;
+            if (m >= pixels || n >= cog) continue;
             if (split.partial)
                 split.partial[(part * pixels + m) * w.c_out + c] = sum[i][j];
             else
@@ -303,13 +331,13 @@ static int64_t pixels_of(const sp_cu_window *w)
     return (int64_t)w->n * w->out[0] * w->out[1] * w->out[2];
 }
 
-int sp_cu_conv_splits(const sp_cu_window *w, int processors)
+int sp_cu_conv_splits(const sp_cu_window *w, int large, int processors)
 {
-    int64_t cog = w->c_out / w->group;
-    int64_t tiles = (pixels_of(w) + TM - 1) / TM * ((cog + TN - 1) / TN) * w->group;
+    int64_t cog = w->c_out / w->group, size = large ? 128 : 64;
+    int64_t tiles = (pixels_of(w) + size - 1) / size * ((cog + size - 1) / size) * w->group;
     int64_t k = (int64_t)(w->c_in / w->group) * w->kernel[0] * w->kernel[1] * w->kernel[2];
     if (tiles < 1) return 1;
-    int64_t wanted = 3 * (int64_t)processors / tiles, most = k / (TK * 4);
+    int64_t wanted = (large ? 2 : 3) * (int64_t)processors / tiles, most = k / (TK * 4);
     int64_t splits = wanted < most ? wanted : most;
     if (splits > 32) splits = 32;
     return splits * w->group > 65535 || splits < 2 ? 1 : (int)splits;
@@ -320,9 +348,24 @@ size_t sp_cu_conv_workspace(const sp_cu_window *w, int splits)
     return splits > 1 ? (size_t)splits * (size_t)(pixels_of(w) * w->c_out) * sizeof(float) : 0;
 }
 
-void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void *workspace,
-                const float *x, const float *weight, const float *bias, const float *residual,
-                float *y, cudaStream_t stream)
+template <int M>
+static void launch_conv(const sp_cu_window *w, const sp_cu_epilogue *e, const conv_split *split,
+                        bool quads, const float *x, const float *weight, const float *bias,
+                        const float *residual, float *y, cudaStream_t stream)
+{
+    dim3 grid((unsigned)((pixels_of(w) + M - 1) / M), (unsigned)((w->c_out / w->group + M - 1) / M),
+              (unsigned)(w->group * split->splits));
+    if (quads)
+        conv_kernel<true, M>
+            <<<grid, M * 2, 0, stream>>>(*w, *e, *split, x, weight, bias, residual, y);
+    else
+        conv_kernel<false, M>
+            <<<grid, M * 2, 0, stream>>>(*w, *e, *split, x, weight, bias, residual, y);
+}
+
+void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int large, int splits,
+                void *workspace, const float *x, const float *weight, const float *bias,
+                const float *residual, float *y, cudaStream_t stream)
 {
     int64_t pixels = pixels_of(w);
     int cig = w->c_in / w->group, cog = w->c_out / w->group;
@@ -330,17 +373,13 @@ void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void
     int k = cig * w->kernel[0] * w->kernel[1] * w->kernel[2];
     conv_split split = {splits, ((k + splits - 1) / splits + TK - 1) / TK * TK,
                         splits > 1 ? (float *)workspace : NULL};
-    dim3 grid((unsigned)((pixels + TM - 1) / TM), (unsigned)((cog + TN - 1) / TN),
-              (unsigned)(w->group * splits));
     bool quads = cig % 4 == 0 && w->x_c == 1 && ((uintptr_t)x | (uintptr_t)weight) % 16 == 0;
     for (int d = 0; d < 3; d++) quads = quads && w->x_s[d] % 4 == 0;
     quads = quads && w->x_n % 4 == 0;
-    if (quads)
-        conv_kernel<true>
-            <<<grid, THREADS, 0, stream>>>(*w, *e, split, x, weight, bias, residual, y);
+    if (large)
+        launch_conv<128>(w, e, &split, quads, x, weight, bias, residual, y, stream);
     else
-        conv_kernel<false>
-            <<<grid, THREADS, 0, stream>>>(*w, *e, split, x, weight, bias, residual, y);
+        launch_conv<64>(w, e, &split, quads, x, weight, bias, residual, y, stream);
     if (split.partial)
         join_kernel<<<sp_cu_blocks(pixels * w->c_out, 128), 128, 0, stream>>>(*w, *e, split, pixels,
                                                                               bias, residual, y);

@@ -248,13 +248,14 @@ void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *
 void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, const void *x,
                      const void *weight, const void *bias, const void *residual, void *y,
                      cudaStream_t stream);
-/* Weights [c_out][kernel...][c_in / group]. splits: parts that the inner dimension is cut into, for
- * more blocks than there are tiles; above 1 they need sp_cu_conv_workspace bytes. */
-int sp_cu_conv_splits(const sp_cu_window *w, int processors);
+/* Weights [c_out][kernel...][c_in / group]. large: tiles of 128 x 128 instead of 64 x 64. splits:
+ * parts that the inner dimension is cut into, for more blocks than there are tiles; above 1 they
+ * need sp_cu_conv_workspace bytes. */
+int sp_cu_conv_splits(const sp_cu_window *w, int large, int processors);
 size_t sp_cu_conv_workspace(const sp_cu_window *w, int splits);
-void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int splits, void *workspace,
-                const float *x, const float *weight, const float *bias, const float *residual,
-                float *y, cudaStream_t stream);
+void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int large, int splits,
+                void *workspace, const float *x, const float *weight, const float *bias,
+                const float *residual, float *y, cudaStream_t stream);
 /* The same on tensor cores (sm_80 and newer), images with the channel last, one group, at most two
  * spatial dimensions; half: all tensors are float16, else float32 rounded to TF32. tile: one of the
  * shapes of tiles. splits as above: above 1 it needs sp_cu_tensor_workspace bytes, and arrivals,
@@ -297,7 +298,9 @@ typedef struct sp_cu_attention {
     int32_t head, v_head; /* elements of a row of q and k, of v and y: 1..256 */
     float scale;
     int64_t q[3], k[3], v[3], y[3]; /* strides of batch, head, row */
-    int64_t mask[4];                /* of batch, head, row, key */
+    int64_t mask[4];                /* of image, head, row, key */
+    int64_t part; /* elements from q to k and from k to v, where they are parts of one tensor */
+    int64_t mask_images; /* image b uses mask b % mask_images; at least 1 */
 } sp_cu_attention;
 void sp_cu_attention_run(const sp_cu_attention *a, int processor, const void *q, const void *k,
                          const void *v, const void *mask, void *y, cudaStream_t stream);

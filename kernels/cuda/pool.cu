@@ -55,12 +55,60 @@ static __global__ void pool_kernel(int kind, sp_cu_window w, int64_t count, cons
     }
 }
 
+/* Pictures with the channel last, four channels a thread. */
+template <typename T>
+static __global__ void pool4_kernel(int kind, sp_cu_window w, uint32_t count, const T *x, T *y)
+{
+    uint32_t quads = (uint32_t)w.c_out / 4;
+    SP_CU_FOR(at, (int64_t)count)
+    {
+        uint32_t i = (uint32_t)at, pixel = i / quads, q = i - pixel * quads;
+        uint32_t row = pixel / (uint32_t)w.out[2], n = row / (uint32_t)w.out[1];
+        int w0 = (int)(pixel - row * (uint32_t)w.out[2]) * w.stride[2] - w.begin[2];
+        int h0 = (int)(row - n * (uint32_t)w.out[1]) * w.stride[1] - w.begin[1];
+        const T *image = x + n * w.x_n + q * 4;
+        float v[4], e[4];
+        int taps = 0;
+        for (int k = 0; k < 4; k++) v[k] = kind == 0 ? -CUDART_INF_F : 0.0f;
+        for (int kh = 0; kh < w.kernel[1]; kh++) {
+            int h = h0 + kh * w.dilation[1];
+            for (int kw = 0; kw < w.kernel[2]; kw++) {
+                int u = w0 + kw * w.dilation[2];
+                if ((unsigned)h >= (unsigned)w.in[1] || (unsigned)u >= (unsigned)w.in[2]) continue;
+                sp_cu_get4(image + h * w.x_s[1] + u * w.x_s[2], e);
+                taps++;
+#pragma unroll
+                for (int k = 0; k < 4; k++) v[k] = kind == 0 ? sp_cu_max(e[k], v[k]) : v[k] + e[k];
+            }
+        }
+        if (kind)
+            for (int k = 0; k < 4; k++) v[k] = taps ? v[k] / (float)taps : 0.0f;
+        sp_cu_put4(y + at * 4, v);
+    }
+}
+
+template <typename T>
+static bool run_pool4(int kind, const sp_cu_window *w, int64_t count, const void *x, void *y,
+                      cudaStream_t stream)
+{
+    if (kind > 1 || w->out[0] != 1 || w->in[0] != 1 || w->kernel[0] != 1 || w->x_c != 1 ||
+        w->y_c != 1 || w->c_out % 4 != 0 || w->x_s[1] % 4 != 0 || w->x_s[2] % 4 != 0 ||
+        w->x_n % 4 != 0 || count >= (int64_t)1 << 32 || ((uintptr_t)x | (uintptr_t)y) % 16 != 0)
+        return false;
+    pool4_kernel<T><<<sp_cu_blocks(count / 4, 128), 128, 0, stream>>>(
+        kind, *w, (uint32_t)(count / 4), (const T *)x, (T *)y);
+    return true;
+}
+
 void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *y,
                 cudaStream_t stream)
 {
     int64_t count = (int64_t)w->n * w->c_out * w->out[0] * w->out[1] * w->out[2];
     if (count <= 0) return;
     unsigned blocks = sp_cu_blocks(count, SP_CU_THREADS);
+    if (half ? run_pool4<__half>(kind, w, count, x, y, stream)
+             : run_pool4<float>(kind, w, count, x, y, stream))
+        return;
     if (half)
         pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const __half *)x,
                                                           (__half *)y);

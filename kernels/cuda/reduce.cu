@@ -87,6 +87,56 @@ static __global__ void __launch_bounds__(1024) reduce_kernel(sp_cu_reduce r, con
     }
 }
 
+/* Means or sums of rows of channels. x: threads along the channels, four each; y: along the rows.
+ */
+template <typename T>
+static __global__ void __launch_bounds__(512)
+    column_kernel(int mean, const T *x, T *y, int64_t rows, int64_t channels, int64_t image)
+{
+    __shared__ float shared[512][4];
+    int tx = threadIdx.x, ty = threadIdx.y, at = ty * blockDim.x + tx;
+    int64_t q = (int64_t)blockIdx.x * blockDim.x + tx;
+    float sum[4] = {0, 0, 0, 0};
+    if (q * 4 < channels)
+        for (int64_t r = ty; r < rows; r += blockDim.y) {
+            float v[4];
+            sp_cu_get4(x + blockIdx.y * image + r * channels + q * 4, v);
+#pragma unroll
+            for (int k = 0; k < 4; k++) sum[k] += v[k];
+        }
+#pragma unroll
+    for (int k = 0; k < 4; k++) shared[at][k] = sum[k];
+    __syncthreads();
+    for (int half = blockDim.y / 2; half; half /= 2) {
+        if (ty < half)
+            for (int k = 0; k < 4; k++) shared[at][k] += shared[at + half * blockDim.x][k];
+        __syncthreads();
+    }
+    if (ty || q * 4 >= channels) return;
+    float v[4];
+    for (int k = 0; k < 4; k++) v[k] = mean ? shared[tx][k] / (float)rows : shared[tx][k];
+    sp_cu_put4(y + blockIdx.y * channels + q * 4, v);
+}
+
+/* [images][rows][channels] with the rows summed up; false: it is not of that form. */
+template <typename T>
+static bool run_columns(const sp_cu_reduce *r, const void *x, void *y, cudaStream_t stream)
+{
+    if (r->kind != SP_CU_SUM && r->kind != SP_CU_MEAN) return false;
+    if (r->n_kept < 1 || r->n_kept > 2 || r->n_reduced != 1 || r->kept_stride[r->n_kept - 1] != 1)
+        return false;
+    int64_t channels = r->kept[r->n_kept - 1], images = r->n_kept == 2 ? r->kept[0] : 1;
+    int64_t image = r->n_kept == 2 ? r->kept_stride[0] : 0;
+    if (r->reduced_stride[0] != channels || channels % 4 != 0 || image % 4 != 0 || images > 65535 ||
+        ((uintptr_t)x | (uintptr_t)y) % 16 != 0)
+        return false;
+    unsigned wide = channels >= 64 ? 16 : channels >= 32 ? 8 : 4;
+    dim3 grid((unsigned)((channels / 4 + wide - 1) / wide), (unsigned)images);
+    column_kernel<T><<<grid, dim3(wide, 512 / wide), 0, stream>>>(
+        r->kind == SP_CU_MEAN, (const T *)x, (T *)y, r->total, channels, image);
+    return true;
+}
+
 template <typename T>
 static void run_reduce(const sp_cu_reduce *r, const void *x, void *y, cudaStream_t stream)
 {
@@ -106,6 +156,7 @@ static void run_reduce(const sp_cu_reduce *r, const void *x, void *y, cudaStream
 void sp_cu_reduce_run(const sp_cu_reduce *r, int half, const void *x, void *y, cudaStream_t stream)
 {
     if (r->outputs <= 0) return;
+    if (half ? run_columns<__half>(r, x, y, stream) : run_columns<float>(r, x, y, stream)) return;
     if (half)
         run_reduce<__half>(r, x, y, stream);
     else

@@ -332,6 +332,21 @@ static int inner_of(const sp_cu_window *w)
     return w->c_in * w->kernel[1] * w->kernel[2];
 }
 
+/* Patches that lie side by side are one tap of KW * C channels in a row of fewer, wider pixels. */
+static sp_cu_window widened(const sp_cu_window *given)
+{
+    sp_cu_window w = *given;
+    bool patches = w.kernel[2] > 1 && w.kernel[2] == w.stride[2] && w.dilation[2] == 1 &&
+                   w.begin[2] == 0 && w.x_s[2] == w.c_in && w.x_c == 1 &&
+                   w.out[2] <= w.in[2] / w.kernel[2];
+    if (!patches) return w;
+    w.c_in *= w.kernel[2];
+    w.x_s[2] *= w.kernel[2];
+    w.in[2] = w.out[2];
+    w.kernel[2] = w.stride[2] = 1;
+    return w;
+}
+
 int sp_cu_tensor_can(const sp_cu_window *w, int half)
 {
     (void)half;
@@ -361,10 +376,12 @@ size_t sp_cu_tensor_workspace(const sp_cu_window *w, int splits)
     return splits > 1 ? (size_t)splits * (size_t)(rows_of(w) * w->c_out) * sizeof(float) : 0;
 }
 
-void sp_cu_tensor(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int tile, int splits,
-                  void *workspace, unsigned *arrivals, const void *x, const void *weight,
-                  const void *bias, const void *residual, void *y, cudaStream_t stream)
+void sp_cu_tensor(const sp_cu_window *given, const sp_cu_epilogue *e, int half, int tile,
+                  int splits, void *workspace, unsigned *arrivals, const void *x,
+                  const void *weight, const void *bias, const void *residual, void *y,
+                  cudaStream_t stream)
 {
+    const sp_cu_window wide = widened(given), *w = &wide;
     const tile_shape *t = &shapes[tile];
     int each = ROW_BYTES / (half ? 2 : 4), chunk = half ? 8 : 4;
     tensor_args a = {*w,       *e, rows_of(w), w->c_out, inner_of(w), splits, 0, (float *)workspace,

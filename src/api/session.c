@@ -34,10 +34,13 @@ static sparoa_status read_plan(sparoa_session *s, const sparoa_session_options *
     return sp_session_plan(s, o->plan, s->planned, err);
 }
 
-static const char *passes_of(sparoa_precision precision)
+/* Passes that the options ask for besides those that always run. */
+static const char *passes_of(const sparoa_session_options *o)
 {
-    if (precision == SPAROA_PRECISION_TF32) return "tf32";
-    return precision == SPAROA_PRECISION_FLOAT16 ? "half" : NULL;
+    static const char *const names[2][3] = {{NULL, "tf32", "half"},
+                                            {"qkv", "qkv,tf32", "qkv,half"}};
+    bool device = o->device && strcmp(o->device, "cpu") != 0 && !o->disable_passes;
+    return names[device][o->precision];
 }
 
 static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
@@ -48,7 +51,7 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     const char *without = o->disable_passes;
     if (!without && o->plan) without = sp_plan_passes(o->plan);
     sp_pass_options passes = {.disabled = without,
-                              .enabled = passes_of(o->precision),
+                              .enabled = passes_of(o),
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));

@@ -21,6 +21,13 @@ sparoa_status sp_pass_attention(sp_graph *graph, sparoa_error *err)
     return sp_patterns_run(graph, patterns, err);
 }
 
+sparoa_status sp_pass_qkv(sp_graph *graph, sparoa_error *err)
+{
+    static const sp_pattern_fn patterns[] = {sp_pattern_qkv, sp_pattern_rows, sp_pattern_move,
+                                             NULL};
+    return sp_patterns_run(graph, patterns, err);
+}
+
 sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err)
 {
     static const sp_pattern_fn patterns[] = {sp_pattern_move, NULL};

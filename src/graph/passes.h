@@ -41,6 +41,7 @@ sparoa_status sp_pass_dce(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_pattern(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_attention(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_qkv(sp_graph *graph, sparoa_error *err);
 /* The moves of pass "pattern" and "simplify" once more. */
 sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_scale(sp_graph *graph, sparoa_error *err);

@@ -29,6 +29,13 @@ static sparoa_status head_size(const sparoa_node *node, int64_t width, int64_t h
     return SPAROA_OK;
 }
 
+/* sp.qkv (pattern_qkv.c): inputs 0 to 2 are one tensor, whose last dimension holds the queries of
+ * all heads, then the keys, then the values. */
+static int64_t parts_of(const sparoa_node *node)
+{
+    return sparoa_attr_int(node, "sp.qkv", 0) == 1 ? 3 : 1;
+}
+
 static sparoa_status sizes_packed(const sparoa_node *node, sp_attn *a, sparoa_error *err)
 {
     const sparoa_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
@@ -39,10 +46,10 @@ static sparoa_status sizes_packed(const sparoa_node *node, sp_attn *a, sparoa_er
             err, SPAROA_INVALID_GRAPH, node,
             "q_num_heads=%lld and kv_num_heads=%lld must be positive for inputs of rank 3",
             (long long)a->q_heads, (long long)a->kv_heads);
-    int64_t k_head;
-    SP_TRY(head_size(node, sp_dim(q, 2), a->q_heads, &a->head, err));
-    SP_TRY(head_size(node, sp_dim(k, 2), a->kv_heads, &k_head, err));
-    SP_TRY(head_size(node, sp_dim(v, 2), a->kv_heads, &a->v_head, err));
+    int64_t k_head, parts = parts_of(node);
+    SP_TRY(head_size(node, sp_dim(q, 2), a->q_heads * parts, &a->head, err));
+    SP_TRY(head_size(node, sp_dim(k, 2), a->kv_heads * parts, &k_head, err));
+    SP_TRY(head_size(node, sp_dim(v, 2), a->kv_heads * parts, &a->v_head, err));
     SP_TRY(sp_unify(node, &a->head, k_head, "head size", err));
     a->q_len = sp_dim(q, 1);
     a->kv_len = sp_dim(k, 1);
@@ -144,6 +151,9 @@ static sparoa_status parse_mask(const sparoa_node *node, sp_attn *a, sparoa_erro
     for (int32_t d = 0; d < m->rank; d++) {
         int64_t want = full[d + 4 - m->rank], have = m->dims[d];
         bool last = d == m->rank - 1, shorter = last && have < want;
+        /* sp.windows: so many images with masks of their own follow each other again and again */
+        bool windows = m->rank == 4 && d == 0 && have == sparoa_attr_int(node, "sp.windows", 0);
+        if (windows && (want < 0 || (have > 0 && want % have == 0))) continue;
         if (have < 0 || want < 0 || have == want || (have == 1 && !last) || shorter) continue;
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "dimension %d of the mask is %lld, expected %lld", d, (long long)have,
@@ -228,6 +238,15 @@ static void set_views(const sparoa_node *node, sp_attn *a)
     a->q = sp_attn_view_of(node->in[0], a->packed, a->q_heads, a->q_len, a->head);
     a->k = sp_attn_view_of(node->in[1], a->packed, a->kv_heads, a->kv_len, a->head);
     a->v = sp_attn_view_of(node->in[2], a->packed, a->kv_heads, a->kv_len, a->v_head);
+    if (a->packed && parts_of(node) == 3) {
+        sp_attn_view *const views[] = {&a->q, &a->k, &a->v};
+        size_t width = (size_t)(a->q_heads * a->head) * sparoa_dtype_size(node->in[0]->dtype);
+        for (size_t i = 0; i < 3; i++) {
+            views[i]->data = (const char *)views[i]->data + i * width;
+            views[i]->batch *= 3;
+            views[i]->row *= 3;
+        }
+    }
     a->y = sp_attn_view_of(node->out[0], a->packed, a->q_heads, a->q_len, a->v_head);
 }
 

@@ -29,7 +29,7 @@ static void ATTN(mask_row)(const sp_attn *a, int64_t b, int64_t h, int64_t s, RE
         return;
     }
     for (int32_t d = 0; d < m->rank - 1; d++)
-        at = at * m->dims[d] + (m->dims[d] == 1 ? 0 : index[d + 4 - m->rank]);
+        at = at * m->dims[d] + (m->dims[d] == 1 ? 0 : index[d + 4 - m->rank] % m->dims[d]);
     int64_t width = m->rank ? m->dims[m->rank - 1] : 1;
     bool repeat = width == 1 && (m->rank == 0 || !a->pads_mask);
     at *= width;

@@ -45,12 +45,15 @@ static sparoa_status plan_mask(sp_cu_attention *a, const sparoa_node *node, spar
     const sparoa_tensor *m = sparoa_in(node, IN_MASK);
     const int64_t full[4] = {a->batch, a->heads, a->q_len, a->kv_len};
     int64_t stride = 1;
+    a->mask_images = 1;
     if (!m) return SPAROA_OK;
     a->mask_kind = m->dtype == SPAROA_BOOL ? 1 : 2;
     for (int32_t i = 3; i >= 0; i--) {
         int32_t at = i - (4 - m->rank);
         int64_t d = at < 0 ? 1 : m->dims[at];
-        if (d != 1 && d != full[i])
+        if (i == 0 && d != 1) a->mask_images = d;
+        bool images = i == 0 && d > 0 && full[0] % d == 0; /* sp.windows: they repeat */
+        if (d != 1 && d != full[i] && !images)
             return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node,
                                "a mask of %lld in place of %lld has no CUDA kernel", (long long)d,
                                (long long)full[i]);
@@ -76,8 +79,9 @@ static sparoa_status attention_prepare(sparoa_kernel *k, const sparoa_node *node
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node, "heads that do not fit");
     a->q_len = q->dims[packed ? 1 : 2];
     a->kv_len = key->dims[packed ? 1 : 2];
-    int64_t head = packed ? q->dims[2] / a->heads : q->dims[3];
-    int64_t v_head = packed ? v->dims[2] / a->kv_heads : v->dims[3];
+    int64_t parts = packed && sparoa_attr_int(node, "sp.qkv", 0) == 1 ? 3 : 1;
+    int64_t head = packed ? q->dims[2] / (a->heads * parts) : q->dims[3];
+    int64_t v_head = packed ? v->dims[2] / (a->kv_heads * parts) : v->dims[3];
     if (head < 1 || head > 256 || v_head < 1 || v_head > 256 || a->batch * a->heads > 65535)
         return sparoa_fail(err, SPAROA_UNSUPPORTED_OP, node,
                            "heads of %lld and %lld elements, %lld of them, have no CUDA kernel",
@@ -90,6 +94,14 @@ static sparoa_status attention_prepare(sparoa_kernel *k, const sparoa_node *node
     strides_of(key, a->kv_heads, head, a->k);
     strides_of(v, a->kv_heads, v_head, a->v);
     strides_of(node->out[0], a->heads, v_head, a->y);
+    if (parts == 3) {
+        for (int i = 0; i < 3; i += 2) {
+            a->q[i] *= 3;
+            a->k[i] *= 3;
+            a->v[i] *= 3;
+        }
+        a->part = a->heads * head;
+    }
     return plan_mask(a, node, err);
 }
 
@@ -99,8 +111,11 @@ static sparoa_status attention_run(sparoa_kernel *k, void *prepared, cudaStream_
     const sparoa_tensor *mask = sparoa_in(node, IN_MASK);
     const struct cudaDeviceProp *prop = &k->dev->prop;
     (void)workspace, (void)err;
-    sp_cu_attention_run(prepared, prop->major * 10 + prop->minor, node->in[0]->data,
-                        node->in[1]->data, node->in[2]->data, mask ? mask->data : NULL,
+    const sp_cu_attention *a = prepared;
+    size_t part = (size_t)a->part * sparoa_dtype_size(node->in[0]->dtype);
+    sp_cu_attention_run(a, prop->major * 10 + prop->minor, node->in[0]->data,
+                        (const char *)node->in[1]->data + part,
+                        (const char *)node->in[2]->data + 2 * part, mask ? mask->data : NULL,
                         node->out[0]->data, stream);
     return SPAROA_OK;
 }

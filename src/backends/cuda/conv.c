@@ -173,6 +173,7 @@ bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice 
         return true;
     case SP_CUDA_CONV_IMPLICIT:
         c->splits = choice->splits;
+        c->large = choice->tile == 1;
         return c->math != SP_CUDA_MATH_F16 && c->splits > 0 && c->splits <= 64;
     case SP_CUDA_CONV_TENSOR:
         if (!sp_cuda_has_cores(dev, c->math) || choice->tile < 0 ||
@@ -205,7 +206,7 @@ static void plan_product(sparoa_kernel *k, const sparoa_node *node, sp_cuda_conv
 static void first_choice(sparoa_kernel *k, sp_cuda_conv *p, bool nhwc)
 {
     sp_cuda_choice c = {.kind = SP_CUDA_CONV_IMPLICIT, .splits = 1, .tile = 2};
-    if (nhwc) c.splits = sp_cu_conv_splits(&p->window, k->dev->prop.multiProcessorCount);
+    if (nhwc) c.splits = sp_cu_conv_splits(&p->window, 0, k->dev->prop.multiProcessorCount);
     if (nhwc && sp_cuda_has_cores(k->dev, p->math) &&
         sp_cu_tensor_can(&p->window, p->math == SP_CUDA_MATH_F16)) {
         c.kind = SP_CUDA_CONV_TENSOR;
@@ -280,7 +281,7 @@ sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *
         return SPAROA_OK;
     }
     int splits = c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1;
-    sp_cu_conv(w, &c->epilogue, splits, workspace, x, weight, bias, residual, y, stream);
+    sp_cu_conv(w, &c->epilogue, c->large, splits, workspace, x, weight, bias, residual, y, stream);
     return SPAROA_OK;
 }
 

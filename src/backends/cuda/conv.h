@@ -16,6 +16,7 @@ typedef struct sp_cuda_conv {
     sp_cuda_conv_kind kind;
     sp_cuda_math math;
     int splits; /* of the implicit product */
+    bool large; /* its tiles */
     bool has_bias;
     sp_cuda_parts parts; /* of the product on tensor cores */
     sp_cu_window window;

@@ -65,9 +65,9 @@ static size_t most_workspace(const trial *t)
     size_t most = c->product.workspace;
     for (int i = 0; i < c->dnn.n_algos; i++)
         most = larger(most, c->dnn.needs[i] + c->dnn.pad_bytes);
-    if (!half)
-        most = larger(most,
-                      sp_cu_conv_workspace(&c->window, sp_cu_conv_splits(&c->window, processors)));
+    for (int i = 0; !half && i < 2; i++)
+        most = larger(
+            most, sp_cu_conv_workspace(&c->window, sp_cu_conv_splits(&c->window, i, processors)));
     for (int i = 0; sp_cuda_has_cores(t->dev, c->math) && i < SP_CU_TENSOR_TILES; i++)
         most = larger(most, sp_cu_tensor_workspace(
                                 &c->window, sp_cu_tensor_splits(&c->window, half, i, processors)));
@@ -88,7 +88,8 @@ static void try_all(trial *t, sp_cuda_conv_kind given)
     if (given == SP_CUDA_CONV_PRODUCT) attempt(t, (sp_cuda_choice){given, 0, 0, 1});
     for (int i = 0; i < c->dnn.n_algos; i++)
         attempt(t, (sp_cuda_choice){SP_CUDA_CONV_DNN, i, 0, 1});
-    if (!half) try_parts(t, SP_CUDA_CONV_IMPLICIT, 0, sp_cu_conv_splits(&c->window, processors));
+    for (int i = 0; !half && i < 2; i++)
+        try_parts(t, SP_CUDA_CONV_IMPLICIT, i, sp_cu_conv_splits(&c->window, i, processors));
     /* a product has tried tensor cores itself */
     if (given == SP_CUDA_CONV_PRODUCT || !sp_cuda_has_cores(t->dev, c->math)) return;
     for (int i = 0; i < SP_CU_TENSOR_TILES; i++)

@@ -31,6 +31,7 @@ enum {
     LT_EPILOGUE_DEFAULT = 1,
     LT_EPILOGUE_RELU = 2,
     LT_EPILOGUE_BIAS = 4,
+    LT_EPILOGUE_GELU = 32, /* the tanh form */
     LT_OP_N = 0,
     LT_OP_T = 1
 };

@@ -2,6 +2,7 @@
  * on tensor cores, or the plain kernel. cuBLASLt counts columns first, so it is asked for the
  * transposed product: y^T = b^T a^T. */
 #include "backends/cuda/cuda.h"
+#include "ops/epilogue.h"
 
 #define WORKSPACE_LIMIT ((size_t)32 << 20)
 #define ALIGNMENT 16u
@@ -39,10 +40,26 @@ static bool make_layout(const sp_cuda_libs *l, void **layout, int type, const op
            l->lt_layout_set(*layout, LT_LAYOUT_BATCH_STRIDE, &stride, sizeof stride) == 0;
 }
 
-/* What cuBLASLt's epilogue can express. */
-static bool can_fuse(const sp_cu_epilogue *e)
+/* What cuBLASLt's epilogue can express. Its GELU is the tanh form, at most 5e-4 from the exact one:
+ * within what TF32 and float16 leave of a value. */
+static bool can_fuse(const sp_cuda_product *p)
 {
-    return (e->act == 0 || e->act == 1) && (e->residual < 2 || e->act == 0);
+    const sp_cu_epilogue *e = &p->epilogue;
+    bool gelu =
+        e->act == SP_ACT_GELU_TANH || (e->act == SP_ACT_GELU && p->math != SP_CUDA_MATH_F32);
+    if (gelu) return e->residual == 0;
+    return (e->act == SP_ACT_NONE || e->act == SP_ACT_RELU) &&
+           (e->residual < 2 || e->act == SP_ACT_NONE);
+}
+
+static uint32_t lt_epilogue(const sp_cuda_product *p)
+{
+    uint32_t all = p->has_bias ? LT_EPILOGUE_BIAS : 0;
+    if (p->epilogue.act == SP_ACT_RELU)
+        all |= LT_EPILOGUE_RELU;
+    else if (p->epilogue.act != SP_ACT_NONE)
+        all |= LT_EPILOGUE_GELU;
+    return all ? all : LT_EPILOGUE_DEFAULT;
 }
 
 /* What cuBLASLt proposes, best first. */
@@ -80,11 +97,7 @@ static bool plan_lt(sparoa_dev *dev, sp_cuda_product *p, bool fuse)
     int compute = p->math == SP_CUDA_MATH_TF32 ? LT_COMPUTE_32F_FAST_TF32 : LT_COMPUTE_32F;
     int type = p->math == SP_CUDA_MATH_F16 ? LT_R_16F : LT_R_32F;
     if (l->lt_desc_create(&t->desc, compute, LT_R_32F) != 0) return false;
-    uint32_t epilogue = LT_EPILOGUE_DEFAULT;
-    if (fuse)
-        epilogue =
-            (p->epilogue.act == 1 ? LT_EPILOGUE_RELU : 0) | (p->has_bias ? LT_EPILOGUE_BIAS : 0);
-    if (epilogue == 0) epilogue = LT_EPILOGUE_DEFAULT;
+    uint32_t epilogue = fuse ? lt_epilogue(p) : LT_EPILOGUE_DEFAULT;
     return l->lt_desc_set(t->desc, LT_DESC_TRANSA, &b.op, sizeof b.op) == 0 &&
            l->lt_desc_set(t->desc, LT_DESC_TRANSB, &a.op, sizeof a.op) == 0 &&
            l->lt_desc_set(t->desc, LT_DESC_EPILOGUE, &epilogue, sizeof epilogue) == 0 &&
@@ -190,8 +203,7 @@ void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilo
     if (g->m < 1 || g->n < 1 || g->k < 1 || g->batch < 1 || g->batch > INT32_MAX) return;
     if (!as_window(dev, p)) p->window = (sp_cu_window){0};
     for (int fuse = 0; fuse < 2; fuse++)
-        if (dev->lt && (!fuse || can_fuse(epilogue)) && !plan_lt(dev, p, fuse))
-            lt_done(dev, &p->lt[fuse]);
+        if (dev->lt && (!fuse || can_fuse(p)) && !plan_lt(dev, p, fuse)) lt_done(dev, &p->lt[fuse]);
     sp_cuda_choice first = {.kind = SP_CUDA_PRODUCT_PLAIN};
     if (p->lt[1].count || p->lt[0].count) {
         first.kind = SP_CUDA_PRODUCT_LT;
