@@ -8,7 +8,7 @@
  * requests at random times: the highest rate at which the 99th percentile of latency keeps a bound,
  * one by one and in batches; the bound is the same for both, a multiple of the time of one run
  *
- *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-s SECONDS] [-o FILE]
+ *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] [-o FILE]
  * MODEL.onnx[:DIM=N,...]...
  *
  * BOUND: p99 allowed, as a multiple of the time of one run (default 10). SECONDS: of each Poisson
@@ -36,7 +36,7 @@
 
 typedef struct bench {
     int threads, max_batch;
-    double bound, seconds;
+    double bound, least_bound, seconds;
     FILE *json;
     sparoa_runtime *rt;
     sparoa_model *model;
@@ -322,7 +322,7 @@ static double highest_rate(const bench *b, int32_t max_batch, double bound, doub
 static void bench_model(bench *b, const char *argument)
 {
     char path[1024];
-    double curve[CURVE];
+    double curve[CURVE] = {0};
     int sizes = 0, best = 0;
     snprintf(path, sizeof path, "%s", argument);
     char *colon = strrchr(path, ':');
@@ -342,7 +342,8 @@ static void bench_model(bench *b, const char *argument)
     int32_t batch = 1 << best;
     double gain = curve[0] / curve[best];
     overhead one = measure_overhead(b, 1), many = measure_overhead(b, batch);
-    double bound = fmax(b->bound * curve[0], 1e-3), p99_one, p99_many, mean_one, mean_many;
+    double bound = fmax(b->bound * curve[0], b->least_bound * 1e-3), p99_one, p99_many, mean_one,
+           mean_many;
     double rate_one = highest_rate(b, 1, bound, one.per_second, &p99_one, &mean_one);
     double rate_many = highest_rate(b, batch, bound, many.per_second, &p99_many, &mean_many);
     printf("  curve      batch %d is best: %.2fx the items per second of batch 1\n", batch, gain);
@@ -371,22 +372,25 @@ static void bench_model(bench *b, const char *argument)
 
 int main(int argc, char **argv)
 {
-    bench b = {.threads = 1, .max_batch = 32, .bound = 10, .seconds = 1.5};
+    bench b = {.threads = 1, .max_batch = 32, .bound = 10, .least_bound = 20, .seconds = 1.5};
     int option;
     prctl(PR_SET_TIMERSLACK, 1L); /* arrivals on time */
-    while ((option = getopt(argc, argv, "t:b:p:s:o:")) != -1) {
+    while ((option = getopt(argc, argv, "t:b:p:m:s:o:")) != -1) {
         switch (option) {
         case 't': b.threads = atoi(optarg); break;
         case 'b': b.max_batch = atoi(optarg); break;
         case 'p': b.bound = atof(optarg); break;
+        case 'm': b.least_bound = atof(optarg); break;
         case 's': b.seconds = atof(optarg); break;
         case 'o': b.json = fopen(optarg, "a"); break;
         default: return 2;
         }
     }
     if (optind == argc || b.threads < 1 || b.max_batch < 1) {
-        fprintf(stderr, "usage: bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-s SECONDS] "
-                        "[-o FILE] MODEL.onnx[:DIM=N,...]...\n");
+        fprintf(
+            stderr,
+            "usage: bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] "
+            "[-o FILE] MODEL.onnx[:DIM=N,...]...\n");
         return 2;
     }
     for (int i = optind; i < argc; i++) bench_model(&b, argv[i]);
