@@ -11,6 +11,7 @@
  *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] [-o FILE]
  * MODEL.onnx[:DIM=N,...]...
  *
+ * The model mlp-WIDTHxLAYERS is made here: MatMul and Relu of random weights.
  * BOUND: p99 allowed, as a multiple of the time of one run (default 10). SECONDS: of each Poisson
  * run (default 1.5). FILE gets one line of JSON for each model. Dimensions that the model leaves
  * open beside the first are 1 unless named.
@@ -106,12 +107,131 @@ static void fill(sparoa_tensor *t, uint64_t key)
     }
 }
 
+/* ---- a multi-layer perceptron, written as ONNX: matrix-vector products one by one, matrix
+ * products in batches ---- */
+
+typedef struct bytes {
+    uint8_t *data;
+    size_t size, room;
+} bytes;
+
+static void put(bytes *b, const void *data, size_t size)
+{
+    if (b->size + size > b->room) b->data = realloc(b->data, b->room = 2 * (b->size + size));
+    memcpy(b->data + b->size, data, size);
+    b->size += size;
+}
+
+static void put_varint(bytes *b, uint64_t v)
+{
+    for (; v >= 128; v >>= 7) put(b, &(uint8_t){(uint8_t)(v | 128)}, 1);
+    put(b, &(uint8_t){(uint8_t)v}, 1);
+}
+
+static void put_int(bytes *b, uint32_t field, uint64_t v)
+{
+    put_varint(b, field << 3);
+    put_varint(b, v);
+}
+
+static void put_block(bytes *b, uint32_t field, const void *data, size_t size)
+{
+    put_varint(b, field << 3 | 2);
+    put_varint(b, size);
+    put(b, data, size);
+}
+
+static void put_text(bytes *b, uint32_t field, const char *text)
+{
+    put_block(b, field, text, strlen(text));
+}
+
+/* Puts a message into the one around it. */
+static void put_message(bytes *b, uint32_t field, bytes *message)
+{
+    put_block(b, field, message->data, message->size);
+    free(message->data);
+    *message = (bytes){0};
+}
+
+static void put_node(bytes *graph, const char *op, const char *in, const char *weights,
+                     const char *out)
+{
+    bytes node = {0};
+    put_text(&node, 1, in);
+    if (weights) put_text(&node, 1, weights);
+    put_text(&node, 2, out);
+    put_text(&node, 4, op);
+    put_message(graph, 1, &node);
+}
+
+/* TensorProto of width x width random floats. */
+static void put_weights(bytes *graph, const char *name, int64_t width, uint64_t key)
+{
+    bytes t = {0};
+    size_t count = (size_t)(width * width);
+    float *w = malloc(count * sizeof *w);
+    for (size_t i = 0; i < count; i++)
+        w[i] = (float)((2 * sp_rng_uniform(key, i) - 1) / sqrt((double)width));
+    put_int(&t, 1, (uint64_t)width);
+    put_int(&t, 1, (uint64_t)width);
+    put_int(&t, 2, SPAROA_FLOAT32);
+    put_text(&t, 8, name);
+    put_block(&t, 9, w, count * sizeof *w);
+    free(w);
+    put_message(graph, 5, &t);
+}
+
+/* ValueInfoProto of float [batch, width]. */
+static void put_edge(bytes *graph, uint32_t field, const char *name, int64_t width)
+{
+    bytes info = {0}, type = {0}, tensor = {0}, shape = {0}, open = {0}, wide = {0};
+    put_text(&open, 2, "batch");
+    put_int(&wide, 1, (uint64_t)width);
+    put_message(&shape, 1, &open);
+    put_message(&shape, 1, &wide);
+    put_int(&tensor, 1, SPAROA_FLOAT32);
+    put_message(&tensor, 2, &shape);
+    put_message(&type, 1, &tensor);
+    put_text(&info, 1, name);
+    put_message(&info, 2, &type);
+    put_message(graph, field, &info);
+}
+
+static void load_mlp(bench *b, int64_t width, int layers)
+{
+    bytes model = {0}, graph = {0}, opset = {0};
+    char in[16] = "x", w[16], product[16], out[16];
+    for (int i = 0; i < layers; i++) {
+        snprintf(w, sizeof w, "w%d", i);
+        snprintf(product, sizeof product, "p%d", i);
+        snprintf(out, sizeof out, "y%d", i);
+        put_node(&graph, "MatMul", in, w, product);
+        put_node(&graph, "Relu", product, NULL, out);
+        put_weights(&graph, w, width, (uint64_t)i + 1);
+        memcpy(in, out, sizeof in);
+    }
+    put_text(&graph, 2, "mlp");
+    put_edge(&graph, 11, "x", width);
+    put_edge(&graph, 12, in, width);
+    put_int(&opset, 2, 17);
+    put_int(&model, 1, 8);
+    put_message(&model, 7, &graph);
+    put_message(&model, 8, &opset);
+    MUST(sparoa_model_load_memory(b->rt, model.data, model.size, NULL, &b->model, err));
+    free(model.data);
+}
+
 static void open_model(bench *b, const char *path)
 {
+    int width, layers;
     sparoa_runtime_options ro = {.struct_size = sizeof ro, .threads = b->threads};
     sparoa_session_options so = {.struct_size = sizeof so, .max_shapes = CURVE + 1};
     MUST(sparoa_runtime_create(&ro, &b->rt, err));
-    MUST(sparoa_model_load(b->rt, path, NULL, &b->model, err));
+    if (sscanf(path, "mlp-%dx%d", &width, &layers) == 2)
+        load_mlp(b, width, layers);
+    else
+        MUST(sparoa_model_load(b->rt, path, NULL, &b->model, err));
     MUST(sparoa_session_create(b->model, &so, &b->session, err));
     b->n_in = sparoa_model_input_count(b->model);
     b->n_out = sparoa_model_output_count(b->model);
