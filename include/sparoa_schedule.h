@@ -139,11 +139,15 @@ SPAROA_API sparoa_status sparoa_profile_node(const sparoa_profile *profile, size
 SPAROA_API const char *sparoa_profile_device(const sparoa_profile *profile, size_t index);
 SPAROA_API sparoa_regime sparoa_profile_regime(const sparoa_profile *profile);
 
-/* Draws the nodes by FLOPs (log) and sparsity with the thresholds between the quadrants, as SVG. A
- * threshold of 0 is the SparOA paper's (0.4 and 1e8). */
+/* Draws the nodes by FLOPs (log) and sparsity with the thresholds between the quadrants, as SVG, to
+ * a file. A threshold of 0 is the SparOA paper's (0.4 and 1e8). */
 SPAROA_API sparoa_status sparoa_profile_svg(const sparoa_profile *profile,
                                             double sparsity_threshold, double flops_threshold,
                                             const char *path, sparoa_error *err);
+/* The same into a buffer of `size` bytes (may be NULL if 0), cut off and zero-terminated as
+ * snprintf does. Returns the bytes that all of it takes without the zero; 0 on failure. */
+SPAROA_API size_t sparoa_profile_svg_text(const sparoa_profile *profile, double sparsity_threshold,
+                                          double flops_threshold, char *buffer, size_t size);
 
 /* Nanoseconds that a node takes on a device of a platform in its nominal state by the platform's
  * prices alone, whatever was measured; negative: no such node or device. */

@@ -52,6 +52,24 @@ sparoa_status sparoa_profile_svg(const sparoa_profile *profile, double sparsity_
     return status;
 }
 
+size_t sparoa_profile_svg_text(const sparoa_profile *profile, double sparsity_threshold,
+                               double flops_threshold, char *buffer, size_t size)
+{
+    if (!profile || (!buffer && size)) return 0;
+    const sp_thresholds at = {sparsity_threshold > 0 ? sparsity_threshold : 0.4,
+                              flops_threshold > 0 ? flops_threshold : 1e8};
+    sp_text text;
+    sp_text_init(&text, &profile->runtime->alloc);
+    sp_profile_svg(profile->p, &at, &text);
+    size_t all = text.failed ? 0 : text.size, kept = all < size ? all : size - 1;
+    if (size) {
+        if (all) memcpy(buffer, text.data, kept);
+        buffer[all ? kept : 0] = 0;
+    }
+    sp_text_free(&text);
+    return all;
+}
+
 double sparoa_platform_predict(const sparoa_platform *platform, const sparoa_profile *profile,
                                size_t node, size_t device)
 {

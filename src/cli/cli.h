@@ -42,6 +42,7 @@ int sp_cmd_diff(sp_cli *cli, int argc, char **argv);
 int sp_cmd_doctor(sp_cli *cli, int argc, char **argv);
 int sp_cmd_plan(sp_cli *cli, int argc, char **argv);
 int sp_cmd_simulate(sp_cli *cli, int argc, char **argv);
+int sp_cmd_report(sp_cli *cli, int argc, char **argv);
 int sp_cmd_calibrate(sp_cli *cli, int argc, char **argv);
 int sp_cmd_train_predictor(sp_cli *cli, int argc, char **argv);
 int sp_cmd_train_scheduler(sp_cli *cli, int argc, char **argv);

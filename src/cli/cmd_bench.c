@@ -2,6 +2,7 @@
 #include "cli/bench_server.h"
 #include "cli/stats.h"
 #include "cli/system.h"
+#include "sparoa_live.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,8 +18,10 @@ typedef struct bench_command {
     sp_server_bench server;
     int64_t warmup, runs, sessions;
     double seconds;
-    bool reference;
-    sp_samples samples; /* ns of each run */
+    bool reference, energy;
+    sparoa_live *live;   /* with --energy */
+    sparoa_energy spent; /* in the measured part */
+    sp_samples samples;  /* ns of each run */
     sp_stats stats;
     double first_ns;   /* of the first run */
     double elapsed_ns; /* offline: of the measured part */
@@ -37,6 +40,22 @@ static bool serves(const bench_command *b)
     return !strcmp(b->scenario, "server");
 }
 
+/* The measured part begins or ends. */
+static int energy_begin(bench_command *b)
+{
+    sparoa_error err;
+    if (!b->energy) return -1;
+    if (sparoa_live_create(b->job.runtime, NULL, &b->live, &err) ||
+        sparoa_energy_start(b->live, &err))
+        return sp_cli_error(b->cli, "energy", &err);
+    return -1;
+}
+
+static void energy_end(bench_command *b)
+{
+    if (b->live) sparoa_energy_stop(b->live, &b->spent, NULL);
+}
+
 static int run_single(bench_command *b)
 {
     int64_t start = sp_cli_now_ns();
@@ -44,6 +63,7 @@ static int run_single(bench_command *b)
     b->first_ns = (double)(sp_cli_now_ns() - start);
     for (int64_t i = 1; i < b->warmup && code < 0; i++) code = sp_job_run(b->cli, &b->job);
     if (code < 0) code = sp_job_trace(b->cli, &b->job, b->trace_path);
+    if (code < 0) code = energy_begin(b);
     int64_t begin = sp_cli_now_ns(), limit = (int64_t)(b->seconds * 1e9);
     while (code < 0) {
         int64_t before = sp_cli_now_ns();
@@ -57,6 +77,7 @@ static int run_single(bench_command *b)
         if (b->done % 16 == 0) sp_cli_progress(b->cli, begin, "%lld runs", (long long)b->done);
     }
     b->elapsed_ns = (double)(sp_cli_now_ns() - begin);
+    energy_end(b);
     sp_cli_progress(b->cli, begin, NULL);
     return code;
 }
@@ -154,9 +175,11 @@ static int run_offline(bench_command *b)
     if (code < 0) {
         code = sp_job_trace(b->cli, &b->job, b->trace_path);
         pthread_barrier_wait(&barrier);
+        if (code < 0) code = energy_begin(b);
         int64_t begin = sp_cli_now_ns();
         for (int64_t i = 0; i < started; i++) pthread_join(workers[i].thread, NULL);
         b->elapsed_ns = (double)(sp_cli_now_ns() - begin);
+        energy_end(b);
         int failed = gather(b, workers);
         if (code < 0) code = failed;
     }
@@ -174,8 +197,10 @@ static int run_server(bench_command *b, sparoa_session_options *options)
 {
     int code = sp_job_trace(b->cli, &b->job, b->trace_path);
     sp_cli_device(b->cli, options);
+    if (code < 0) code = energy_begin(b);
     if (code < 0)
         code = sp_server_bench_run(b->cli, &b->job, b->seconds, options, &b->server, &b->samples);
+    energy_end(b);
     b->elapsed_ns = b->server.seconds * 1e9;
     b->done = b->server.done;
     return code;
@@ -186,6 +211,29 @@ static int run_server(bench_command *b, sparoa_session_options *options)
 static double per_second(const bench_command *b)
 {
     return b->elapsed_ns > 0 ? 1e9 * (double)(b->done * b->items) / b->elapsed_ns : 0;
+}
+
+/* Per item of a batch. */
+static double joules_each(const bench_command *b)
+{
+    return b->done ? b->spent.joules / (double)(b->done * b->items) : 0;
+}
+
+static void energy_json(sp_json *j, const bench_command *b)
+{
+    bool known = b->spent.joules >= 0;
+    sp_json_flat_object(j, "energy");
+    sp_json_string(j, "sensor", b->spent.sensor);
+    if (known)
+        sp_json_number(j, "joules_per_inference", joules_each(b));
+    else
+        sp_json_null(j, "joules_per_inference");
+    if (known)
+        sp_json_number(j, "watts", b->spent.joules / b->spent.seconds);
+    else
+        sp_json_null(j, "watts");
+    sp_json_bool(j, "sampled", b->spent.sampled != 0);
+    sp_json_end_object(j);
 }
 
 static void print_text(const bench_command *b)
@@ -217,6 +265,12 @@ static void print_text(const bench_command *b)
            (double)sparoa_runtime_memory_peak(job->runtime) / 1048576,
            (double)sp_process_memory("VmRSS") / 1048576,
            (double)sp_process_memory("VmHWM") / 1048576);
+    if (b->energy && b->spent.joules >= 0)
+        printf("energy      %.4g mJ per inference, %.1f W (%s%s)\n", 1e3 * joules_each(b),
+               b->spent.joules / b->spent.seconds, b->spent.sensor,
+               b->spent.sampled ? ", sampled" : "");
+    else if (b->energy)
+        printf("energy      unknown: no sensor can be read (sparoa doctor lists them)\n");
     if (!offline(b) && !serves(b) && s->cov > 0.025 && !b->cli->quiet) {
         sp_governor(governor, sizeof governor);
         printf(
@@ -250,6 +304,7 @@ static bool print_json(const bench_command *b)
     sp_json_number(&j, "flops", b->info.flops);
     sp_json_number(&j, "gflops",
                    b->elapsed_ns > 0 ? b->info.flops * (double)b->done / b->elapsed_ns : 0);
+    if (b->energy) energy_json(&j, b);
     sp_json_flat_object(&j, "memory");
     sp_json_int(&j, "runtime_peak", (int64_t)sparoa_runtime_memory_peak(b->job.runtime));
     sp_json_int(&j, "prepared", (int64_t)b->info.prepared_bytes);
@@ -312,12 +367,15 @@ int sp_cmd_bench(sp_cli *cli, int argc, char **argv)
         {SP_ARG_STRING, 0, "plan", &cli->plan, "FILE", "run as this plan says (sparoa plan -o)", 0,
          0, NULL},
         {SP_ARG_FLAG, 0, "reference", &b.reference, NULL, "use the plain kernels", 0, 0, NULL},
+        {SP_ARG_FLAG, 0, "energy", &b.energy, NULL, "joules per inference, with the sensor's name",
+         0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);
     if (code < 0) code = run(&b);
     sp_samples_free(&b.samples);
     sp_server_bench_free(&b.server);
+    sparoa_live_destroy(b.live);
     sp_job_close(&b.job);
     sp_feed_free(&b.feed);
     return code;

@@ -1,16 +1,19 @@
 /* sparoa doctor: the machine as the library sees it, and what is wrong with it. */
 #include "cli/job.h"
 #include "cli/system.h"
+#include "sparoa_live.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_PROBLEMS = 16 };
 
 typedef struct doctor_command {
     sp_cli *cli;
     sparoa_runtime *runtime;
+    sparoa_live *live;
     bool no_peak;
     size_t devices, operators;
     sparoa_device_desc cpu;
@@ -70,9 +73,14 @@ static int examine(doctor_command *d)
     d->devices = sparoa_device_count(d->runtime);
     if (sparoa_device(d->runtime, 0, &d->cpu))
         return sp_cli_fail(d->cli, SP_EXIT_FAIL, "the library has no device");
+    if (sparoa_live_create(d->runtime, NULL, &d->live, &err))
+        return sp_cli_error(d->cli, "sensors", &err);
     if (!d->no_peak && sparoa_device_measure(d->runtime, 0, 300, &d->peak, &err))
         return sp_cli_error(d->cli, "measuring", &err);
     while (sparoa_operator_name(d->operators, NULL, NULL)) d->operators++;
+    sparoa_live_state state; /* loads are means since the sensors were opened */
+    if (d->no_peak) usleep(100000);
+    sparoa_live_read(d->live, &state);
     d->available = sp_system_memory("MemAvailable");
     sp_governor(d->governor, sizeof d->governor);
     find_problems(d);
@@ -87,6 +95,42 @@ static void print_size(size_t bytes)
         printf("%zu KiB", bytes / 1024);
     else
         printf("%.4g MiB", (double)bytes / 1048576);
+}
+
+static void print_sensors(const doctor_command *d)
+{
+    sparoa_sensor s;
+    bool energy = false;
+    for (size_t i = 0; !sparoa_live_sensor(d->live, i, &s); i++) {
+        printf("sensor      %s, %s: ", s.name, s.what);
+        if (s.value < 0)
+            printf("unknown");
+        else
+            printf(s.value < 1000 ? "%.4g %s" : "%.0f %s", s.value, s.unit);
+        printf(" (%s)\n", s.source);
+        energy |= s.counts && s.value >= 0;
+    }
+    if (!energy) printf("sensor      energy: unknown, none can be read\n");
+}
+
+static void sensors_json(sp_json *j, const doctor_command *d)
+{
+    sparoa_sensor s;
+    sp_json_array(j, "sensors");
+    for (size_t i = 0; !sparoa_live_sensor(d->live, i, &s); i++) {
+        sp_json_flat_object(j, NULL);
+        sp_json_string(j, "name", s.name);
+        sp_json_string(j, "what", s.what);
+        sp_json_string(j, "unit", s.unit);
+        sp_json_string(j, "source", s.source);
+        if (s.value < 0)
+            sp_json_null(j, "value");
+        else
+            sp_json_number(j, "value", s.value);
+        sp_json_bool(j, "counts", s.counts != 0);
+        sp_json_end_object(j);
+    }
+    sp_json_end_array(j);
 }
 
 static void print_text(const doctor_command *d)
@@ -115,7 +159,9 @@ static void print_text(const doctor_command *d)
         sparoa_device_desc device;
         if (!sparoa_device(d->runtime, i, &device)) printf(" %s", device.name);
     }
-    printf("\npasses     ");
+    putchar('\n');
+    print_sensors(d);
+    printf("passes     ");
     const char *name;
     for (size_t i = 0; (name = sparoa_pass_name(i)); i++) printf(" %s", name);
     putchar('\n');
@@ -161,6 +207,7 @@ static bool print_json(const doctor_command *d)
     const char *name;
     for (size_t i = 0; (name = sparoa_pass_name(i)); i++) sp_json_string(&j, NULL, name);
     sp_json_end_array(&j);
+    sensors_json(&j, d);
     sp_json_array(&j, "problems");
     for (size_t i = 0; i < d->problem_count; i++) sp_json_string(&j, NULL, d->problems[i]);
     sp_json_end_array(&j);
@@ -182,6 +229,7 @@ int sp_cmd_doctor(sp_cli *cli, int argc, char **argv)
         if (sp_cli_text(cli)) print_text(&d);
         code = cli->json_path && !print_json(&d) ? SP_EXIT_FAIL : SP_EXIT_PASS;
     }
+    sparoa_live_destroy(d.live);
     sparoa_runtime_destroy(d.runtime);
     return code;
 }

@@ -19,6 +19,8 @@ const sp_command sp_commands[] = {
      "Decides where every operator should run on a described machine, and why.", sp_cmd_plan},
     {"simulate", "[MODEL] --platform FILE [options]",
      "Compares all placement policies on a described machine.", sp_cmd_simulate},
+    {"report", "[MODEL] --platform FILE [-o FILE] [options]",
+     "Writes plan, reasons, timeline, quadrants and all policies as one HTML page.", sp_cmd_report},
     {"calibrate", "[-o FILE] [--check MODEL]... [options]",
      "Measures this machine into a platform file, and checks what such a file predicts.",
      sp_cmd_calibrate},

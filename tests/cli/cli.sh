@@ -55,7 +55,7 @@ has "doctor"
 expect 0 --version
 expect 2 prfile
 has "nearest is profile"
-for command in run test profile bench check diff doctor operators calibrate; do
+for command in run test profile bench check diff doctor operators calibrate report; do
     expect 0 $command --help
     has "usage: sparoa $command"
     expect 2 $command --no-such-option
@@ -120,6 +120,17 @@ expect 0 plan "$model" --platform "$work/here.yaml" --policy greedy
 expect 0 calibrate -p "$work/here.yaml" -t 1 --check "$model" --nodes "$work/nodes.csv"
 grep -q "^model,node,op,kind" "$work/nodes.csv" || { echo "FAIL: CSV of nodes"; failures=$((failures + 1)); }
 expect 1 calibrate -p "$work/here.yaml" --device absent
+expect 0 report "$model" --platform "$work/here.yaml" -n 5 -o "$work/r.html"
+grep -q "<b>simulated</b> on this_machine" "$work/r.html" || { echo "FAIL: label"; failures=$((failures + 1)); }
+[ "$(grep -c "<svg" "$work/r.html")" -eq 2 ] || { echo "FAIL: pictures"; failures=$((failures + 1)); }
+grep -q "https\?://[^w]" "$work/r.html" && { echo "FAIL: the page needs the network"; failures=$((failures + 1)); }
+tail -1 "$work/r.html" | grep -q "</html>" || { echo "FAIL: the page ends early"; failures=$((failures + 1)); }
+expect 2 report "$model" --platform "$work/here.yaml" --policy absent
+expect 0 bench --runs 5 --energy --json
+json "$work/out"
+has '"sensor"'
+expect 0 doctor --no-peak
+has "^sensor "
 expect 1 calibrate -p "$work/p.yaml"
 has "expected 'sparoa-platform'"
 expect 0 bench --runs 20 --warmup 1
