@@ -176,6 +176,8 @@ static void put_timeline(const report_command *c)
         sparoa_plan_node_info n;
         sparoa_plan_node(r->plan, i, &n);
         if (n.finish_ns > n.start_ns) put_block(c, &n, device_of(&r->info, n.device), scale);
+        if (n.finish_ns > n.start_ns && n.split_device)
+            put_block(c, &n, device_of(&r->info, n.split_device), scale);
         if (!(n.transfer_ns > 0)) continue;
         double from = fmax(0, n.start_ns - n.transfer_ns);
         fprintf(f, "<rect x=\"%.2f\" y=\"%.0f\" width=\"%.2f\" height=\"%d\" fill=\"#c44\"><title>",
@@ -267,6 +269,9 @@ static void put_placement(const report_command *c)
         fprintf(f, "</td><td class=\"l\"><span class=\"dot\" style=\"background:%s\"></span>",
                 sp_html_device(device_of(&r->info, n.device)));
         sp_html_text(f, n.device);
+        if (n.split_device)
+            fprintf(f, ", %.0f %% of its %s on %s", 100 * n.split_share, n.split_axis,
+                    n.split_device);
         fprintf(f, "</td><td class=\"l\" title=\"%s\">%s</td>", n.reason_text, n.reason);
         for (size_t d = 0; d < r->info.device_count; d++)
             if (n.time_ns[d] < 0)
