@@ -388,6 +388,8 @@ typedef struct sparoa_session_options {
                                 there for or cannot run. With disable_passes NULL the passes are
                                 those of the plan's regime */
     sparoa_precision precision;
+    int64_t device_timeout_ms; /* a device that does not signal for so long is taken for lost; 0:
+                                  30 s; negative: it is waited for without end */
 } sparoa_session_options;
 
 typedef struct sparoa_session sparoa_session;

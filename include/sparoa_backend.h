@@ -436,6 +436,10 @@ typedef struct sparoa_backend {
                                        sparoa_error *err);
     sparoa_status (*node_run_lane)(sparoa_kernel *kernel, sparoa_prepared *prepared,
                                    const sparoa_node *node, void *workspace, sparoa_error *err);
+
+    /* O: event_sync that returns DEADLINE if the event is not done after so long (0 and less: at
+     * once). Without it event_done is asked again and again. */
+    sparoa_status (*event_sync_for)(sparoa_event *event, int64_t timeout_ns);
 } sparoa_backend;
 
 typedef const sparoa_backend *(*sparoa_backend_query_fn)(const sparoa_host *host);

@@ -50,8 +50,8 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
     const sp_gnode *n = &session->graph->nodes[index];
     const sp_slot *slot = &session->program->slots[index];
     const sp_node_stats *t = &slot->stats;
-    int32_t device = session->frame ? session->frame->nodes[index].device
-                                    : session->program->placement->device[index];
+    bool moved = session->frame && session->frame->nodes[index].dynamic; /* runs on the host */
+    int32_t device = moved ? 0 : session->program->placement->device[index];
     const sparoa_kernel *kernel = slot->kernels[device];
     *info = (sparoa_node_info){
         .name = n->name,

@@ -9,7 +9,7 @@
 #include "engine/program.h"
 #include "sparoa_serve.h"
 
-#define SP_MAX_DEVICES 16
+#define SP_MAX_DEVICES SP_ENGINE_DEVICES
 
 struct sparoa_runtime {
     atomic_int refs;

@@ -6,6 +6,7 @@
 #include "ops/op.h"
 
 #define DEFAULT_MAX_SHAPES 8
+#define DEFAULT_TIMEOUT_MS INT64_C(30000)
 
 /* A queue on each device that nodes may run on. */
 static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options *o, int32_t count,
@@ -15,12 +16,16 @@ static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options
     for (int32_t i = 0; i < count; i++) {
         sp_device d = rt->devices[i];
         if (i == 0 && o->reference) SP_TRY(sp_runtime_reference(rt, &d, err));
-        sparoa_status status = d.table->queue_create(d.dev, 0, &d.queue);
-        if (status == SPAROA_OUT_OF_MEMORY) return sp_no_memory(&rt->alloc, 64, err);
-        if (status != SPAROA_OK) return sp_device_failed(&d, status, "creating a queue", err);
         s->devices[i] = d;
+        SP_TRY(sp_device_start(&s->devices[i], err));
     }
     return SPAROA_OK;
+}
+
+static int64_t timeout_of(const sparoa_session_options *o)
+{
+    if (o->device_timeout_ms < 0) return 0;
+    return 1000000 * (o->device_timeout_ms ? o->device_timeout_ms : DEFAULT_TIMEOUT_MS);
 }
 
 static sparoa_status read_plan(sparoa_session *s, const sparoa_session_options *o,
@@ -70,6 +75,7 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
                             .profile = o->profile != 0,
                             .observer = o->observer,
                             .observer_user = o->observer_user,
+                            .device_timeout_ns = timeout_of(o),
                             .max_frames = o->max_shapes > 0 ? o->max_shapes : DEFAULT_MAX_SHAPES};
     s->bytes = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->bytes);
     s->outputs = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->outputs);
@@ -112,10 +118,10 @@ void sparoa_session_destroy(sparoa_session *session)
     sparoa_model *model = session->model;
     const sparoa_allocator *a = &model->runtime->alloc;
     size_t outputs = session->graph ? session->graph->output_count : 0;
-    sp_program_destroy(session->program);
+    /* the queues first: nothing that they still hold may outlive what it works on */
     for (int32_t i = 0; i < SP_MAX_DEVICES; i++)
-        if (session->devices[i].queue)
-            session->devices[i].table->queue_destroy(session->devices[i].queue);
+        if (session->devices[i].table) sp_device_close(&session->devices[i]);
+    sp_program_destroy(session->program);
     sparoa_session_destroy(session->rescue);
     sp_free(a, session->bytes, outputs * sizeof *session->bytes);
     sp_free(a, session->outputs, outputs * sizeof *session->outputs);
@@ -243,6 +249,7 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     SP_TRY(sp_session_check_outputs(s, outputs, output_count, s->bytes, err));
     int64_t start = sp_now_ns();
     s->engine.run_start_ns = start;
+    SP_TRY(sp_engine_settle(&s->engine, err));
     SP_TRY(sp_program_frame(s->program, inputs, &s->frame, err));
     if (output_count) memcpy(s->outputs, outputs, output_count * sizeof *outputs);
     s->engine.stop = stop;
@@ -337,6 +344,7 @@ sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tenso
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
     sparoa_status status = sp_session_check_inputs(session, inputs, input_count, false, err);
+    if (status == SPAROA_OK) status = sp_engine_settle(&session->engine, err);
     if (status == SPAROA_OK)
         status = sp_program_frame(session->program, inputs, &session->frame, err);
     pthread_mutex_unlock(&session->mutex);

@@ -149,7 +149,8 @@ static sparoa_status choose_devices(sp_frame *f, sparoa_error *err)
         if (fn->dynamic && !(fn->shapes = sp_arena_alloc(&f->arena, values * sizeof *fn->shapes)))
             return no_memory(f, err);
         sp_slot *slot = &p->slots[i];
-        fn->device = fn->dynamic ? 0 : f->placement->device[i];
+        /* known values need no device */
+        fn->device = fn->dynamic || fn->skip ? 0 : f->placement->device[i];
         if (fn->dynamic && !slot->n_programs && !slot->kernels[0])
             SP_TRY(host->table->node_create(host->dev, &fn->view, &slot->kernels[0], err));
     }
@@ -171,22 +172,56 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
     return sp_lanes_prepare(f, err);
 }
 
+/* Host memory that a device copies from and to is the device's to give: copies are faster then and
+ * need not hold up the host. */
+static bool alloc_pinned(sp_frame *f, sp_side *side)
+{
+    const sp_engine *e = f->program->engine;
+    for (int32_t d = 1; d < e->device_count; d++) {
+        const sp_device *device = &e->devices[d];
+        if (!f->sides[d].tensors || !device->idle) continue;
+        void *memory = NULL;
+        if (device->table->buffer_alloc(device->dev, side->memory_bytes, SPAROA_MEMORY_PINNED,
+                                        &memory) != SPAROA_OK)
+            return false;
+        if ((uintptr_t)memory % SP_ALIGN == 0) {
+            side->memory = memory;
+            side->memory_device = d;
+            side->memory_kind = SPAROA_MEMORY_PINNED;
+            return true;
+        }
+        device->table->buffer_free(device->dev, memory, side->memory_bytes, SPAROA_MEMORY_PINNED);
+        return false;
+    }
+    return false;
+}
+
+static sparoa_status alloc_side(sp_frame *f, int32_t device, sparoa_error *err)
+{
+    const sp_device *d = &f->program->engine->devices[device];
+    sp_side *side = &f->sides[device];
+    if (!side->memory_bytes || (device == 0 && alloc_pinned(f, side))) return SPAROA_OK;
+    side->memory_device = device;
+    side->memory_kind = SPAROA_MEMORY_DEVICE;
+    sparoa_status status =
+        d->table->buffer_alloc(d->dev, side->memory_bytes, SPAROA_MEMORY_DEVICE, &side->memory);
+    if (status == SPAROA_OUT_OF_MEMORY && device == 0)
+        return sp_no_memory(&f->program->engine->alloc, side->memory_bytes, err);
+    return status == SPAROA_OK ? status : sp_device_failed(d, status, "allocating memory", err);
+}
+
 /* Memory of one side, and where each of its values lies in it. */
 static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
 {
     sp_program *p = f->program;
-    const sp_device *d = &p->engine->devices[device];
     sp_side *side = &f->sides[device];
     size_t *offsets = sp_arena_alloc(&f->arena, p->graph->node_count * sizeof *offsets);
     if (!offsets) return no_memory(f, err);
     SP_TRY(sp_frame_plan_memory(f, device, offsets, err));
-    if (side->memory_bytes) {
-        sparoa_status status =
-            d->table->buffer_alloc(d->dev, side->memory_bytes, SPAROA_MEMORY_DEVICE, &side->memory);
-        if (status == SPAROA_OUT_OF_MEMORY && device == 0)
-            return sp_no_memory(&p->engine->alloc, side->memory_bytes, err);
-        if (status != SPAROA_OK) return sp_device_failed(d, status, "allocating memory", err);
-    }
+    SP_TRY(alloc_side(f, device, err));
+    for (uint32_t i = 0; i < f->transfer_count && device == 0; i++)
+        if (f->transfers[i].staging_offset)
+            f->transfers[i].staging = (char *)side->memory + f->transfers[i].staging_offset - 1;
     for (size_t i = 0; i < p->graph->value_count; i++) {
         const sp_location *at = &side->locations[i];
         if (at->place == SP_PLACE_ARENA && !(f->lanes && f->lanes->inner[i]))
@@ -212,10 +247,11 @@ static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
 
 static sparoa_status place_values(sp_frame *f, sparoa_error *err)
 {
+    SP_TRY(sp_frame_order(f, err));
     SP_TRY(sp_frame_plan_transfers(f, err));
     for (int32_t d = 0; d < f->program->engine->device_count; d++)
         if (f->sides[d].tensors) SP_TRY(place_side(f, d, err));
-    return sp_frame_plan_waits(f, err);
+    return sp_frame_plan_segments(f, err);
 }
 
 static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp_frame **frame,

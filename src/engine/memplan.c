@@ -1,8 +1,10 @@
-/* Memory by lifetime: which values of a side share memory, and where each lies. Nodes run in order,
- * and so do a device's queue and the copies in it, so a value lives from the node that writes it to
- * the last that reads it on that side, and a workspace for one node. Host memory that takes part in
- * a copy lives to the end of the run: the copy may be under way while the host goes on. Blocks are
- * placed largest first at the lowest offset that is free over their whole life. */
+/* Memory by lifetime: which values of a side share memory, and where each lies. Nodes run in the
+ * frame's order, and so does a device's queue, so a value lives from the node that writes it to the
+ * last that reads it on that side, and a workspace for one node. Copies have queues of their own:
+ * what takes part in one lives to the end of the run, and on a device that it is copied to from the
+ * beginning, as nothing there keeps the copy behind earlier nodes. Times are positions in the
+ * order. Blocks are placed largest first at the lowest offset that is free over their whole life.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +13,10 @@
 
 typedef struct block {
     size_t bytes, offset;
-    uint32_t first, last; /* nodes between which it must stay, both included */
-    sp_id value;          /* SP_NO_ID: the workspace of node `first` */
+    uint32_t first, last; /* positions between which it must stay, both included */
+    sp_id value;          /* SP_NO_ID: not a value ... */
+    sp_transfer *staging; /* ... but where this copy's input lies meanwhile, or, if NULL, the
+                             workspace of the node at `first` */
     bool lanes;           /* the memory of all lanes */
 } block;
 
@@ -22,7 +26,7 @@ typedef struct planner {
     sp_side *side;
     int32_t device;
     bool *copied;     /* by value: comes to this side by a transfer */
-    uint32_t *last;   /* by value: last node that reads it or an alias of it */
+    uint32_t *last;   /* by value: position of the last node that reads it or an alias of it */
     uint32_t *output; /* by value: graph output index + 1, or 0 */
     block *blocks;
     size_t count;
@@ -74,7 +78,9 @@ static sp_id inplace_root(const planner *p, size_t i)
     for (int32_t k = 0; k < n->n_in; k++) {
         if (n->in[k] == SP_NO_ID) continue;
         sp_id root = root_of(p, n->in[k]);
-        if (p->side->locations[root].place != SP_PLACE_ARENA || p->last[root] != i) continue;
+        if (p->side->locations[root].place != SP_PLACE_ARENA ||
+            p->last[root] != p->f->nodes[i].position)
+            continue;
         if (is_inner(p, root) != is_inner(p, n->out[0])) continue;
         if (sparoa_tensor_bytes(&p->f->tensors[n->in[k]]) != bytes ||
             p->f->tensors[n->in[k]].dtype != p->f->tensors[n->out[0]].dtype ||
@@ -90,15 +96,16 @@ static sp_id inplace_root(const planner *p, size_t i)
     return SP_NO_ID;
 }
 
-static void place_own(planner *p, size_t i, sp_id v)
+/* An output that a device makes arrives in the frame's own memory, which stays if it comes late. */
+static void place_own(planner *p, uint32_t position, sp_id v)
 {
     p->f->unshared_bytes += align_up(sparoa_tensor_bytes(&p->f->tensors[v]));
-    if (p->output[v]) {
+    if (p->output[v] && !p->copied[v]) {
         p->side->locations[v] = (sp_location){.place = SP_PLACE_OUTPUT, .output = p->output[v] - 1};
         return;
     }
     p->side->locations[v].place = SP_PLACE_ARENA;
-    if (p->last[v] < i) p->last[v] = (uint32_t)i;
+    if (p->last[v] < position) p->last[v] = position;
 }
 
 /* Outputs of another side's node that are copied to this one. */
@@ -108,7 +115,7 @@ static void place_arrivals(planner *p, size_t i)
     for (int32_t k = 0; k < n->n_out; k++)
         if (n->out[k] != SP_NO_ID && p->copied[n->out[k]] &&
             p->side->locations[n->out[k]].place == SP_PLACE_NONE)
-            place_own(p, i, n->out[k]);
+            place_own(p, p->f->nodes[i].position, n->out[k]);
 }
 
 static void place_outputs(planner *p, size_t i)
@@ -130,7 +137,7 @@ static void place_outputs(planner *p, size_t i)
             p->side->locations[v] = (sp_location){.place = SP_PLACE_ALIAS, .root = reuse};
             if (p->last[v] > p->last[reuse]) p->last[reuse] = p->last[v];
         } else {
-            place_own(p, i, v);
+            place_own(p, f->nodes[i].position, v);
         }
     }
 }
@@ -139,11 +146,11 @@ static void place_outputs(planner *p, size_t i)
  * come first. */
 static void find_lifetimes(planner *p)
 {
-    for (size_t i = 0; i < p->g->node_count; i++) {
-        const sp_gnode *n = &p->g->nodes[i];
-        if (p->f->nodes[i].device != p->device) continue;
+    for (uint32_t at = 0; at < p->g->node_count; at++) {
+        const sp_gnode *n = &p->g->nodes[p->f->order[at]];
+        if (p->f->nodes[p->f->order[at]].device != p->device) continue;
         for (int32_t k = 0; k < n->n_in; k++)
-            if (n->in[k] != SP_NO_ID) p->last[n->in[k]] = (uint32_t)i;
+            if (n->in[k] != SP_NO_ID) p->last[n->in[k]] = at;
     }
     /* while one lane is at the last node, another may be at the first */
     for (uint32_t i = 0; p->f->lanes && i < p->f->lanes->edge_count; i++) {
@@ -152,7 +159,7 @@ static void find_lifetimes(planner *p)
     }
     for (uint32_t i = 0; i < p->f->transfer_count; i++) {
         const sp_transfer *t = &p->f->transfers[i];
-        if (p->device == 0) p->last[t->value] = UINT32_MAX;
+        if (t->from == p->device || t->to == p->device) p->last[t->value] = UINT32_MAX;
         if (t->to != p->device) continue;
         p->copied[t->value] = true;
         if (t->after == 0) place_own(p, 0, t->value);
@@ -169,6 +176,19 @@ static void add_block(planner *p, size_t bytes, size_t first, size_t last, sp_id
         (block){.bytes = bytes, .first = (uint32_t)first, .last = (uint32_t)last, .value = value};
 }
 
+/* What the caller's inputs are copied to on their way to a device. */
+static void add_staging(planner *p)
+{
+    const sp_frame *f = p->f;
+    for (uint32_t i = 0; i < f->transfer_count; i++) {
+        sp_transfer *t = &f->transfers[i];
+        bool callers = p->side->locations[root_of(p, t->value)].place == SP_PLACE_INPUT;
+        if (t->from || !callers || !f->program->engine->devices[t->to].idle) continue;
+        add_block(p, align_up(sparoa_tensor_bytes(&f->tensors[t->value])), 0, UINT32_MAX, SP_NO_ID);
+        p->blocks[p->count - 1].staging = t;
+    }
+}
+
 /* Blocks inside a lane, or all others, the memory of the lanes among them. */
 static void collect_blocks(planner *p, bool inner)
 {
@@ -181,8 +201,9 @@ static void collect_blocks(planner *p, bool inner)
         sp_id producer = p->g->values[v].producer;
         /* known values are copied to a device before the first node */
         if (p->f->locations[v].place == SP_PLACE_KNOWN) producer = SP_NO_ID;
-        size_t bytes = sparoa_tensor_bytes(&f->tensors[v]), first = producer;
-        if (producer == SP_NO_ID) first = 0;
+        if (p->device && p->copied[v]) producer = SP_NO_ID;
+        size_t bytes = sparoa_tensor_bytes(&f->tensors[v]);
+        size_t first = producer == SP_NO_ID ? 0 : f->nodes[producer].position;
         if (inner)
             bytes /= (size_t)lanes->batch;
         else if (producer != SP_NO_ID && sp_in_lanes(f, producer))
@@ -192,9 +213,11 @@ static void collect_blocks(planner *p, bool inner)
     for (size_t i = 0; i < p->g->node_count; i++)
         if (f->nodes[i].workspace_bytes && !f->nodes[i].dynamic && !f->nodes[i].skip &&
             f->nodes[i].device == p->device && sp_in_lanes(f, i) == inner) {
-            add_block(p, align_up(f->nodes[i].workspace_bytes), i, i, SP_NO_ID);
+            size_t at = f->nodes[i].position;
+            add_block(p, align_up(f->nodes[i].workspace_bytes), at, at, SP_NO_ID);
             f->unshared_bytes += align_up(f->nodes[i].workspace_bytes);
         }
+    if (!inner && p->device == 0) add_staging(p);
     if (inner || !lanes || p->device != 0) return;
     add_block(p, lanes->lane_bytes * (size_t)lanes->count, lanes->first, lanes->last, SP_NO_ID);
     p->blocks[p->count - 1].lanes = true;
@@ -238,8 +261,10 @@ static size_t place_blocks(planner *p, size_t *placed, size_t *workspace_offsets
         if (b->offset + b->bytes > total) total = b->offset + b->bytes;
         if (b->lanes)
             p->f->lanes->offset = b->offset;
+        else if (b->staging)
+            b->staging->staging_offset = b->offset + 1;
         else if (b->value == SP_NO_ID)
-            workspace_offsets[b->first] = b->offset;
+            workspace_offsets[p->f->order[b->first]] = b->offset;
         else
             p->side->locations[b->value].offset = b->offset;
     }
@@ -250,7 +275,7 @@ static void plan_side(planner *p, size_t *placed, size_t *workspace_offsets)
 {
     sp_lanes *lanes = p->device == 0 ? p->f->lanes : NULL;
     find_lifetimes(p);
-    for (size_t i = 0; i < p->g->node_count; i++) place_outputs(p, i);
+    for (size_t at = 0; at < p->g->node_count; at++) place_outputs(p, p->f->order[at]);
     if (lanes) {
         collect_blocks(p, true);
         lanes->lane_bytes = place_blocks(p, placed, workspace_offsets);
@@ -267,7 +292,7 @@ sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *worksp
     const sparoa_allocator *a = &frame->program->engine->alloc;
     const sp_graph *g = frame->program->graph;
     planner p = {.f = frame, .g = g, .side = &frame->sides[side], .device = side};
-    size_t n = g->value_count + g->node_count + 1;
+    size_t n = g->value_count + g->node_count + frame->transfer_count + 1;
     p.last = sp_calloc(a, g->value_count, sizeof *p.last);
     p.output = sp_calloc(a, g->value_count, sizeof *p.output);
     p.copied = sp_calloc(a, g->value_count, sizeof *p.copied);

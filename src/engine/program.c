@@ -212,10 +212,10 @@ sparoa_kernel *sp_node_kernel(const sp_frame *frame, size_t node)
 
 static void free_side(sp_frame *frame, int32_t device)
 {
-    const sp_device *d = &frame->program->engine->devices[device];
     const sp_side *side = &frame->sides[device];
+    const sp_device *d = &frame->program->engine->devices[side->memory_device];
     if (side->memory)
-        d->table->buffer_free(d->dev, side->memory, side->memory_bytes, SPAROA_MEMORY_DEVICE);
+        d->table->buffer_free(d->dev, side->memory, side->memory_bytes, side->memory_kind);
 }
 
 void sp_frame_destroy(sp_frame *frame)
@@ -230,8 +230,16 @@ void sp_frame_destroy(sp_frame *frame)
                                                                        frame->nodes[i].prepared);
     sp_lanes_destroy(frame);
     for (uint32_t i = 0; i < frame->transfer_count; i++)
-        if (frame->transfers[i].done)
-            e->devices[frame->transfers[i].from].table->event_destroy(frame->transfers[i].done);
+        if (frame->transfers[i].done) {
+            const sp_transfer *t = &frame->transfers[i];
+            e->devices[t->from ? t->from : t->to].table->event_destroy(t->done);
+        }
+    for (uint32_t i = 0; i < frame->segment_count; i++) {
+        const sp_segment *s = &frame->segments[i];
+        const sparoa_backend *t = e->devices[s->device].table;
+        if (s->end) t->event_destroy(s->end);
+        if (s->capture) t->capture_destroy(s->capture);
+    }
     free_growables(&a, frame->dynamic, p->graph->value_count);
     free_growables(&a, frame->own_outputs, p->graph->output_count);
     free_growables(&a, &frame->workspace, 1);

@@ -22,11 +22,18 @@
 #include "engine/stop.h"
 #include "graph/graph.h"
 
-/* An open device with the queue that the program uses. */
+#define SP_ENGINE_DEVICES 16
+
+/* An open device with the queues that the program uses. Copies have queues of their own where the
+ * device works asynchronously, so that they overlap with its kernels; else all three are the same.
+ */
 typedef struct sp_device {
     const sparoa_backend *table;
     sparoa_dev *dev;
-    sparoa_queue *queue;
+    sparoa_queue *queue;     /* kernels */
+    sparoa_queue *up, *down; /* copies to the device and from it */
+    sparoa_event *idle; /* for waiting until a queue is empty; NULL: the device has no events */
+    uint32_t caps;      /* SPAROA_CAP_* */
 } sp_device;
 
 /* What all programs of a session share. */
@@ -44,8 +51,10 @@ typedef struct sp_engine {
     sparoa_observer_fn observer;
     void *observer_user;
     int32_t max_frames;
-    int64_t run_start_ns; /* of the run under way */
-    const sp_stop *stop;  /* of the run under way; NULL: it runs to its end */
+    int64_t run_start_ns;      /* of the run under way */
+    const sp_stop *stop;       /* of the run under way; NULL: it runs to its end */
+    int64_t device_timeout_ns; /* a device that does not signal for so long is lost; 0: wait on */
+    bool in_flight;            /* a run ended while a device was still at work: sp_engine_settle */
 } sp_engine;
 
 typedef struct sp_node_stats {
@@ -133,16 +142,31 @@ typedef struct sp_side {
     sp_location *locations; /* by value */
     void *memory;           /* static values and workspaces */
     size_t memory_bytes;
+    int32_t memory_device; /* whose buffer_free it goes back to */
+    sparoa_memory_kind memory_kind;
 } sp_side;
 
 /* A value that goes from the host to a device or back, right after it was written. */
 typedef struct sp_transfer {
     sp_id value;
     int32_t from, to;
-    uint32_t after;     /* node that writes it + 1; 0: known before the first node */
-    sparoa_event *done; /* to the host: recorded behind the copy, where the device has events */
-    bool waited;        /* in the run under way */
+    uint32_t after;        /* position of the node that writes it + 1; 0: known before the first */
+    sparoa_event *done;    /* recorded behind the copy; NULL: the queue's order is enough */
+    size_t staging_offset; /* + 1; 0: none */
+    void *staging; /* in the host's memory: the caller's input is copied there first, as a device
+                      may read it after the run has ended with an error; NULL: not needed */
+    bool waited;   /* by the host, in the run under way */
 } sp_transfer;
+
+/* Nodes of one device that are enqueued in one go. What they wait for is waited for by the first,
+ * what is copied from them is written by the last. */
+typedef struct sp_segment {
+    int32_t device;
+    uint32_t first, count;      /* positions */
+    uint32_t waits, wait_count; /* transfers to the device that it needs: a range of `waits` */
+    sparoa_event *end;          /* recorded behind it; NULL: nobody waits for it */
+    sparoa_capture *capture;    /* replayed in place of its nodes, once made */
+} sp_segment;
 
 typedef struct sp_frame_node {
     sparoa_node view; /* of the tensors of the device that runs it */
@@ -153,6 +177,8 @@ typedef struct sp_frame_node {
     sparoa_tensor
         *shapes; /* dynamic nodes: inputs and outputs that `prepared` is for, once ready */
     int32_t device;
+    uint32_t position;                  /* in the order of the run */
+    uint32_t segment;                   /* of a device's node */
     uint32_t transfers, transfer_count; /* what is copied once the node is done: a range of them */
     uint32_t waits, wait_count; /* transfers to the host that it needs: a range of `waits` */
     bool ready;
@@ -169,10 +195,15 @@ struct sp_frame {
     sp_location *locations; /* sides[0].locations */
     sp_growable *dynamic;   /* by value */
     sp_frame_node *nodes;
-    sp_growable *own_outputs; /* by output: memory for callers that bring none */
-    sp_growable workspace;    /* of dynamic nodes */
-    sp_growable observed;     /* a device's value, copied for the observer */
-    sp_id *late_aliases;      /* aliases of INPUT and OUTPUT values: set at each run */
+    uint32_t *order; /* by position: node */
+    sp_segment *segments;
+    uint32_t segment_count;
+    int64_t last_segment[SP_ENGINE_DEVICES]; /* -1: none */
+    bool captured;                           /* what can be captured is */
+    sp_growable *own_outputs;                /* by output: memory for callers that bring none */
+    sp_growable workspace;                   /* of dynamic nodes */
+    sp_growable observed;                    /* a device's value, copied for the observer */
+    sp_id *late_aliases; /* aliases of INPUT and OUTPUT values: set at each run */
     size_t late_alias_count;
     sp_transfer *transfers; /* those of inputs and known values first, then by node */
     uint32_t transfer_count, input_transfers;
@@ -214,23 +245,52 @@ sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
 /* Runs an If, Loop or Scan: its dynamic outputs are put into frame->dynamic. */
 sparoa_status sp_control_run(sp_frame *frame, size_t node, sparoa_error *err);
 
+/* Puts the nodes in the order of running them (order.c). */
+sparoa_status sp_frame_order(sp_frame *frame, sparoa_error *err);
 /* Decides which values go where (transfers.c): fills sides, transfers and the nodes' transfers,
  * uploads constants. */
 sparoa_status sp_frame_plan_transfers(sp_frame *frame, sparoa_error *err);
-/* Finds the transfers that host nodes have to wait for, once aliases are known. */
-sparoa_status sp_frame_plan_waits(sp_frame *frame, sparoa_error *err);
 /* Enqueues transfers first..first+count-1. */
 sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count, sparoa_error *err);
 /* Waits for transfers to the host that node i reads. */
 sparoa_status sp_frame_wait(sp_frame *frame, const sp_frame_node *node, sparoa_error *err);
-/* Waits until all devices that the frame uses are idle; reports the first failure. */
-sparoa_status sp_frame_sync(sp_frame *frame, sparoa_error *err);
 
-/* Traces what is enqueued on a device between the two calls, to when its queue gets there. NULL:
- * not traced. */
-sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sp_trace_kind kind,
-                               const char *name, int64_t value);
-void sp_queue_trace_end(const sp_device *device, sp_trace_event *event);
+/* Groups the devices' nodes into segments and finds what has to be waited for, once aliases are
+ * known (segments.c). */
+sparoa_status sp_frame_plan_segments(sp_frame *frame, sparoa_error *err);
+/* Enqueues a segment: that it waits for its inputs, its nodes, and the copies behind it. */
+sparoa_status sp_segment_run(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
+/* The first and the last part of that alone. */
+sparoa_status sp_segment_begin(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
+sparoa_status sp_segment_end(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
+/* Records the segments of devices that can replay them; those that cannot be recorded stay as they
+ * are. After a run that went well. */
+void sp_frame_capture(sp_frame *frame);
+
+/* Waits until the frame's work is done on all devices and its outputs are there. */
+sparoa_status sp_frame_finish(sp_frame *frame, sparoa_error *err);
+/* After a failure: waits until the devices are idle and forgets their errors, so that memory can be
+ * used again. A device that does not get there is left alone: the engine is in flight. */
+void sp_engine_drain(sp_engine *engine, sparoa_error *err);
+/* Before anything that frees or reuses memory: waits for what an earlier run left under way. */
+sparoa_status sp_engine_settle(sp_engine *engine, sparoa_error *err);
+
+/* Waits for an event (device.c) no longer than the run's deadline (DEADLINE) and the device's
+ * timeout (DEVICE_LOST) allow; then the engine is in flight. */
+sparoa_status sp_device_wait(sp_engine *engine, const sp_device *device, sparoa_event *event,
+                             sparoa_error *err);
+/* Waits in the same way until a queue is empty; reports and clears its first failure. */
+sparoa_status sp_device_sync(sp_engine *engine, const sp_device *device, sparoa_queue *queue,
+                             sparoa_error *err);
+/* Queues and events for a session; undone by sp_device_close, also after a failure. */
+sparoa_status sp_device_start(sp_device *device, sparoa_error *err);
+void sp_device_close(sp_device *device);
+
+/* Traces what is enqueued on a device's queue between the two calls, to when its queue gets there.
+ * NULL: not traced. */
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, const sparoa_queue *queue,
+                               sp_trace_kind kind, const char *name, int64_t value);
+void sp_queue_trace_end(const sp_device *device, sparoa_queue *queue, sp_trace_event *event);
 
 /* Plans the memory of one side's static values and workspaces (memplan.c): fills its locations and
  * memory_bytes, unshared_bytes, and workspace offsets by node. */

@@ -119,8 +119,8 @@ static sparoa_status observe_value(sp_frame *f, size_t i, sp_id value, sparoa_er
         size_t bytes = sparoa_tensor_bytes(&t);
         SP_TRY(sp_growable_reserve(&f->observed, &e->alloc, bytes, err));
         sparoa_status status = d->table->copy(d->queue, f->observed.data, t.data, bytes);
-        if (status == SPAROA_OK) status = d->table->queue_sync(d->queue);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "copying a value", err);
+        SP_TRY(sp_device_sync(f->program->engine, d, d->queue, err));
         t.data = f->observed.data;
     }
     e->observer(e->observer_user, f->nodes[i].view.name, v->model_name ? v->model_name : v->name,
@@ -148,12 +148,8 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
         SP_TRY(sp_control_run(f, i, err));
     } else {
         if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
-        sp_trace_event *event =
-            fn->device ? sp_queue_trace(f, fn->device, SP_TRACE_STREAM, fn->view.name, (int64_t)i)
-                       : NULL;
         SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
                                   fn->workspace, err));
-        sp_queue_trace_end(d, event);
     }
     return fn->transfer_count ? sp_frame_transfer(f, fn->transfers, fn->transfer_count, err)
                               : SPAROA_OK;
@@ -164,16 +160,38 @@ static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
 {
     sp_engine *e = f->program->engine;
     sp_node_stats *s = &f->program->slots[i].stats;
+    const sp_frame_node *fn = &f->nodes[i];
+    const sp_device *d = &e->devices[fn->device];
     /* before the node runs: it may work in place */
-    bool host = f->nodes[i].device == 0;
-    if (host) SP_TRY(sp_frame_wait(f, &f->nodes[i], err));
-    if (e->profile && host)
-        add_zeros(sparoa_in(&f->nodes[i].view, 0), &s->input_zeros, &s->input_counted);
+    if (!fn->device) SP_TRY(sp_frame_wait(f, fn, err));
+    if (e->profile && !fn->device)
+        add_zeros(sparoa_in(&fn->view, 0), &s->input_zeros, &s->input_counted);
     int64_t start = sp_now_ns();
-    SP_TRY(run_node(f, i, err));
-    if (!host) SP_TRY(sp_frame_sync(f, err));
+    if (fn->device) {
+        SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
+                                  fn->workspace, err));
+        SP_TRY(sp_device_sync(e, d, d->queue, err));
+    } else {
+        SP_TRY(run_node(f, i, err));
+    }
     if (e->profile) record(f, i, start, sp_now_ns());
     return e->observer ? observe(f, i, err) : SPAROA_OK;
+}
+
+static sparoa_status watch_segment(sp_frame *f, sp_segment *s, sparoa_error *err)
+{
+    SP_TRY(sp_segment_begin(f, s, err));
+    for (uint32_t at = s->first; at < s->first + s->count; at++)
+        if (!f->nodes[f->order[at]].skip) SP_TRY(run_watched(f, f->order[at], err));
+    return sp_segment_end(f, s, err);
+}
+
+/* A view that is an alias does not run, but another side may read it. */
+static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
+{
+    const sp_frame_node *fn = &f->nodes[i];
+    SP_TRY(sp_frame_wait(f, fn, err));
+    return sp_frame_transfer(f, fn->transfers, fn->transfer_count, err);
 }
 
 static sparoa_status run_traced(sp_frame *f, size_t i, bool watched, sparoa_error *err)
@@ -186,37 +204,39 @@ static sparoa_status run_traced(sp_frame *f, size_t i, bool watched, sparoa_erro
     return SPAROA_OK;
 }
 
-/* A view that is an alias does not run, but another side may read it. */
-static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
+static sparoa_status run_step(sp_frame *f, uint32_t i, bool watched, sparoa_error *err)
 {
     const sp_frame_node *fn = &f->nodes[i];
-    SP_TRY(sp_frame_wait(f, fn, err));
-    return sp_frame_transfer(f, fn->transfers, fn->transfer_count, err);
+    SP_TRY(sp_stop_check(f->program->engine->stop, err));
+    if (fn->device) {
+        sp_segment *s = &f->segments[fn->segment];
+        return watched ? watch_segment(f, s, err) : sp_segment_run(f, s, err);
+    }
+    if (fn->skip) return pass_on(f, i, err);
+    if (sp_trace_on(f->program->engine->trace)) return run_traced(f, i, watched, err);
+    return watched ? run_watched(f, i, err) : run_node(f, i, err);
 }
 
 static sparoa_status run_nodes(sp_frame *f, sparoa_error *err)
 {
     bool watched = f->program->engine->profile || f->program->engine->observer;
-    bool traced = sp_trace_on(f->program->engine->trace);
-    size_t count = f->program->graph->node_count;
-    for (size_t i = 0; i < count; i++) {
-        if (sp_in_lanes(f, i)) {
+    uint32_t count = (uint32_t)f->program->graph->node_count;
+    for (uint32_t at = 0, steps; at < count; at += steps) {
+        uint32_t i = f->order[at];
+        const sp_frame_node *fn = &f->nodes[i];
+        if (sp_in_lanes(f, i)) { /* the host's alone: nodes are in the graph's order */
             SP_TRY(sp_stop_check(f->program->engine->stop, err));
             SP_TRY(sp_lanes_run(f, err));
-            i = f->lanes->last;
+            steps = f->lanes->last + 1 - i;
             continue;
         }
-        if (f->nodes[i].skip && !f->nodes[i].transfer_count) continue;
-        sparoa_status status = sp_stop_check(f->program->engine->stop, err);
-        if (status == SPAROA_OK)
-            status = f->nodes[i].skip ? pass_on(f, i, err)
-                     : traced         ? run_traced(f, i, watched, err)
-                     : watched        ? run_watched(f, i, err)
-                                      : run_node(f, i, err);
+        steps = fn->device ? f->segments[fn->segment].count : 1;
+        if (!fn->device && fn->skip && !fn->transfer_count) continue;
+        sparoa_status status = run_step(f, i, watched, err);
         if (status == SPAROA_OK) continue;
         if (err && !err->node[0]) {
-            size_t n = strnlen(f->nodes[i].view.name, sizeof err->node - 1);
-            memcpy(err->node, f->nodes[i].view.name, n);
+            size_t n = strnlen(fn->view.name, sizeof err->node - 1);
+            memcpy(err->node, fn->view.name, n);
             err->node[n] = '\0';
         }
         return status;
@@ -299,9 +319,12 @@ sparoa_status sp_frame_run(sp_frame *frame, const sparoa_tensor *inputs,
     SP_TRY(bind_outputs(frame, outputs, bytes, err));
     sparoa_status status = sp_frame_transfer(frame, 0, frame->input_transfers, err);
     if (status == SPAROA_OK) status = run_nodes(frame, err);
-    /* also after a failure: nothing may be under way in memory that the next run uses */
-    sparoa_status synced = sp_frame_sync(frame, status == SPAROA_OK ? err : NULL);
-    SP_TRY(status);
-    SP_TRY(synced);
+    if (status == SPAROA_OK && frame->segment_count) status = sp_frame_finish(frame, err);
+    if (status != SPAROA_OK) {
+        /* nothing may be under way in memory that the next run uses */
+        if (frame->segment_count) sp_engine_drain(frame->program->engine, NULL);
+        return status;
+    }
+    if (frame->segment_count && !frame->captured) sp_frame_capture(frame);
     return hand_over(frame, outputs, bytes, err);
 }

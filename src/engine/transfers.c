@@ -1,16 +1,9 @@
-/* What moves between the host and the devices of a frame, and waiting for it. Everything goes
- * through the host: a value that one device makes and another reads is copied twice. */
+/* What moves between the host and the devices of a frame. Everything goes through the host: a value
+ * that one device makes and another reads is copied twice. */
 #include <string.h>
 
 #include "engine/program.h"
 #include "ops/op.h"
-
-sparoa_status sp_device_failed(const sp_device *device, sparoa_status status, const char *what,
-                               sparoa_error *err)
-{
-    return sparoa_fail(err, status, NULL, "device '%s' failed at %s: %s", device->table->name, what,
-                       sparoa_status_text(status));
-}
 
 typedef struct transfer_plan {
     sp_frame *f;
@@ -36,7 +29,8 @@ static int32_t home_of(const transfer_plan *p, sp_id value)
 static uint32_t written_after(const transfer_plan *p, sp_id value)
 {
     sp_id producer = p->g->values[value].producer;
-    return producer == SP_NO_ID || p->f->nodes[producer].skip ? 0 : producer + 1;
+    if (producer == SP_NO_ID || p->f->nodes[producer].skip) return 0;
+    return p->f->nodes[producer].position + 1;
 }
 
 static sparoa_status make_side(transfer_plan *p, int32_t device, sparoa_error *err)
@@ -70,11 +64,16 @@ static sparoa_status upload(transfer_plan *p, int32_t device, sp_id value, sparo
         if (status != SPAROA_OK)
             return sp_device_failed(d, status, "allocating memory for a constant", err);
         status = d->table->copy(d->queue, *to, t->data, bytes);
-        if (status == SPAROA_OK) status = d->table->queue_sync(d->queue);
+        if (status == SPAROA_OK)
+            status = sp_device_sync(program->engine, d, d->queue, err);
+        else
+            sp_device_failed(d, status, "uploading a constant", err);
         if (status != SPAROA_OK) {
-            d->table->buffer_free(d->dev, *to, bytes, SPAROA_MEMORY_DEVICE);
-            *to = NULL; /* the next frame tries again */
-            return sp_device_failed(d, status, "uploading a constant", err);
+            if (!program->engine->in_flight) { /* else it is freed with the program */
+                d->table->buffer_free(d->dev, *to, bytes, SPAROA_MEMORY_DEVICE);
+                *to = NULL; /* the next frame tries again */
+            }
+            return status;
         }
     }
     p->f->sides[device].tensors[value].data = *to;
@@ -140,8 +139,8 @@ static void point_views(sp_frame *f)
     }
 }
 
-/* Transfers in the order of the nodes they follow; stable, so that a first hop stays before the
- * second. */
+/* Transfers in the order of the nodes that they follow; stable, so that a first hop stays before
+ * the second. */
 static sparoa_status order_transfers(transfer_plan *p, sparoa_error *err)
 {
     sp_frame *f = p->f;
@@ -153,15 +152,16 @@ static sparoa_status order_transfers(transfer_plan *p, sparoa_error *err)
     for (size_t i = 1; i <= p->g->node_count + 1; i++) start[i] += start[i - 1];
     f->input_transfers = start[1];
     for (size_t i = 0; i < p->g->node_count; i++) {
-        f->nodes[i].transfers = start[i + 1];
-        f->nodes[i].transfer_count = start[i + 2] - start[i + 1];
+        sp_frame_node *fn = &f->nodes[f->order[i]];
+        fn->transfers = start[i + 1];
+        fn->transfer_count = start[i + 2] - start[i + 1];
     }
     for (uint32_t i = 0; i < p->count; i++) f->transfers[start[p->list[i].after]++] = p->list[i];
     for (uint32_t i = 0; i < p->count; i++) {
         sp_transfer *t = &f->transfers[i];
-        const sp_device *d = &f->program->engine->devices[t->from];
+        const sp_device *d = &f->program->engine->devices[t->from ? t->from : t->to];
         f->transfer_count = i + 1;
-        if (t->from == 0 || !d->table->event_create) continue;
+        if (!d->idle || (t->from == 0 && d->up == d->queue)) continue;
         sparoa_status status = d->table->event_create(d->dev, &t->done);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "creating an event", err);
     }
@@ -187,67 +187,30 @@ sparoa_status sp_frame_plan_transfers(sp_frame *frame, sparoa_error *err)
     return status;
 }
 
-/* The transfer that brings a value, or what it is an alias of, to the host; -1: none. */
-static int64_t arrival(const sp_frame *f, const int64_t *by_value, sp_id value)
-{
-    if (by_value[value] >= 0) return by_value[value];
-    const sp_location *at = &f->locations[value];
-    return at->place == SP_PLACE_ALIAS ? by_value[at->root] : -1;
-}
-
-sparoa_status sp_frame_plan_waits(sp_frame *frame, sparoa_error *err)
-{
-    const sp_graph *g = frame->program->graph;
-    uint32_t total = 0;
-    if (frame->transfer_count == 0) return SPAROA_OK;
-    int64_t *by_value = sp_arena_alloc(&frame->arena, g->value_count * sizeof *by_value);
-    for (size_t i = 0; i < g->node_count; i++) total += (uint32_t)g->nodes[i].n_in;
-    frame->waits = sp_arena_alloc(&frame->arena, total * sizeof *frame->waits);
-    if (!by_value || !frame->waits)
-        return sp_no_memory(&frame->arena.alloc, total * sizeof *frame->waits, err);
-    for (size_t v = 0; v < g->value_count; v++) by_value[v] = -1;
-    for (uint32_t i = 0; i < frame->transfer_count; i++)
-        if (frame->transfers[i].to == 0) by_value[frame->transfers[i].value] = i;
-    total = 0;
-    for (size_t i = 0; i < g->node_count; i++) {
-        sp_frame_node *fn = &frame->nodes[i];
-        fn->waits = total;
-        for (int32_t k = 0;
-             k < g->nodes[i].n_in && !fn->device && (!fn->skip || fn->transfer_count); k++) {
-            int64_t t =
-                g->nodes[i].in[k] == SP_NO_ID ? -1 : arrival(frame, by_value, g->nodes[i].in[k]);
-            if (t >= 0) frame->waits[total++] = (uint32_t)t;
-        }
-        fn->wait_count = total - fn->waits;
-    }
-    return SPAROA_OK;
-}
-
 /* ---- running ---- */
 
-sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sp_trace_kind kind,
-                               const char *name, int64_t value)
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, const sparoa_queue *queue,
+                               sp_trace_kind kind, const char *name, int64_t value)
 {
     const sp_engine *e = frame->program->engine;
     const sp_device *d = &e->devices[device];
     if (!sp_trace_on(e->trace) || !d->table->host_call) return NULL;
-    return sp_trace_begin(e->trace, kind, name, d->table->name, d->queue, value);
+    return sp_trace_begin(e->trace, kind, name, d->table->name, queue, value);
 }
 
-void sp_queue_trace_end(const sp_device *device, sp_trace_event *event)
+void sp_queue_trace_end(const sp_device *device, sparoa_queue *queue, sp_trace_event *event)
 {
     /* where it fails the device has, which others report; the event stays without an end */
-    if (event) (void)device->table->host_call(device->queue, sp_trace_end, event);
+    if (event) (void)device->table->host_call(queue, sp_trace_end, event);
 }
 
 static sparoa_status wait_for(sp_frame *f, sp_transfer *t, sparoa_error *err)
 {
-    const sp_device *d = &f->program->engine->devices[t->from];
+    sp_engine *e = f->program->engine;
+    const sp_device *d = &e->devices[t->from];
     if (t->waited) return SPAROA_OK;
-    sparoa_status status = t->done ? d->table->event_sync(t->done) : d->table->queue_sync(d->queue);
     t->waited = true;
-    return status == SPAROA_OK ? status
-                               : sp_device_failed(d, status, "running its part of the model", err);
+    return t->done ? sp_device_wait(e, d, t->done, err) : sp_device_sync(e, d, d->queue, err);
 }
 
 /* A second hop reads on the host what the first one brings there. */
@@ -264,16 +227,19 @@ sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count,
     for (uint32_t i = first; i < first + count; i++) {
         sp_transfer *t = &frame->transfers[i];
         const sp_device *d = &frame->program->engine->devices[t->from ? t->from : t->to];
+        sparoa_queue *queue = t->from ? d->down : d->up;
         if (t->from == 0) SP_TRY(wait_for_first_hop(frame, i, err));
         const sparoa_tensor *from = &frame->sides[t->from].tensors[t->value];
         size_t bytes = sparoa_tensor_bytes(from);
+        const void *data = from->data;
+        if (t->staging && bytes) data = memcpy(t->staging, data, bytes);
         sp_trace_event *event =
-            sp_queue_trace(frame, t->from ? t->from : t->to, SP_TRACE_COPY,
+            sp_queue_trace(frame, t->from ? t->from : t->to, queue, SP_TRACE_COPY,
                            frame->program->graph->values[t->value].name, (int64_t)bytes);
         sparoa_status status =
-            d->table->copy(d->queue, frame->sides[t->to].tensors[t->value].data, from->data, bytes);
-        sp_queue_trace_end(d, event);
-        if (status == SPAROA_OK && t->done) status = d->table->event_record(t->done, d->queue);
+            d->table->copy(queue, frame->sides[t->to].tensors[t->value].data, data, bytes);
+        sp_queue_trace_end(d, queue, event);
+        if (status == SPAROA_OK && t->done) status = d->table->event_record(t->done, queue);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "copying a value", err);
         t->waited = false;
     }
@@ -285,17 +251,4 @@ sparoa_status sp_frame_wait(sp_frame *frame, const sp_frame_node *node, sparoa_e
     for (uint32_t i = 0; i < node->wait_count; i++)
         SP_TRY(wait_for(frame, &frame->transfers[frame->waits[node->waits + i]], err));
     return SPAROA_OK;
-}
-
-sparoa_status sp_frame_sync(sp_frame *frame, sparoa_error *err)
-{
-    const sp_engine *e = frame->program->engine;
-    sparoa_status first = SPAROA_OK;
-    for (int32_t k = 1; k < e->device_count; k++) {
-        if (!frame->sides[k].tensors) continue;
-        sparoa_status status = e->devices[k].table->queue_sync(e->devices[k].queue);
-        if (status != SPAROA_OK && first == SPAROA_OK)
-            first = sp_device_failed(&e->devices[k], status, "running its part of the model", err);
-    }
-    return first;
 }

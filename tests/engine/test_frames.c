@@ -84,6 +84,7 @@ static void test_eviction_then_failure(void **state)
     for (size_t i = 0; i < info.node_count; i++)
         assert_int_equal(sparoa_session_node(s, i, &node), SPAROA_OK);
     memory.fail_at = 0;
+    out = (sparoa_tensor){0}; /* what it named went with the frame */
     ts_ok(sparoa_session_run(s, &in, 1, &out, 1, &err), err);
     free(in.data);
     sparoa_session_destroy(s);

@@ -1,4 +1,6 @@
 /* Putting commands on a queue: copies, calls, events, captures, nodes. */
+#include <time.h>
+
 #include "emu.h"
 
 sparoa_status emu_copy(sparoa_queue *queue, void *dst, const void *src, size_t bytes)
@@ -95,6 +97,28 @@ sparoa_status emu_event_sync(sparoa_event *event)
     while (event->completed < generation && !dev->closing) emu_host_wait(dev);
     bool lost = dev->lost || event->completed < generation;
     sparoa_status status = lost ? SPAROA_DEVICE_LOST : event->status;
+    pthread_mutex_unlock(&dev->lock);
+    return status;
+}
+
+sparoa_status emu_event_sync_for(sparoa_event *event, int64_t timeout_ns)
+{
+    sparoa_dev *dev = event->dev;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + (timeout_ns > 0 ? timeout_ns : 0);
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = ns % 1000000000;
+    bool late = timeout_ns <= 0;
+    pthread_mutex_lock(&dev->lock);
+    uint64_t generation = event->recorded;
+    while (event->completed < generation && !dev->closing && !late)
+        late = !emu_host_wait_until(dev, &until);
+    sparoa_status status = event->status;
+    if (event->completed < generation)
+        status = late && !dev->closing && !dev->lost ? SPAROA_DEADLINE : SPAROA_DEVICE_LOST;
+    else if (dev->lost)
+        status = SPAROA_DEVICE_LOST;
     pthread_mutex_unlock(&dev->lock);
     return status;
 }

@@ -47,7 +47,11 @@ static sparoa_status device_open(const sparoa_host *host, int32_t index, const c
     if (!d) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "emu: no memory for the device");
     *d = first;
     pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->changed, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&d->changed, &clock);
+    pthread_condattr_destroy(&clock);
     status = emu_memory_open(d);
     if (status != SPAROA_OK) {
         device_close(d);
@@ -248,6 +252,7 @@ const sparoa_backend *sparoa_backend_query(const sparoa_host *host)
         .capture_launch = emu_capture_launch,
         .capture_destroy = emu_capture_destroy,
         .describe = describe,
+        .event_sync_for = emu_event_sync_for,
     };
     bool fits = host->struct_size >= sizeof *host && host->abi == SPAROA_BACKEND_ABI;
     return fits ? &table : NULL;

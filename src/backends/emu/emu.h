@@ -32,6 +32,7 @@
 #define EMU_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "sparoa_backend.h"
 
@@ -186,6 +187,8 @@ sparoa_status emu_reserve(sparoa_queue *queue, size_t bytes, emu_command **comma
 void emu_submit(sparoa_queue *queue, emu_command *command);
 /* Waits for a change as a thread of the host; with the lock held. */
 void emu_host_wait(sparoa_dev *dev);
+/* The same until a time of the monotonic clock; false: that has come. */
+bool emu_host_wait_until(sparoa_dev *dev, const struct timespec *until);
 
 /* execute.c */
 /* Runs one command; with the lock held, which it gives up in between. */
@@ -201,6 +204,7 @@ void emu_event_destroy(sparoa_event *event);
 sparoa_status emu_event_record(sparoa_event *event, sparoa_queue *queue);
 sparoa_status emu_event_wait(sparoa_event *event, sparoa_queue *queue);
 sparoa_status emu_event_sync(sparoa_event *event);
+sparoa_status emu_event_sync_for(sparoa_event *event, int64_t timeout_ns);
 bool emu_event_done(sparoa_event *event);
 double emu_event_elapsed_ns(sparoa_event *start, sparoa_event *end);
 sparoa_status emu_capture_begin(sparoa_queue *queue);

@@ -37,7 +37,7 @@ static void hang(sparoa_queue *q)
 {
     sparoa_dev *dev = q->dev;
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until); /* `changed` waits by that clock */
     int64_t ns = until.tv_nsec + (int64_t)(dev->options.hang_ms % 1000) * 1000000;
     until.tv_sec += (time_t)(dev->options.hang_ms / 1000 + (uint64_t)(ns / 1000000000));
     until.tv_nsec = ns % 1000000000;

@@ -18,6 +18,15 @@ void emu_host_wait(sparoa_dev *dev)
     if (dev->closing) pthread_cond_broadcast(&dev->changed);
 }
 
+bool emu_host_wait_until(sparoa_dev *dev, const struct timespec *until)
+{
+    dev->waiting++;
+    bool late = pthread_cond_timedwait(&dev->changed, &dev->lock, until) != 0;
+    dev->waiting--;
+    if (dev->closing) pthread_cond_broadcast(&dev->changed);
+    return !late;
+}
+
 static void *worker(void *arg)
 {
     sparoa_queue *q = arg;
