@@ -3,6 +3,12 @@
 #include "api/objects.h"
 #include "ops/op.h"
 
+/* The session that does the work: after a device was lost that on the CPU. */
+static const sparoa_session *working(const sparoa_session *session)
+{
+    return session && session->lost && session->rescue ? session->rescue : session;
+}
+
 size_t sparoa_session_node_count(const sparoa_session *session)
 {
     return session ? session->graph->node_count : 0;
@@ -46,6 +52,7 @@ static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *
 sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
                                   sparoa_node_info *info)
 {
+    session = working(session);
     if (!session || !info || index >= session->graph->node_count) return SPAROA_INVALID_ARGUMENT;
     const sp_gnode *n = &session->graph->nodes[index];
     const sp_slot *slot = &session->program->slots[index];
@@ -78,14 +85,16 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
 
 void sparoa_session_profile_reset(sparoa_session *session)
 {
-    for (size_t i = 0; session && i < session->graph->node_count; i++)
-        session->program->slots[i].stats =
-            (sp_node_stats){.weight_zeros = session->program->slots[i].stats.weight_zeros};
+    const sparoa_session *s = working(session);
+    for (size_t i = 0; s && i < s->graph->node_count; i++)
+        s->program->slots[i].stats =
+            (sp_node_stats){.weight_zeros = s->program->slots[i].stats.weight_zeros};
 }
 
 void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info *info)
 {
     if (!session || !info) return;
+    session = working(session);
     *info = (sparoa_session_info){.node_count = session->graph->node_count,
                                   .runs = session->runs,
                                   .last_run_ns = session->last_run_ns};

@@ -46,6 +46,7 @@ struct sparoa_session {
     int32_t *planned;           /* by node: device of the plan, or NULL */
     sparoa_status place_status; /* what sp_session_place could not do */
     sparoa_error place_error;
+    char *without;          /* passes that were left out, or NULL */
     sparoa_session *rescue; /* on the CPU alone, once a device failed */
     bool lost;              /* a device is gone for good: every run is the rescue's */
     sp_program *program;

@@ -55,6 +55,10 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     if (!s->graph) return sp_no_memory(&rt->alloc, sizeof *s->graph, err);
     const char *without = o->disable_passes;
     if (!without && o->plan) without = sp_plan_passes(o->plan);
+    size_t length = without ? strlen(without) + 1 : 0;
+    if (length && !(s->without = sp_alloc(&rt->alloc, length)))
+        return sp_no_memory(&rt->alloc, length, err);
+    if (length) memcpy(s->without, without, length);
     sp_pass_options passes = {.disabled = without,
                               .enabled = passes_of(o),
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
@@ -125,6 +129,7 @@ void sparoa_session_destroy(sparoa_session *session)
     sparoa_session_destroy(session->rescue);
     sp_free(a, session->bytes, outputs * sizeof *session->bytes);
     sp_free(a, session->outputs, outputs * sizeof *session->outputs);
+    if (session->without) sp_free(a, session->without, strlen(session->without) + 1);
     if (session->planned)
         sp_free(a, session->planned, session->graph->node_count * sizeof *session->planned);
     sp_graph_destroy(session->graph);
@@ -242,8 +247,7 @@ sparoa_status sp_session_check_outputs(const sparoa_session *s, const sparoa_ten
 }
 
 static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
-                                sparoa_tensor *outputs, size_t output_count, const sp_stop *stop,
-                                sparoa_error *err)
+                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
 {
     SP_TRY(sp_session_check_inputs(s, inputs, input_count, true, err));
     SP_TRY(sp_session_check_outputs(s, outputs, output_count, s->bytes, err));
@@ -252,11 +256,9 @@ static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, 
     SP_TRY(sp_engine_settle(&s->engine, err));
     SP_TRY(sp_program_frame(s->program, inputs, &s->frame, err));
     if (output_count) memcpy(s->outputs, outputs, output_count * sizeof *outputs);
-    s->engine.stop = stop;
     sp_pool_enter(s->engine.pool);
     sparoa_status status = sp_frame_run(s->frame, inputs, NULL, s->outputs, s->bytes, err);
     sp_pool_leave(s->engine.pool);
-    s->engine.stop = NULL;
     if (status != SPAROA_OK) return status;
     if (output_count) memcpy(outputs, s->outputs, output_count * sizeof *outputs);
     int64_t end = sp_now_ns();
@@ -280,9 +282,13 @@ static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, 
                                 sparoa_tensor *outputs, size_t output_count, const sp_stop *stop,
                                 sparoa_error *err)
 {
-    sparoa_session_options options = {.struct_size = sizeof options,
-                                      .max_shapes = s->engine.max_frames};
     if (!s->rescue) {
+        sparoa_session_options options = {.struct_size = sizeof options,
+                                          .disable_passes = s->without,
+                                          .profile = s->engine.profile,
+                                          .observer = s->engine.observer,
+                                          .observer_user = s->engine.observer_user,
+                                          .max_shapes = s->engine.max_frames};
         SP_TRY(sparoa_session_create(s->model, &options, &s->rescue, err));
         sp_log_line(&s->model->runtime->log, SPAROA_LOG_WARN,
                     s->lost ? "a device was lost: the session goes on on the cpu"
@@ -301,8 +307,10 @@ sparoa_status sp_session_run(sparoa_session *session, const sparoa_tensor *input
     sparoa_error fault = {0};
     pthread_mutex_lock(&session->mutex);
     sparoa_status status = SPAROA_DEVICE_LOST;
+    session->engine.stop = stop;
     if (!session->lost)
-        status = run_locked(session, inputs, input_count, outputs, output_count, stop, &fault);
+        status = run_locked(session, inputs, input_count, outputs, output_count, &fault);
+    session->engine.stop = NULL;
     if (falls_back(session, status)) {
         session->lost = status == SPAROA_DEVICE_LOST;
         status = run_rescue(session, inputs, input_count, outputs, output_count, stop, &fault);
@@ -343,6 +351,11 @@ sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tenso
 {
     if (!session) return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "session is NULL");
     pthread_mutex_lock(&session->mutex);
+    if (session->lost && session->rescue) {
+        sparoa_status status = sparoa_session_prepare(session->rescue, inputs, input_count, err);
+        pthread_mutex_unlock(&session->mutex);
+        return status;
+    }
     sparoa_status status = sp_session_check_inputs(session, inputs, input_count, false, err);
     if (status == SPAROA_OK) status = sp_engine_settle(&session->engine, err);
     if (status == SPAROA_OK)

@@ -1,0 +1,216 @@
+/* Copies and both devices at work at once, segments that are replayed, and devices that do not
+ * signal: a run ends at its deadline or at the device's timeout, right or with a typed error. */
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "sparoa_serve.h"
+#include "tests/engine/hand_plan.h"
+
+#define SIDE 64
+
+/* x -> a chain of `deep` nodes on either of two branches -> their sum. */
+static mb_model *branches(int deep)
+{
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_opset(m, 17);
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(SIDE, SIDE));
+    for (int b = 0; b < 2; b++)
+        for (int i = 0; i < deep; i++) {
+            char *from = mb_alloc(16), *to = mb_alloc(16);
+            sprintf(from, i ? "v%d_%d" : "x", b, i - 1);
+            sprintf(to, "v%d_%d", b, i);
+            mb_add(g, i % 2 ? "Tanh" : b ? "Cos" : "Sin", to, from, to);
+        }
+    char *last = mb_alloc(40);
+    sprintf(last, "v0_%d,v1_%d", deep - 1, deep - 1);
+    mb_add(g, "Add", "sum", last, "sum");
+    mb_output(g, "sum");
+    return m;
+}
+
+typedef struct bed {
+    ts_memory memory;
+    sparoa_runtime *rt;
+    sparoa_model *model;
+    sparoa_session *session;
+    sparoa_tensor in, want;
+} bed;
+
+/* The second branch is the device's. */
+static void bed_make(bed *b, int deep, const char *emu, sparoa_session_options o)
+{
+    sparoa_error err;
+    sparoa_session *cpu = NULL;
+    sparoa_tensor out = {0};
+    memset(b, 0, sizeof *b);
+    sparoa_runtime_options ro = ts_options(&b->memory, 1);
+    ts_ok(sparoa_runtime_create(&ro, &b->rt, &err), err);
+    ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, emu, &err), err);
+    b->model = ts_load(b->rt, branches(deep));
+    ts_ok(sparoa_session_create(b->model, NULL, &cpu, &err), err);
+    b->in = ts_random(MB_DIMS(SIDE, SIDE), 7);
+    ts_ok(sparoa_session_run(cpu, &b->in, 1, &out, 1, &err), err);
+    b->want = ts_copy(&out);
+    sparoa_plan *plan = hp_make(b->rt, cpu, "emu0");
+    for (uint32_t i = 0; i < plan->p->node_count; i++)
+        plan->p->nodes[i].device = strstr(plan->p->nodes[i].name, "v1_") != NULL;
+    sparoa_session_destroy(cpu);
+    o.struct_size = sizeof o;
+    o.plan = plan;
+    ts_ok(sparoa_session_create(b->model, &o, &b->session, &err), err);
+    sparoa_plan_destroy(plan);
+}
+
+static void bed_clear(bed *b)
+{
+    free(b->in.data);
+    free(b->want.data);
+    sparoa_session_destroy(b->session);
+    sparoa_model_destroy(b->model);
+    sparoa_runtime_destroy(b->rt);
+    ts_balanced(&b->memory);
+    mb_end();
+}
+
+static void right(bed *b)
+{
+    sparoa_error err;
+    sparoa_tensor out = {0};
+    ts_ok(sparoa_session_run(b->session, &b->in, 1, &out, 1, &err), err);
+    assert_true(ts_difference(&out, &b->want) <= 1e-5);
+}
+
+/* The host's branch runs while the device's is still at work. */
+static void host_and_device_overlap(void **state)
+{
+    (void)state;
+    bed b;
+    bed_make(&b, 6, "delay_us=4000,seed=3", (sparoa_session_options){0});
+    sparoa_error err;
+    right(&b);
+    ts_ok(sparoa_trace_start(b.rt, 1000, &err), err);
+    right(&b);
+    sparoa_trace_stop(b.rt);
+    const sp_trace *t = b.session->engine.trace;
+    int64_t device_end = 0, host_start = INT64_MAX;
+    for (size_t i = 0; i < sp_trace_count(t, NULL); i++) {
+        const sp_trace_event *e = &t->events[i];
+        if (e->kind == SP_TRACE_STREAM && e->end_ns > device_end) device_end = e->end_ns;
+        if (e->kind == SP_TRACE_NODE && strstr(e->name, "v0_") && e->start_ns < host_start)
+            host_start = e->start_ns;
+    }
+    assert_true(device_end > 0 && host_start < device_end);
+    bed_clear(&b);
+}
+
+static void runs_allocate_nothing_once_recorded(void **state)
+{
+    (void)state;
+    bed b;
+    bed_make(&b, 5, NULL, (sparoa_session_options){0});
+    right(&b);
+    const sp_frame *f = b.session->frame;
+    uint32_t captures = 0;
+    for (uint32_t i = 0; i < f->segment_count; i++) captures += f->segments[i].capture != NULL;
+    assert_int_equal(captures, 1);
+    long calls = atomic_load(&b.memory.calls);
+    for (int i = 0; i < 20; i++) right(&b);
+    assert_int_equal(atomic_load(&b.memory.calls), calls);
+    bed_clear(&b);
+}
+
+/* A device that hangs for good, at every step: the timeout ends the run. */
+static void a_silent_device_is_lost(void **state)
+{
+    (void)state;
+    for (int step = 1; step <= 12; step++)
+        for (int fallback = 1; fallback <= 2; fallback++) {
+            bed b;
+            char options[32];
+            sparoa_error err = {0};
+            sparoa_tensor out = {0};
+            snprintf(options, sizeof options, "hang_at=%d", step);
+            bed_make(&b, 3, options,
+                     (sparoa_session_options){.device_timeout_ms = 60,
+                                              .fallback = (sparoa_fallback)fallback});
+            bool lost = false;
+            for (int turn = 0; turn < 3; turn++) {
+                if (fallback == SPAROA_FALLBACK_ALLOW) {
+                    right(&b);
+                    continue;
+                }
+                sparoa_status status = sparoa_session_run(b.session, &b.in, 1, &out, 1, &err);
+                if (lost || status != SPAROA_OK) {
+                    assert_int_equal(status, SPAROA_DEVICE_LOST);
+                    assert_non_null(strstr(err.message, "emu"));
+                }
+                lost |= status != SPAROA_OK;
+                out = (sparoa_tensor){0};
+            }
+            bed_clear(&b);
+        }
+}
+
+/* The deadline ends a run whose device is slow; the next one waits for what is left and is right.
+ */
+static void deadlines_hold_while_a_device_works(void **state)
+{
+    (void)state;
+    bed b;
+    sparoa_error err = {0};
+    bed_make(&b, 40, "delay_us=5000", (sparoa_session_options){0});
+    sparoa_tensor out = {0};
+    int64_t start = sp_now_ns();
+    sparoa_run_options o = {.struct_size = sizeof o, .deadline_ns = start + 20000000};
+    assert_int_equal(sparoa_session_run_with(b.session, &b.in, 1, &out, 1, &o, &err),
+                     SPAROA_DEADLINE);
+    assert_null(out.data);
+    right(&b);
+    bed_clear(&b);
+}
+
+static int observed;
+
+static void observe(void *user, const char *node, const char *value, const sparoa_tensor *tensor,
+                    const char *layout)
+{
+    (void)user, (void)node, (void)value, (void)tensor, (void)layout;
+    observed++;
+}
+
+/* What was asked of the session goes on after the device is gone. */
+static void observer_and_profile_survive_the_device(void **state)
+{
+    (void)state;
+    bed b;
+    sparoa_error err;
+    bed_make(&b, 3, "lose_at=3",
+             (sparoa_session_options){
+                 .profile = 1, .observer = observe, .fallback = SPAROA_FALLBACK_ALLOW});
+    for (int i = 0; i < 3; i++) right(&b);
+    assert_true(b.session->lost);
+    observed = 0;
+    right(&b);
+    assert_int_equal(observed, 7);
+    ts_ok(sparoa_session_prepare(b.session, &b.in, 1, &err), err);
+    sparoa_node_info info;
+    for (size_t i = 0; i < sparoa_session_node_count(b.session); i++) {
+        assert_int_equal(sparoa_session_node(b.session, i, &info), SPAROA_OK);
+        assert_true(info.runs >= 3);
+        assert_string_equal(info.device, "cpu");
+    }
+    bed_clear(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(host_and_device_overlap),
+        cmocka_unit_test(runs_allocate_nothing_once_recorded),
+        cmocka_unit_test(a_silent_device_is_lost),
+        cmocka_unit_test(deadlines_hold_while_a_device_works),
+        cmocka_unit_test(observer_and_profile_survive_the_device),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
