@@ -3,23 +3,26 @@
  * the CPU alone gives, also while commands are slow, and a fault at any step ends in the right
  * answer or in an error that says what happened.
  *
- * SPAROA_HYBRID_GRAPHS sets how many graphs run (10000: the long version).
- * `test_hybrid SEED [COUNT]` runs those.
+ * SPAROA_HYBRID_GRAPHS sets how many graphs run, SPAROA_HYBRID_PLANS how many small ones with
+ * random plans. `test_hybrid SEED [COUNT]` runs those.
  */
+#include "tests/engine/hand_plan.h"
 #include "tests/engine/random_build.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define GRAPHS 200
 #define FAULT_GRAPHS 3
 #else
-#define GRAPHS 1000
-#define FAULT_GRAPHS 12
+#define GRAPHS 600
+#define FAULT_GRAPHS 6
 #endif
+#define PLANNED_GRAPHS 300
+#define PLANS 2 /* of each of them */
 #define MAX_PINS 256
 #define MAX_STEPS 80 /* of one model at which a fault is injected */
 #define TOLERANCE 1e-3
 
-static uint64_t first_seed, seed_count = GRAPHS;
+static uint64_t first_seed, seed_count = GRAPHS, planned_count = PLANNED_GRAPHS;
 
 /* A runtime with the accelerator. */
 typedef struct bed {
@@ -197,6 +200,60 @@ static void placements_agree(void **state)
     }
 }
 
+/* ---- plans ---- */
+
+/* Another plan: each node that the device can run goes there by the toss of a coin. */
+static void toss(sample *s, const sparoa_session *session, sparoa_plan *plan)
+{
+    int percent = (int[]){20, 50, 80, 100}[rg_pick(&s->graph, 4)];
+    for (uint32_t i = 0; i < plan->p->node_count; i++) {
+        sparoa_node_info info;
+        assert_int_equal(sparoa_session_node(session, i, &info), SPAROA_OK);
+        bool can = strcmp(info.device, "emu0") == 0;
+        plan->p->nodes[i].device = can && rg_chance(&s->graph, percent);
+    }
+}
+
+/* One session, several plans: each runs as it is, and then replays what it recorded. */
+static void check_plans(bed *b, uint64_t seed)
+{
+    sparoa_model *model;
+    sparoa_session *session = NULL;
+    sparoa_error err;
+    size_t index[PLANS];
+    sample *s = sample_make(b, seed, 6, 1, &model);
+    sparoa_session_options o = {.struct_size = sizeof o,
+                                .reference = 1,
+                                .device = "emu0",
+                                .fallback = SPAROA_FALLBACK_ALLOW};
+    ts_ok(sparoa_session_create(model, &o, &session, &err), err);
+    sparoa_plan *plan = hp_make(b->rt, session, "emu0");
+    for (int k = 0; k < PLANS; k++) {
+        toss(s, session, plan);
+        ts_ok(sparoa_session_add_plan(session, plan, &index[k], &err), err);
+    }
+    for (int turn = 0; turn < 2 * PLANS; turn++) {
+        ts_ok(sparoa_session_use_plan(session, index[turn % PLANS], &err), err);
+        sparoa_status status = run(s, session, turn / PLANS * s->batches, 1e-6, "plan", &err);
+        if (status != SPAROA_OK)
+            fail_msg("seed %llu: %s\n%s", (unsigned long long)seed, err.message, s->graph.text);
+    }
+    sparoa_plan_destroy(plan);
+    sparoa_session_destroy(session);
+    sparoa_model_destroy(model);
+    sample_free(s);
+}
+
+static void random_plans_agree(void **state)
+{
+    (void)state;
+    bed b;
+    bed_make(&b, NULL);
+    for (uint64_t seed = first_seed; seed < first_seed + planned_count; seed++)
+        check_plans(&b, seed);
+    bed_clear(&b);
+}
+
 /* ---- faults ---- */
 
 typedef struct fault {
@@ -303,13 +360,16 @@ static void too_little_memory(void **state)
 int main(int argc, char **argv)
 {
     const char *graphs = getenv("SPAROA_HYBRID_GRAPHS");
+    const char *plans = getenv("SPAROA_HYBRID_PLANS");
     if (graphs) seed_count = strtoull(graphs, NULL, 10);
+    if (plans) planned_count = strtoull(plans, NULL, 10);
     if (argc > 1) {
         first_seed = strtoull(argv[1], NULL, 10);
-        seed_count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+        planned_count = seed_count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(placements_agree),
+        cmocka_unit_test(random_plans_agree),
         cmocka_unit_test(faults_at_every_step),
         cmocka_unit_test(too_little_memory),
     };
