@@ -235,7 +235,7 @@ void sp_frame_destroy(sp_frame *frame)
             e->devices[t->from ? t->from : t->to].table->event_destroy(t->done);
         }
     for (uint32_t i = 0; i < frame->segment_count; i++) {
-        const sp_segment *s = &frame->segments[i];
+        const sp_dev_segment *s = &frame->segments[i];
         const sparoa_backend *t = e->devices[s->device].table;
         if (s->end) t->event_destroy(s->end);
         if (s->capture) t->capture_destroy(s->capture);

@@ -160,13 +160,13 @@ typedef struct sp_transfer {
 
 /* Nodes of one device that are enqueued in one go. What they wait for is waited for by the first,
  * what is copied from them is written by the last. */
-typedef struct sp_segment {
+typedef struct sp_dev_segment {
     int32_t device;
     uint32_t first, count;      /* positions */
     uint32_t waits, wait_count; /* transfers to the device that it needs: a range of `waits` */
     sparoa_event *end;          /* recorded behind it; NULL: nobody waits for it */
     sparoa_capture *capture;    /* replayed in place of its nodes, once made */
-} sp_segment;
+} sp_dev_segment;
 
 typedef struct sp_frame_node {
     sparoa_node view; /* of the tensors of the device that runs it */
@@ -196,7 +196,7 @@ struct sp_frame {
     sp_growable *dynamic;   /* by value */
     sp_frame_node *nodes;
     uint32_t *order; /* by position: node */
-    sp_segment *segments;
+    sp_dev_segment *segments;
     uint32_t segment_count;
     int64_t last_segment[SP_ENGINE_DEVICES]; /* -1: none */
     bool captured;                           /* what can be captured is */
@@ -259,10 +259,10 @@ sparoa_status sp_frame_wait(sp_frame *frame, const sp_frame_node *node, sparoa_e
  * known (segments.c). */
 sparoa_status sp_frame_plan_segments(sp_frame *frame, sparoa_error *err);
 /* Enqueues a segment: that it waits for its inputs, its nodes, and the copies behind it. */
-sparoa_status sp_segment_run(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
+sparoa_status sp_segment_run(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err);
 /* The first and the last part of that alone. */
-sparoa_status sp_segment_begin(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
-sparoa_status sp_segment_end(sp_frame *frame, const sp_segment *segment, sparoa_error *err);
+sparoa_status sp_segment_begin(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err);
+sparoa_status sp_segment_end(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err);
 /* Records the segments of devices that can replay them; those that cannot be recorded stay as they
  * are. After a run that went well. */
 void sp_frame_capture(sp_frame *frame);

@@ -178,7 +178,7 @@ static sparoa_status run_watched(sp_frame *f, size_t i, sparoa_error *err)
     return e->observer ? observe(f, i, err) : SPAROA_OK;
 }
 
-static sparoa_status watch_segment(sp_frame *f, sp_segment *s, sparoa_error *err)
+static sparoa_status watch_segment(sp_frame *f, sp_dev_segment *s, sparoa_error *err)
 {
     SP_TRY(sp_segment_begin(f, s, err));
     for (uint32_t at = s->first; at < s->first + s->count; at++)
@@ -209,7 +209,7 @@ static sparoa_status run_step(sp_frame *f, uint32_t i, bool watched, sparoa_erro
     const sp_frame_node *fn = &f->nodes[i];
     SP_TRY(sp_stop_check(f->program->engine->stop, err));
     if (fn->device) {
-        sp_segment *s = &f->segments[fn->segment];
+        sp_dev_segment *s = &f->segments[fn->segment];
         return watched ? watch_segment(f, s, err) : sp_segment_run(f, s, err);
     }
     if (fn->skip) return pass_on(f, i, err);

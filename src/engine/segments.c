@@ -37,7 +37,7 @@ static void add_waits(planner *p, uint32_t node)
 }
 
 /* Whether the node at `position` can follow the one before it in the segment. */
-static bool goes_on(const sp_frame *f, const sp_segment *s, uint32_t position)
+static bool goes_on(const sp_frame *f, const sp_dev_segment *s, uint32_t position)
 {
     const sp_frame_node *fn = &f->nodes[f->order[position]];
     if (!s || s->first + s->count != position || s->device != fn->device) return false;
@@ -47,7 +47,7 @@ static bool goes_on(const sp_frame *f, const sp_segment *s, uint32_t position)
 static sparoa_status make_segments(planner *p, sparoa_error *err)
 {
     sp_frame *f = p->f;
-    sp_segment *s = NULL;
+    sp_dev_segment *s = NULL;
     f->segments = sp_arena_alloc(&f->arena, p->g->node_count * sizeof *f->segments);
     if (!f->segments)
         return sp_no_memory(&f->arena.alloc, p->g->node_count * sizeof *f->segments, err);
@@ -57,10 +57,10 @@ static sparoa_status make_segments(planner *p, sparoa_error *err)
         if (!fn->device) continue;
         if (!goes_on(f, s, at)) {
             s = &f->segments[f->segment_count];
-            *s = (sp_segment){.device = fn->device,
-                              .first = at,
-                              .waits = fn->waits,
-                              .wait_count = fn->wait_count};
+            *s = (sp_dev_segment){.device = fn->device,
+                                  .first = at,
+                                  .waits = fn->waits,
+                                  .wait_count = fn->wait_count};
             f->last_segment[fn->device] = f->segment_count++;
         }
         fn->segment = (uint32_t)(s - f->segments);
@@ -73,7 +73,7 @@ static sparoa_status make_segments(planner *p, sparoa_error *err)
 static sparoa_status make_events(sp_frame *f, sparoa_error *err)
 {
     for (uint32_t i = 0; i < f->segment_count; i++) {
-        sp_segment *s = &f->segments[i];
+        sp_dev_segment *s = &f->segments[i];
         const sp_device *d = &f->program->engine->devices[s->device];
         bool copied = f->nodes[f->order[s->first + s->count - 1]].transfer_count > 0;
         if (!d->idle || !((copied && d->down != d->queue) || f->last_segment[s->device] == i))
@@ -113,7 +113,8 @@ sparoa_status sp_frame_plan_segments(sp_frame *frame, sparoa_error *err)
 
 /* ---- running ---- */
 
-static sparoa_status enqueue_nodes(sp_frame *f, const sp_segment *s, bool traced, sparoa_error *err)
+static sparoa_status enqueue_nodes(sp_frame *f, const sp_dev_segment *s, bool traced,
+                                   sparoa_error *err)
 {
     const sp_device *d = &f->program->engine->devices[s->device];
     for (uint32_t at = s->first; at < s->first + s->count; at++) {
@@ -130,7 +131,7 @@ static sparoa_status enqueue_nodes(sp_frame *f, const sp_segment *s, bool traced
     return SPAROA_OK;
 }
 
-sparoa_status sp_segment_begin(sp_frame *frame, const sp_segment *segment, sparoa_error *err)
+sparoa_status sp_segment_begin(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err)
 {
     const sp_device *d = &frame->program->engine->devices[segment->device];
     for (uint32_t k = 0; k < segment->wait_count; k++) {
@@ -141,7 +142,7 @@ sparoa_status sp_segment_begin(sp_frame *frame, const sp_segment *segment, sparo
     return SPAROA_OK;
 }
 
-sparoa_status sp_segment_end(sp_frame *frame, const sp_segment *segment, sparoa_error *err)
+sparoa_status sp_segment_end(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err)
 {
     const sp_device *d = &frame->program->engine->devices[segment->device];
     const sp_frame_node *last = &frame->nodes[frame->order[segment->first + segment->count - 1]];
@@ -154,7 +155,7 @@ sparoa_status sp_segment_end(sp_frame *frame, const sp_segment *segment, sparoa_
     return sp_frame_transfer(frame, last->transfers, last->transfer_count, err);
 }
 
-sparoa_status sp_segment_run(sp_frame *frame, const sp_segment *segment, sparoa_error *err)
+sparoa_status sp_segment_run(sp_frame *frame, const sp_dev_segment *segment, sparoa_error *err)
 {
     const sp_device *d = &frame->program->engine->devices[segment->device];
     SP_TRY(sp_segment_begin(frame, segment, err));
@@ -171,7 +172,7 @@ sparoa_status sp_segment_run(sp_frame *frame, const sp_segment *segment, sparoa_
     return sp_segment_end(frame, segment, err);
 }
 
-static uint32_t nodes_that_run(const sp_frame *f, const sp_segment *s)
+static uint32_t nodes_that_run(const sp_frame *f, const sp_dev_segment *s)
 {
     uint32_t count = 0;
     for (uint32_t at = s->first; at < s->first + s->count; at++)
@@ -183,7 +184,7 @@ void sp_frame_capture(sp_frame *frame)
 {
     frame->captured = true;
     for (uint32_t i = 0; i < frame->segment_count; i++) {
-        sp_segment *s = &frame->segments[i];
+        sp_dev_segment *s = &frame->segments[i];
         const sp_device *d = &frame->program->engine->devices[s->device];
         if (!(d->caps & SPAROA_CAP_CAPTURE) || nodes_that_run(frame, s) < LEAST_CAPTURED) continue;
         if (d->table->capture_begin(d->queue) != SPAROA_OK) continue;
