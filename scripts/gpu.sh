@@ -6,6 +6,10 @@
 #                               machine lacks (protobuf-c, its generated code, cmocka, libyaml); carry that folder along
 #   scripts/gpu.sh              on the GPU machine; needs gcc, cmake, ninja, nvcc
 #   scripts/gpu.sh --quick      the same without the rest of the build and compute-sanitizer
+#
+# Where Python has PyTorch and onnx, the five evaluation models are made with random weights and measured in three
+# precisions at batch 1 and 32 (models.jsonl: device time of the captured model; nodes.txt: of each node), and PyTorch on
+# the same models as far as the time reaches (peers.jsonl).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -75,7 +79,7 @@ cmake -G Ninja -S . -B "$build" "${options[@]}" >"$results/configure.log" 2>&1 |
     exit 1
 }
 stage "build the plug-in"
-ninja -C "$build" sparoa_cuda gpu_check >"$results/build.log" 2>&1 || {
+ninja -C "$build" sparoa_cuda gpu_check gpu_model >"$results/build.log" 2>&1 || {
     grep -A5 -E 'error|FAILED' "$results/build.log" | head -60
     exit 1
 }
@@ -100,6 +104,27 @@ if command -v compute-sanitizer >/dev/null; then
     done
 fi
 
+measure_models() {
+    local model precision batch models=$build/models
+    python3 bench/gpu_models.py "$models" >"$results/make-models.log" 2>&1 || return 0
+    for precision in float32 tf32 float16; do
+        for model in "$models"/*/model.onnx; do
+            for batch in 1 32; do
+                timeout 60 "$build/gpu_model" "$build/libsparoa_cuda.so" "$model" --precision $precision \
+                    --batch $batch --nodes >"$results/one.txt" 2>&1 || return 1
+                head -1 "$results/one.txt" | tee -a "$results/models.jsonl"
+                cat "$results/one.txt" >>"$results/nodes.txt"
+            done
+        done
+    done
+    rm -f "$results/one.txt"
+}
+
+if python3 -c 'import torch, torchvision, onnx' 2>/dev/null; then
+    stage "whole models"
+    measure_models || failed=1
+fi
+
 stage "build the rest"
 if timeout 200 ninja -k 0 -C "$build" >"$results/build-all.log" 2>&1; then
     stage ctest
@@ -109,6 +134,12 @@ if timeout 200 ninja -k 0 -C "$build" >"$results/build-all.log" 2>&1; then
 else
     grep -E 'error|FAILED' "$results/build-all.log" | head -20
     failed=1
+fi
+left=$((560 - (SECONDS - started)))
+if [ -f "$results/models.jsonl" ] && [ $left -gt 60 ]; then
+    stage "PyTorch"
+    timeout $left python3 bench/gpu_peers.py --out "$results/peers.jsonl" --budget $((left / 2)) --seconds 0.2 \
+        2>/dev/null || echo "PyTorch: the time was over"
 fi
 stage "done, failed=$failed"
 exit $failed
