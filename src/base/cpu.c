@@ -6,10 +6,19 @@
 #endif
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang 14 does not know this feature by name. */
+static bool has_f16c(void)
+{
+    unsigned eax, ebx, ecx = 0, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
+           __builtin_cpu_supports("bmi2") && has_f16c();
 }
 
 static bool has_avx512(void)
