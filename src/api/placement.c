@@ -143,6 +143,10 @@ static sparoa_status match_nodes(const sparoa_session *s, const sp_plan *plan, u
         if (strcmp(found->op, n->op_type))
             return sparoa_fail(err, SPAROA_INVALID_PLAN, &view, "the plan has a %.40s there",
                                found->op);
+        if (found->share > 0)
+            return sparoa_fail(err, SPAROA_INVALID_PLAN, &view,
+                               "the plan divides it between two devices, which sessions cannot do "
+                               "yet; plan without splits");
         at[i] = found->device;
     }
     if (plan->node_count == g->node_count) return SPAROA_OK;

@@ -138,6 +138,9 @@ static void plans_that_do_not_fit_are_refused(void **state)
     p->nodes[k].op = "Nothing";
     expect_invalid(&b, name, "Nothing");
     p->nodes[k].op = op;
+    p->nodes[k].share = 0.25;
+    expect_invalid(&b, name, "without splits");
+    p->nodes[k].share = 0;
     strcpy(p->devices[1], "npu7"); /* two devices there, and two here: it means the other one */
     sparoa_session *session = NULL;
     sparoa_error err;
