@@ -15,6 +15,7 @@ if(kernel_files)
     # clang needs ten minutes for the unrolled tiles of one instruction set with the fuzzers' checks
     if(SPAROA_FUZZ)
         target_compile_options(kernels_generic PRIVATE -O1 -fno-sanitize=undefined)
+        target_compile_definitions(sparoa_flags INTERFACE SP_GENERIC_ONLY=1)
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
         add_isa(avx2 -mavx2 -mfma -mf16c -mbmi2)
         add_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mf16c -mbmi2

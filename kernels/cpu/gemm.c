@@ -282,13 +282,13 @@ static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors, size_t ahea
     size_t steps = (t->k1 - t->k0 + STEP - 1) / STEP * t->g->taps, total = steps * count;
     t->ahead_lines = total ? (ahead_floats / 16 + total - 1) / total : 0;
     if (t->ahead_lines > MAX_AHEAD) t->ahead_lines = MAX_AHEAD;
-    const float *end = t->ahead + ahead_floats;
+    const float *end = ahead_floats ? t->ahead + ahead_floats : t->ahead;
     t->m = m0;
     for (size_t i = 0; i < count; i++) {
         size_t mr = size + (i < larger);
         tiles[vectors][mr](t);
         t->m += mr;
-        t->ahead += steps * t->ahead_lines * 16;
+        if (t->ahead_lines) t->ahead += steps * t->ahead_lines * 16;
         if (t->ahead >= end) t->ahead_lines = 0;
     }
 }

@@ -21,7 +21,8 @@ static const struct isa_row {
     sp_isa isa;
     const sp_kernels *kernels;
 } isa_rows[] = {
-#if defined(__x86_64__)
+#if defined(SP_GENERIC_ONLY) /* the fuzzers */
+#elif defined(__x86_64__)
     {"avx512", SP_CPU_AVX512, &sp_kernels__avx512},
     {"avx2", SP_CPU_AVX2, &sp_kernels__avx2},
 #elif defined(__aarch64__)
