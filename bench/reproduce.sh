@@ -223,10 +223,11 @@ reasons and YAML.
 TEXT
     grep -v '^#' $results/scale.txt
 }
-part >/tmp/evaluation.part.$$
-awk -v file=/tmp/evaluation.part.$$ '
+text=$(mktemp)
+trap 'rm -f "$text"' EXIT
+part >"$text"
+awk -v file="$text" '
     /^<!-- bench\/reproduce.sh: begin -->/ { print; while ((getline line < file) > 0) print line; skip = 1 }
     /^<!-- bench\/reproduce.sh: end -->/ { skip = 0 }
     !skip' $page | awk '!(/^<!-- bench\/reproduce.sh: begin -->/ && seen++)' >$page.new
 mv $page.new $page
-rm -f /tmp/evaluation.part.$$
