@@ -13,8 +13,8 @@
 #define GRAPHS 200
 #define FAULT_GRAPHS 3
 #else
-#define GRAPHS 600
-#define FAULT_GRAPHS 6
+#define GRAPHS 1000
+#define FAULT_GRAPHS 12
 #endif
 #define PLANNED_GRAPHS 300
 #define PLANS 2 /* of each of them */

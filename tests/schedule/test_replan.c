@@ -86,7 +86,7 @@ static sp_replanner *make(void)
 static double train(sp_replanner *r)
 {
     sparoa_error err;
-    sp_replan_training t = {.seed = 3, .updates = 600};
+    sp_replan_training t = {.seed = 3, .updates = 1200};
     if (sp_replanner_train(r, &t, &err)) fail_msg("%s", err.message);
     return t.above_teacher;
 }
@@ -101,7 +101,7 @@ static void best_of_all(void **state)
     assert_int_equal(sp_env_build(&alloc, profile, &platform, profile->regime, NULL, &env, NULL),
                      SPAROA_OK);
     double above = train(r);
-    if (!(above < 0.06)) fail_msg("the policy alone is %.2f%% above its teacher", 100 * above);
+    if (!(above < 0.03)) fail_msg("the policy alone is %.2f%% above its teacher", 100 * above);
     int changed = 0;
     size_t used = atomic_load(&mem.used);
     for (uint64_t seed = 0; seed < 60; seed++) {
