@@ -86,7 +86,7 @@ static sp_replanner *make(void)
 static double train(sp_replanner *r)
 {
     sparoa_error err;
-    sp_replan_training t = {.seed = 3, .updates = 1200};
+    sp_replan_training t = {.seed = 3, .updates = 2000};
     if (sp_replanner_train(r, &t, &err)) fail_msg("%s", err.message);
     return t.above_teacher;
 }
