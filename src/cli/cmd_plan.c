@@ -225,12 +225,8 @@ static int run(plan_command *c)
 int sp_cmd_plan(sp_cli *cli, int argc, char **argv)
 {
     plan_command c = {.job = {.cli = cli}, .policy = "portfolio"};
-    sp_arg feed[SP_FEED_ROWS], placing[SP_PLAN_JOB_ROWS], rows[SP_FEED_ROWS + SP_PLAN_JOB_ROWS];
-    sp_plan_job_args(&c.job, feed, placing);
-    size_t n = 0;
-    for (size_t i = 0; feed[i].kind != SP_ARG_END; i++) rows[n++] = feed[i];
-    for (size_t i = 0; placing[i].kind != SP_ARG_END; i++) rows[n++] = placing[i];
-    rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
+    sp_arg rows[SP_PLAN_JOB_ROWS];
+    sp_plan_job_args(&c.job, rows);
     const sp_arg table[] = {
         {SP_ARG_STRING, 0, "policy", &c.policy, "NAME",
          "cpu, gpu, fixed, threshold, greedy, dp, heft, optimal, portfolio (default), sac, coexec",

@@ -327,12 +327,8 @@ int sp_cmd_report(sp_cli *cli, int argc, char **argv)
 {
     report_command c = {
         .job = {.cli = cli}, .output = "report.html", .policy = "portfolio", .runs = 100};
-    sp_arg feed[SP_FEED_ROWS], placing[SP_PLAN_JOB_ROWS], rows[SP_FEED_ROWS + SP_PLAN_JOB_ROWS];
-    sp_plan_job_args(&c.job, feed, placing);
-    size_t n = 0;
-    for (size_t i = 0; feed[i].kind != SP_ARG_END; i++) rows[n++] = feed[i];
-    for (size_t i = 0; placing[i].kind != SP_ARG_END; i++) rows[n++] = placing[i];
-    rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
+    sp_arg rows[SP_PLAN_JOB_ROWS];
+    sp_plan_job_args(&c.job, rows);
     const sp_arg table[] = {
         {SP_ARG_STRING, 'o', "output", &c.output, "FILE", "the page (default: report.html)", 0, 0,
          NULL},

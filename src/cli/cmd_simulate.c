@@ -172,12 +172,8 @@ int sp_cmd_simulate(sp_cli *cli, int argc, char **argv)
                           .burst_share = 0.5,
                           .period_ms = 5,
                           .trace_policy = default_trace};
-    sp_arg feed[SP_FEED_ROWS], placing[SP_PLAN_JOB_ROWS], rows[SP_FEED_ROWS + SP_PLAN_JOB_ROWS];
-    sp_plan_job_args(&c.job, feed, placing);
-    size_t n = 0;
-    for (size_t i = 0; feed[i].kind != SP_ARG_END; i++) rows[n++] = feed[i];
-    for (size_t i = 0; placing[i].kind != SP_ARG_END; i++) rows[n++] = placing[i];
-    rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
+    sp_arg rows[SP_PLAN_JOB_ROWS];
+    sp_plan_job_args(&c.job, rows);
     const sp_arg table[] = {
         {SP_ARG_INT, 'n', "runs", &c.runs, "N", "simulated inferences (default: 100)", 1, 1000000,
          NULL},

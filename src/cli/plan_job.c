@@ -2,13 +2,14 @@
 
 #include <string.h>
 
-void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg rows[SP_PLAN_JOB_ROWS])
+void sp_plan_job_args(sp_plan_job *p, sp_arg rows[SP_PLAN_JOB_ROWS])
 {
     p->regime = "graph";
     p->objective = "latency";
     p->zero_runs = 1;
-    sp_feed_args(&p->feed, feed_rows);
-    const sp_arg table[SP_PLAN_JOB_ROWS] = {
+    sp_feed_args(&p->feed, rows);
+    while (rows->kind != SP_ARG_END) rows++;
+    const sp_arg table[] = {
         {SP_ARG_STRING, 'p', "platform", &p->platform_path, "FILE",
          "the machine, a platform file (needed)", 0, 0, NULL},
         {SP_ARG_CHOICE, 0, "regime", &p->regime, NULL,
@@ -41,6 +42,7 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS], sp_arg row
         {SP_ARG_STRING, 0, "profile", &p->profile_path, "FILE",
          "write the profile as YAML, or as CSV if FILE ends in .csv", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}};
+    _Static_assert(sizeof table / sizeof *table <= SP_PLAN_JOB_ROWS - SP_FEED_ROWS, "more rows");
     memcpy(rows, table, sizeof table);
 }
 

@@ -21,11 +21,10 @@ typedef struct sp_plan_job {
     sparoa_plan_options options; /* filled by sp_plan_job_open */
 } sp_plan_job;
 
-enum { SP_PLAN_JOB_ROWS = 18 };
+enum { SP_PLAN_JOB_ROWS = SP_FEED_ROWS + 18 };
 
-/* Fills option rows: the feed's in `feed_rows`, those of placing in `rows`, ended. */
-void sp_plan_job_args(sp_plan_job *p, sp_arg feed_rows[SP_FEED_ROWS],
-                      sp_arg rows[SP_PLAN_JOB_ROWS]);
+/* Sets the defaults and fills option rows: the feed's, then those of placing, ended. */
+void sp_plan_job_args(sp_plan_job *p, sp_arg rows[SP_PLAN_JOB_ROWS]);
 
 /* Opens platform and model, runs the model for its sparsity, makes the profile. Returns an exit
  * code after printing the fault, or -1 to go on. */

@@ -65,12 +65,8 @@ static int run(train_scheduler *c)
 int sp_cmd_train_scheduler(sp_cli *cli, int argc, char **argv)
 {
     train_scheduler c = {.job = {.cli = cli}};
-    sp_arg feed[SP_FEED_ROWS], placing[SP_PLAN_JOB_ROWS], rows[SP_FEED_ROWS + SP_PLAN_JOB_ROWS];
-    sp_plan_job_args(&c.job, feed, placing);
-    size_t n = 0;
-    for (size_t i = 0; feed[i].kind != SP_ARG_END; i++) rows[n++] = feed[i];
-    for (size_t i = 0; placing[i].kind != SP_ARG_END; i++) rows[n++] = placing[i];
-    rows[n] = (sp_arg){SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL};
+    sp_arg rows[SP_PLAN_JOB_ROWS];
+    sp_plan_job_args(&c.job, rows);
     const sp_arg table[] = {
         {SP_ARG_STRING, 'o', "output", &c.output, "FILE", "write the policy (needed)", 0, 0, NULL},
         {SP_ARG_INT, 0, "updates", &c.updates, "N", "gradient steps (default: 4000)", 0, 10000000,

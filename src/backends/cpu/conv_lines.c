@@ -106,9 +106,5 @@ void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels
 {
     lines_task t = {s, p, kernels, node->in[0]->data, NULL, node->out[0]->data, exec->workspace};
     if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
-    int32_t count = sp_gemm_split_count(&p->split);
-    if (count > 1)
-        exec->parallel(exec, count, lines_piece, &t);
-    else
-        lines_piece(&t, 0);
+    sp_run_pieces(exec, sp_gemm_split_count(&p->split), lines_piece, &t);
 }

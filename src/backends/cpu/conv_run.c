@@ -18,15 +18,6 @@ static conv_task task_of(const conv_state *s, const conv_plan *p, const sp_kerne
     return t;
 }
 
-static void run_pieces(const sparoa_exec *exec, int32_t count, void (*piece)(void *, int32_t),
-                       void *arg)
-{
-    if (count > 1)
-        exec->parallel(exec, count, piece, arg);
-    else if (count == 1)
-        piece(arg, 0);
-}
-
 /* ---- products ---- */
 
 typedef struct position {
@@ -145,7 +136,7 @@ void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kern
                           const sparoa_node *node, const sparoa_exec *exec)
 {
     conv_task t = task_of(s, p, kernels, node, exec);
-    run_pieces(exec, sp_gemm_split_count(&p->split), indirect_piece, &t);
+    sp_run_pieces(exec, sp_gemm_split_count(&p->split), indirect_piece, &t);
 }
 
 /* ---- depthwise ---- */
@@ -220,5 +211,5 @@ void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_ker
     t.count = sp_fine_pieces((double)work, exec->threads);
     if ((size_t)t.count > rows) t.count = (int32_t)rows;
     if (work < 100000) t.count = 1;
-    run_pieces(exec, t.count, depthwise_piece, &t);
+    sp_run_pieces(exec, t.count, depthwise_piece, &t);
 }

@@ -69,11 +69,7 @@ void sp_gemm_parallel(const sp_kernels *kernels, const sp_gemm_f32 *g, const spa
 {
     gemm_task t = {kernels, g,
                    sp_gemm_split_fine(kernels, g->m, g->n, g->k * g->taps, exec->threads)};
-    int32_t count = sp_gemm_split_count(&t.split);
-    if (count <= 1)
-        gemm_piece(&t, 0);
-    else
-        exec->parallel(exec, count, gemm_piece, &t);
+    sp_run_pieces(exec, sp_gemm_split_count(&t.split), gemm_piece, &t);
 }
 
 typedef struct pack_task {

@@ -70,4 +70,14 @@ int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts)
 void sp_cpu_pack_tasks(const sp_cpu_host *host, int32_t count, void (*task)(void *arg, int32_t i),
                        void *arg);
 
+/* All pieces, on the calling thread where it is one. */
+static inline void sp_run_pieces(const sparoa_exec *exec, int32_t count,
+                                 void (*piece)(void *arg, int32_t i), void *arg)
+{
+    if (count > 1)
+        exec->parallel(exec, count, piece, arg);
+    else if (count == 1)
+        piece(arg, 0);
+}
+
 #endif

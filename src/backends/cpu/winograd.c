@@ -181,9 +181,5 @@ void sp_conv_winograd_run(const conv_state *s, const conv_plan *p, const sp_kern
 {
     winograd_task t = {s, p, kernels, node->in[0]->data, NULL, node->out[0]->data, exec->workspace};
     if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
-    int32_t count = sp_gemm_split_count(&p->split);
-    if (count > 1)
-        exec->parallel(exec, count, winograd_piece, &t);
-    else
-        winograd_piece(&t, 0);
+    sp_run_pieces(exec, sp_gemm_split_count(&p->split), winograd_piece, &t);
 }
