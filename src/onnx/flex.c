@@ -18,39 +18,6 @@ bool sp_onnx_is_flex(const onnx_node *node, const sparoa_op *op)
            (subgraph(node, "score_mod") || subgraph(node, "prob_mod"));
 }
 
-static bool visible(const sp_scope *scope, const char *name)
-{
-    for (; scope; scope = scope->parent)
-        if (sp_names_find(&scope->names, name, NULL)) return true;
-    return false;
-}
-
-/* Binds the values of the enclosing graph that a subgraph's nodes use, also those in its own
- * subgraphs. A name that means something else inside is found there first. */
-static sparoa_status bind_outer(sp_onnx *x, sp_scope *scope, sp_scope *body, const onnx_graph *g,
-                                int depth)
-{
-    if (depth > SP_ONNX_MAX_NESTING)
-        return sparoa_fail(x->err, SPAROA_TOO_LARGE, NULL, "subgraphs are nested deeper than %d",
-                           SP_ONNX_MAX_NESTING);
-    sparoa_status status = SPAROA_OK;
-    for (size_t i = 0; i < g->n_node && status == SPAROA_OK; i++) {
-        const onnx_node *n = g->node[i];
-        for (size_t k = 0; k < n->n_input && status == SPAROA_OK; k++) {
-            sp_id id;
-            const char *name = n->input[k];
-            if (!*name || sp_names_find(&body->names, name, NULL) || !visible(scope, name))
-                continue;
-            status = sp_scope_resolve(x, scope, name, "FlexAttention", &id);
-            if (status == SPAROA_OK) status = sp_scope_bind(x, body, name, id);
-        }
-        for (size_t k = 0; k < n->n_attribute && status == SPAROA_OK; k++)
-            if (n->attribute[k]->g)
-                status = bind_outer(x, scope, body, n->attribute[k]->g, depth + 1);
-    }
-    return status;
-}
-
 static sparoa_status add_one(sp_onnx *x, sp_scope *scope, const char *op, const char *domain,
                              const char *name, const sp_id *in, int32_t n_in, sp_id out,
                              const sparoa_attr *attr)
@@ -66,9 +33,9 @@ static sparoa_status add_one(sp_onnx *x, sp_scope *scope, const char *op, const 
     return SPAROA_OK;
 }
 
-/* Names of the body: its initialisers, its input, its output, what it uses from outside. */
-static sparoa_status bind_names(sp_onnx *x, sp_scope *scope, sp_scope *body, const onnx_graph *g,
-                                sp_id in, sp_id out)
+/* Names of the body: its initialisers, its input, its output. */
+static sparoa_status bind_names(sp_onnx *x, sp_scope *body, const onnx_graph *g, sp_id in,
+                                sp_id out)
 {
     const char *input = sp_str(g->input[0]->name), *output = sp_str(g->output[0]->name);
     sparoa_status status = sp_onnx_add_initializers(x, body, g);
@@ -76,7 +43,7 @@ static sparoa_status bind_names(sp_onnx *x, sp_scope *scope, sp_scope *body, con
     if (status == SPAROA_OK && !sp_names_find(&body->names, output, NULL) &&
         !sp_names_add(&body->results, output, out))
         status = sp_onnx_oom(x, sizeof *body->results.items);
-    return status == SPAROA_OK ? bind_outer(x, scope, body, g, 0) : status;
+    return status;
 }
 
 /* Puts the nodes of g between the values in and out. */
@@ -94,13 +61,13 @@ static sparoa_status inline_graph(sp_onnx *x, sp_scope *scope, const char *name,
                            "subgraphs and functions are nested deeper than %d",
                            SP_ONNX_MAX_NESTING);
     sp_scope body;
-    sp_scope_init(x, &body, NULL, scope->graph, scope->call);
+    sp_scope_init(x, &body, scope, scope->graph, scope->call);
     body.home = scope->home;
     body.prefix = sp_arena_printf(&x->scratch, "%s%s/", scope->prefix, name);
     x->nesting++;
     sparoa_status status = body.prefix ? SPAROA_OK : sp_onnx_oom(x, strlen(name));
     sp_id result = SP_NO_ID;
-    if (status == SPAROA_OK) status = bind_names(x, scope, &body, g, in, out);
+    if (status == SPAROA_OK) status = bind_names(x, &body, g, in, out);
     if (status == SPAROA_OK) status = sp_onnx_add_nodes(x, &body, g->node, g->n_node);
     if (status == SPAROA_OK)
         status = sp_scope_resolve(x, &body, g->output[0]->name, "FlexAttention", &result);
@@ -135,12 +102,12 @@ sparoa_status sp_onnx_add_flex(sp_onnx *x, sp_scope *scope, const onnx_node *nod
                            name, node->n_input, node->n_output);
     for (size_t i = 0; i < 3 && status == SPAROA_OK; i++)
         status = sp_scope_resolve(x, scope, node->input[i], name, &in[i]);
-    sparoa_attr scale = {.name = "scale", .type = SPAROA_ATTR_FLOAT, .count = 1};
+    sparoa_attr scale;
     bool scaled = false;
-    for (size_t i = 0; i < node->n_attribute; i++) {
+    for (size_t i = 0; i < node->n_attribute && status == SPAROA_OK && !scaled; i++) {
         const onnx_attr *a = sp_attr_value(scope, node->attribute[i]);
         if (!a || strcmp(sp_str(node->attribute[i]->name), "scale") != 0) continue;
-        scale.v.f = a->f;
+        status = sp_attr_copy(x, scope, name, "scale", a, &scale);
         scaled = true;
     }
     if (status == SPAROA_OK) status = sp_scope_temporary(x, scope, "scores", &scores);

@@ -96,8 +96,8 @@ typedef struct sp_call {
  * call. */
 struct sp_scope {
     sp_scope *parent; /* scope of the enclosing graph: where names not found here are looked up;
-                         NULL: nowhere */
-    sp_scope *home;   /* scope of the graph itself: this one unless it is a function body */
+                         NULL: nowhere. Of a subgraph that is put in line: of the same graph. */
+    sp_scope *home;   /* scope of the graph itself: this one unless its nodes are put in line */
     sp_graph *graph;
     const sp_call
         *call; /* the function whose body this is, or lies in; NULL: the model's own graph */

@@ -99,6 +99,8 @@ sparoa_status sp_scope_resolve(sp_onnx *x, sp_scope *scope, const char *name, co
             x->err, SPAROA_INVALID_GRAPH, NULL,
             "%s uses value '%.80s', which is neither an input, an initialiser nor a node's output",
             user, name);
+    if (scope->parent->graph == scope->graph) /* put in line: nothing to capture */
+        return sp_scope_resolve(x, scope->parent, name, user, id);
     sp_id outer; /* as deep as graphs are nested, which is limited */
     sparoa_status status = sp_scope_resolve(x, scope->parent, name, user, &outer);
     if (status != SPAROA_OK) return status;

@@ -104,6 +104,39 @@ static void numbers(void **state)
     for (int i = 0; i < Q; i++) assert_true(fabs(y[i] - want[i]) < 1e-5);
 }
 
+/* A body may use a name of the main graph for something of its own, and a subgraph in it may hand
+ * through a value of the main graph. */
+static void names(void **state)
+{
+    (void)state;
+    float q[Q], k[KV], v[KV], bias[KEYS] = {0.5f, -1, 0, 2}, y[Q];
+    double want[Q];
+    for (int i = 0; i < Q; i++) q[i] = 0.3f * (float)(i % 5) - 0.4f;
+    for (int i = 0; i < KV; i++) k[i] = 0.2f * (float)i - 0.7f, v[i] = (float)(i * i % 7);
+    mb_node *node;
+    mb_model *m = flex_model(&node);
+    mb_graph *g = mod(node, "score_mod", "s", "t");
+    mb_add(g, "Neg", "", "s", "bias");
+    mb_add(g, "Neg", "", "bias", "t");
+    float none[KEYS] = {0};
+    run(m, q, k, v, bias, y);
+    expected(q, k, v, none, 1 / sqrt(SIZE), 1, want);
+    for (int i = 0; i < Q; i++) assert_true(fabs(y[i] - want[i]) < 1e-5);
+
+    m = flex_model(&node);
+    g = mod(node, "score_mod", "s", "t");
+    mb_raw(mb_initializer(g, "yes", SPAROA_BOOL, 0, NULL), (bool[]){true}, 1);
+    mb_node *choice = mb_add(g, "If", "", "yes", "c");
+    mb_output(mb_subgraph(choice, "then_branch"), "bias");
+    mb_graph *other = mb_subgraph(choice, "else_branch");
+    mb_add(other, "Add", "", "s,bias", "n");
+    mb_output(other, "n");
+    mb_add(g, "Add", "", "s,c", "t");
+    run(m, q, k, v, bias, y);
+    expected(q, k, v, bias, 1 / sqrt(SIZE), 1, want);
+    for (int i = 0; i < Q; i++) assert_true(fabs(y[i] - want[i]) < 1e-5);
+}
+
 static void nodes(void **state)
 {
     (void)state;
@@ -150,8 +183,8 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(numbers, end),
-                                       cmocka_unit_test_teardown(nodes, end),
-                                       cmocka_unit_test_teardown(refused, end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(numbers, end), cmocka_unit_test_teardown(names, end),
+        cmocka_unit_test_teardown(nodes, end), cmocka_unit_test_teardown(refused, end)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
