@@ -9,6 +9,8 @@
 #ifndef SP_GRAPH_GRAPH_H
 #define SP_GRAPH_GRAPH_H
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "sparoa_backend.h"
 
@@ -38,8 +40,15 @@ void sp_blob_unref(sp_blob *blob); /* NULL is fine */
 void sp_blob_idle(const sp_blob *blob);
 
 /* A float32 constant of at least this many bytes may lie in a file where no float may: it can be
- * copied and compared as bytes, but before anything reads its elements, sp_graph_align. */
+ * copied and compared as bytes, and its elements read by sp_f32_at; before anything else reads
+ * them, sp_graph_align. */
 #define SP_ALIGN_LATER ((size_t)1 << 16)
+static inline float sp_f32_at(const sparoa_tensor *t, int64_t i)
+{
+    float value;
+    memcpy(&value, (const char *)t->data + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
 
 typedef enum sp_value_kind {
     SP_VALUE_NODE,   /* output of a node */

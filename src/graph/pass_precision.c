@@ -101,10 +101,11 @@ static bool named(const char *name, const char *const *list, size_t count)
 
 static bool fits_half(const sparoa_tensor *t)
 {
-    const float *v = t->data;
     int64_t n = sparoa_tensor_count(t);
-    for (int64_t i = 0; i < n; i++)
-        if (isfinite(v[i]) && fabsf(v[i]) > LARGEST_HALF) return false;
+    for (int64_t i = 0; i < n; i++) {
+        float v = sp_f32_at(t, i);
+        if (isfinite(v) && fabsf(v) > LARGEST_HALF) return false;
+    }
     return true;
 }
 
@@ -139,7 +140,7 @@ static sp_id constant_half(halves *h, const sp_value *v)
     if (id == SP_NO_ID) return SP_NO_ID;
     uint16_t *to = h->g->values[id].fact.data;
     int64_t n = sparoa_tensor_count(&f);
-    for (int64_t i = 0; i < n; i++) to[i] = sp_f16_of_f32(((const float *)f.data)[i]);
+    for (int64_t i = 0; i < n; i++) to[i] = sp_f16_of_f32(sp_f32_at(&f, i));
     return id;
 }
 

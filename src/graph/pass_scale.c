@@ -49,8 +49,7 @@ static bool read_channels(const sp_value *v, int64_t channels, int32_t rank, int
     if (count != 1 && count != channels) return false;
     int32_t own = axis - (rank - v->fact.rank); /* where the channel stands in the constant */
     if (count > 1 && (own < 0 || v->fact.dims[own] != channels)) return false;
-    for (int64_t c = 0; c < channels; c++)
-        to[c] = ((const float *)v->fact.data)[count == 1 ? 0 : c];
+    for (int64_t c = 0; c < channels; c++) to[c] = sp_f32_at(&v->fact, count == 1 ? 0 : c);
     return true;
 }
 
@@ -58,23 +57,21 @@ static bool read_batch_norm(const sp_graph *g, const sp_gnode *n, channel_map *m
 {
     sparoa_node attrs = sp_node_attrs(n);
     double epsilon = sparoa_attr_float(&attrs, "epsilon", 1e-5f);
-    const sp_value *p[4];
+    const sparoa_tensor *p[4]; /* scale, bias, mean, variance */
     if (sparoa_attr_int(&attrs, "training_mode", 0) || sparoa_attr_int(&attrs, "spatial", 1) != 1)
         return false;
     for (int32_t k = 1; k < n->n_out; k++)
         if (n->out[k] != SP_NO_ID) return false;
     for (int32_t k = 0; k < 4; k++) {
-        p[k] = sp_const_in(g, n, k + 1);
-        if (!p[k] || p[k]->fact.dtype != SPAROA_FLOAT32 ||
-            sparoa_tensor_count(&p[k]->fact) != m->channels)
+        const sp_value *v = sp_const_in(g, n, k + 1);
+        if (!v || v->fact.dtype != SPAROA_FLOAT32 || sparoa_tensor_count(&v->fact) != m->channels)
             return false;
+        p[k] = &v->fact;
     }
-    const float *scale = p[0]->fact.data, *bias = p[1]->fact.data, *mean = p[2]->fact.data,
-                *var = p[3]->fact.data;
     for (int64_t c = 0; c < m->channels; c++) {
-        double s = scale[c] / sqrt((double)var[c] + epsilon);
+        double s = sp_f32_at(p[0], c) / sqrt((double)sp_f32_at(p[3], c) + epsilon);
         m->scale[c] = (float)s;
-        m->shift[c] = (float)(bias[c] - mean[c] * s);
+        m->shift[c] = (float)(sp_f32_at(p[1], c) - sp_f32_at(p[2], c) * s);
     }
     return true;
 }

@@ -160,21 +160,17 @@ static sp_id plain_keys(sp_pattern *p, sp_id keys)
 /* One mask [1, windows heads, S, S]: those of the windows plus what all have. */
 static sp_id window_masks(sp_pattern *p, const attention *a)
 {
-    if (sp_graph_align(p->g, a->mask, NULL) != SPAROA_OK ||
-        sp_graph_align(p->g, a->window_bias, NULL) != SPAROA_OK)
-        return SP_NO_ID;
     const sparoa_tensor m = *fact(p, a->mask);
     int64_t heads = fact(p, a->q)->dims[1], size = m.dims[3] * m.dims[4];
     sp_id id = sp_add_const(p->g, "window_mask", SPAROA_FLOAT32, 4,
                             (int64_t[]){1, a->windows * heads, m.dims[3], m.dims[4]}, NULL);
     if (id == SP_NO_ID) return id;
-    const float *mask = m.data,
-                *bias = a->window_bias == SP_NO_ID ? NULL : fact(p, a->window_bias)->data;
+    const sparoa_tensor *bias = a->window_bias == SP_NO_ID ? NULL : fact(p, a->window_bias);
     float *to = fact(p, id)->data;
     for (int64_t w = 0; w < a->windows; w++)
         for (int64_t h = 0; h < heads; h++, to += size)
             for (int64_t i = 0; i < size; i++)
-                to[i] = mask[w * size + i] + (bias ? bias[h * size + i] : 0);
+                to[i] = sp_f32_at(&m, w * size + i) + (bias ? sp_f32_at(bias, h * size + i) : 0);
     return id;
 }
 

@@ -316,8 +316,7 @@ static sp_id turned_weight(sp_pattern *p, sp_id weight)
     if (id == SP_NO_ID) return id;
     float *to = fact(p, id)->data;
     for (int64_t i = 0; i < dims[0]; i++)
-        for (int64_t j = 0; j < dims[1]; j++)
-            to[i * dims[1] + j] = ((const float *)w.data)[j * dims[0] + i];
+        for (int64_t j = 0; j < dims[1]; j++) to[i * dims[1] + j] = sp_f32_at(&w, j * dims[0] + i);
     return id;
 }
 

@@ -110,6 +110,28 @@ static void test_large_constant(void **state)
     mb_end();
 }
 
+/* A large constant lies in the file at any address. */
+static void test_unaligned_constant(void **state)
+{
+    (void)state;
+    for (int pad = 0; pad < 4; pad++) {
+        mb_model *m = mb_new();
+        m->producer_name = mb_str("1234" + pad);
+        mb_input(m->graph, "x", SPAROA_FLOAT32, MB_DIMS(SP_ALIGN_LATER / 4));
+        mb_random(m->graph, "c", MB_DIMS(SP_ALIGN_LATER / 4), 1, -1, 1);
+        mb_add(m->graph, "Mul", "product", "x,c", "y");
+        mb_output(m->graph, "y");
+        sparoa_runtime *rt = ts_runtime(NULL, 1);
+        sparoa_model *model = ts_load(rt, m);
+        sparoa_session *half = session(model, SPAROA_PRECISION_FLOAT16);
+        assert_int_equal(count(half, "Mul", SPAROA_FLOAT16), 1);
+        sparoa_session_destroy(half);
+        sparoa_model_destroy(model);
+        sparoa_runtime_destroy(rt);
+        mb_end();
+    }
+}
+
 static void test_tf32(void **state)
 {
     static float x[2 * 4 * 8 * 8], expected[ELEMENTS], y[ELEMENTS];
@@ -140,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_half),
         cmocka_unit_test(test_large_constant),
+        cmocka_unit_test(test_unaligned_constant),
         cmocka_unit_test(test_tf32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
