@@ -70,21 +70,36 @@ static sparoa_status sizes_plain(const sparoa_node *node, sp_attn *a, sparoa_err
     return sp_unify(node, &a->head, sp_dim(k, 3), "head size", err);
 }
 
+static sparoa_status check_type(const sparoa_node *node, int32_t input, sparoa_error *err)
+{
+    SP_TRY(sp_check_type(node, input, SP_TYPES_FLOAT, err));
+    if ((node->in[input]->dtype == SPAROA_FLOAT64) != (node->in[0]->dtype == SPAROA_FLOAT64))
+        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
+                           "float64 cannot be mixed with narrower types");
+    return SPAROA_OK;
+}
+
+static sparoa_status check_heads(const sparoa_node *node, const sp_attn *a, sparoa_error *err)
+{
+    if (a->q_heads >= 0 && a->kv_heads >= 0 && (a->kv_heads == 0 || a->q_heads % a->kv_heads))
+        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
+                           "%lld query heads are no multiple of %lld key heads",
+                           (long long)a->q_heads, (long long)a->kv_heads);
+    return SPAROA_OK;
+}
+
 /* Q, K and V: types, ranks and sizes. */
 static sparoa_status parse_qkv(const sparoa_node *node, sp_attn *a, sparoa_error *err)
 {
     int32_t rank = -1;
     for (int32_t i = 0; i < 3; i++) {
-        SP_TRY(sp_check_type(node, i, SP_TYPES_FLOAT, err));
+        SP_TRY(check_type(node, i, err));
         SP_TRY(sp_check_rank(node, i, 3, 4, err));
         int32_t r = node->in[i]->rank;
         if (r >= 0 && rank >= 0 && r != rank)
             return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                                "input %d has rank %d, input 0 has rank %d", i, r, rank);
         if (r >= 0) rank = r;
-        if ((node->in[i]->dtype == SPAROA_FLOAT64) != (node->in[0]->dtype == SPAROA_FLOAT64))
-            return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
-                               "float64 cannot be mixed with narrower types");
     }
     *a = (sp_attn){.batch = -1,
                    .q_heads = -1,
@@ -105,11 +120,7 @@ static sparoa_status parse_qkv(const sparoa_node *node, sp_attn *a, sparoa_error
     for (int32_t i = 0; i < 3; i++)
         SP_TRY(sp_unify(node, &a->batch, sp_dim(node->in[i], 0), "batch size", err));
     SP_TRY(a->packed ? sizes_packed(node, a, err) : sizes_plain(node, a, err));
-    if (a->q_heads >= 0 && a->kv_heads >= 0 && (a->kv_heads == 0 || a->q_heads % a->kv_heads))
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                           "%lld query heads are no multiple of %lld key heads",
-                           (long long)a->q_heads, (long long)a->kv_heads);
-    return SPAROA_OK;
+    return check_heads(node, a, err);
 }
 
 /* past_key and past_value come together, in the order of rank 4. */
@@ -188,6 +199,67 @@ static sparoa_status attention_parse(const sparoa_node *node, sp_attn *a, sparoa
     return sp_check_dims(node, IN_VALID, 1, (int64_t[]){a->batch}, err);
 }
 
+static sparoa_status flex_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    for (int32_t i = 0; i < 3; i++) SP_TRY(sp_check_rank(node, i, 4, 4, err));
+    SP_TRY(parse_qkv(node, a, err));
+    a->past = 0;
+    a->total = a->kv_len;
+    return SPAROA_OK;
+}
+
+/* The two products of a FlexAttention whose subgraphs were put between them (onnx/flex.c). */
+static sparoa_status part_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    bool values = node->op[sizeof "Flex" - 1] == 'V';
+    const sparoa_tensor *first = node->in[0], *second = node->in[1];
+    *a = (sp_attn){.head = -1, .v_head = -1, .left = -1, .right = -1, .scale = NAN};
+    for (int32_t i = 0; i < 2; i++) {
+        SP_TRY(check_type(node, i, err));
+        SP_TRY(sp_check_rank(node, i, 4, 4, err));
+    }
+    if (sparoa_attr_find(node, "scale")) a->scale = sparoa_attr_float(node, "scale", 1);
+    a->batch = sp_dim(first, 0);
+    a->q_heads = sp_dim(first, 1);
+    a->q_len = sp_dim(first, 2);
+    a->kv_heads = sp_dim(second, 1);
+    a->total = a->kv_len = sp_dim(second, 2);
+    SP_TRY(sp_unify(node, &a->batch, sp_dim(second, 0), "batch size", err));
+    if (values) {
+        SP_TRY(sp_unify(node, &a->total, sp_dim(first, 3), "key length", err));
+        a->v_head = sp_dim(second, 3);
+    } else {
+        a->head = sp_dim(first, 3);
+        SP_TRY(sp_unify(node, &a->head, sp_dim(second, 3), "head size", err));
+    }
+    SP_TRY(check_heads(node, a, err));
+    a->scores_only = !values;
+    a->probs = values ? first : NULL;
+    a->qk = values ? NULL : node->out[0];
+    return SPAROA_OK;
+}
+
+/* By the node's operator. */
+static sparoa_status parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+{
+    if (strcmp(node->op, "Attention") == 0) return attention_parse(node, a, err);
+    if (strcmp(node->op, "FlexAttention") == 0) return flex_parse(node, a, err);
+    return part_parse(node, a, err);
+}
+
+static void attention_cost(const sparoa_node *node, sparoa_cost *cost)
+{
+    sp_attn a;
+    if (parse(node, &a, NULL) == SPAROA_OK) cost->flops = sp_attn_flops(&a);
+}
+
+static size_t attention_workspace(const sparoa_node *node, int32_t threads)
+{
+    sp_attn a;
+    if (parse(node, &a, NULL) != SPAROA_OK) return 0;
+    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
+}
+
 static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 3, 1, err));
@@ -210,19 +282,6 @@ static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)
     if (sparoa_out(node, 3))
         sp_set_shape(node->out[3], tk, 4, (int64_t[]){a.batch, a.q_heads, a.q_len, a.total});
     return SPAROA_OK;
-}
-
-static void attention_cost(const sparoa_node *node, sparoa_cost *cost)
-{
-    sp_attn a;
-    if (attention_parse(node, &a, NULL) == SPAROA_OK) cost->flops = sp_attn_flops(&a);
-}
-
-static size_t attention_workspace(const sparoa_node *node, int32_t threads)
-{
-    sp_attn a;
-    if (attention_parse(node, &a, NULL) != SPAROA_OK) return 0;
-    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
 }
 
 sp_attn_view sp_attn_view_of(const sparoa_tensor *t, bool packed, int64_t heads, int64_t length,
@@ -292,15 +351,6 @@ static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *e
     return SPAROA_OK;
 }
 
-static sparoa_status flex_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
-{
-    for (int32_t i = 0; i < 3; i++) SP_TRY(sp_check_rank(node, i, 4, 4, err));
-    SP_TRY(parse_qkv(node, a, err));
-    a->past = 0;
-    a->total = a->kv_len;
-    return SPAROA_OK;
-}
-
 static sparoa_status flex_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 3, 1, err));
@@ -309,19 +359,6 @@ static sparoa_status flex_infer(const sparoa_node *node, sparoa_error *err)
     sp_set_shape(node->out[0], node->in[0]->dtype, 4,
                  (int64_t[]){a.batch, a.q_heads, a.q_len, a.v_head});
     return SPAROA_OK;
-}
-
-static void flex_cost(const sparoa_node *node, sparoa_cost *cost)
-{
-    sp_attn a;
-    if (flex_parse(node, &a, NULL) == SPAROA_OK) cost->flops = sp_attn_flops(&a);
-}
-
-static size_t flex_workspace(const sparoa_node *node, int32_t threads)
-{
-    sp_attn a;
-    if (flex_parse(node, &a, NULL) != SPAROA_OK) return 0;
-    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
 }
 
 static sparoa_status flex_run(const sparoa_node *node, const sparoa_exec *exec)
@@ -348,43 +385,6 @@ SP_OP(Attention) = {
     .run = attention_run,
 };
 
-/* The two products of a FlexAttention whose subgraphs were put between them (onnx/flex.c). */
-static sparoa_status part_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
-{
-    bool values = node->op[sizeof "Flex" - 1] == 'V';
-    const sparoa_tensor *first = node->in[0], *second = node->in[1];
-    *a = (sp_attn){.head = -1, .v_head = -1, .left = -1, .right = -1, .scale = NAN};
-    for (int32_t i = 0; i < 2; i++) {
-        SP_TRY(sp_check_type(node, i, SP_TYPES_FLOAT, err));
-        SP_TRY(sp_check_rank(node, i, 4, 4, err));
-    }
-    if ((first->dtype == SPAROA_FLOAT64) != (second->dtype == SPAROA_FLOAT64))
-        return sparoa_fail(err, SPAROA_UNSUPPORTED_TYPE, node,
-                           "float64 cannot be mixed with narrower types");
-    if (sparoa_attr_find(node, "scale")) a->scale = sparoa_attr_float(node, "scale", 1);
-    a->batch = sp_dim(first, 0);
-    a->q_heads = sp_dim(first, 1);
-    a->q_len = sp_dim(first, 2);
-    a->kv_heads = sp_dim(second, 1);
-    a->total = a->kv_len = sp_dim(second, 2);
-    SP_TRY(sp_unify(node, &a->batch, sp_dim(second, 0), "batch size", err));
-    if (values) {
-        SP_TRY(sp_unify(node, &a->total, sp_dim(first, 3), "key length", err));
-        a->v_head = sp_dim(second, 3);
-    } else {
-        a->head = sp_dim(first, 3);
-        SP_TRY(sp_unify(node, &a->head, sp_dim(second, 3), "head size", err));
-    }
-    if (a->q_heads >= 0 && a->kv_heads >= 0 && (a->kv_heads == 0 || a->q_heads % a->kv_heads))
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                           "%lld query heads are no multiple of %lld key heads",
-                           (long long)a->q_heads, (long long)a->kv_heads);
-    a->scores_only = !values;
-    a->probs = values ? first : NULL;
-    a->qk = values ? NULL : node->out[0];
-    return SPAROA_OK;
-}
-
 /* Scores are float32 for narrower inputs, values have the type of V. */
 static sparoa_status part_infer(const sparoa_node *node, sparoa_error *err)
 {
@@ -396,21 +396,6 @@ static sparoa_status part_infer(const sparoa_node *node, sparoa_error *err)
     sp_set_shape(node->out[0], type, 4,
                  (int64_t[]){a.batch, a.q_heads, a.q_len, a.scores_only ? a.total : a.v_head});
     return SPAROA_OK;
-}
-
-static void part_cost(const sparoa_node *node, sparoa_cost *cost)
-{
-    sp_attn a;
-    if (part_parse(node, &a, NULL) != SPAROA_OK) return;
-    double pairs = (double)a.batch * (double)a.q_heads * (double)a.q_len * (double)a.total;
-    cost->flops = 2.0 * pairs * (double)(a.scores_only ? a.head : a.v_head);
-}
-
-static size_t part_workspace(const sparoa_node *node, int32_t threads)
-{
-    sp_attn a;
-    if (part_parse(node, &a, NULL) != SPAROA_OK) return 0;
-    return sp_attn_bytes(&a, node->in[0]->dtype, threads);
 }
 
 static sparoa_status part_run(const sparoa_node *node, const sparoa_exec *exec)
@@ -442,8 +427,8 @@ SP_OP(FlexAttention) = {
     .op_class = SPAROA_CLASS_ATTENTION,
     .tolerance = SPAROA_TOL_SUM,
     .infer = flex_infer,
-    .cost = flex_cost,
-    .workspace = flex_workspace,
+    .cost = attention_cost,
+    .workspace = attention_workspace,
     .run = flex_run,
 };
 
@@ -451,8 +436,8 @@ SP_OP(FlexAttention) = {
     {                                                                                              \
         .struct_size = sizeof(sparoa_op), .name = (op_name), .domain = "sparoa", .since = 1,       \
         .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .op_class = SPAROA_CLASS_ATTENTION,  \
-        .tolerance = SPAROA_TOL_SUM, .infer = part_infer, .cost = part_cost,                       \
-        .workspace = part_workspace, .run = part_run                                               \
+        .tolerance = SPAROA_TOL_SUM, .infer = part_infer, .cost = attention_cost,                  \
+        .workspace = attention_workspace, .run = part_run                                          \
     }
 SP_OP(FlexScores) = FLEX_PART("FlexScores");
 SP_OP(FlexValues) = FLEX_PART("FlexValues");

@@ -46,5 +46,8 @@ size_t sp_attn_bytes(const sp_attn *a, sparoa_dtype type, int32_t threads)
 double sp_attn_flops(const sp_attn *a)
 {
     double pairs = (double)a->batch * (double)a->q_heads * (double)a->q_len * (double)a->total;
-    return pairs * (2.0 * (double)(a->head + a->v_head) + 5.0);
+    double each = a->probs || a->scores_only ? 0 : 5; /* softmax */
+    if (!a->probs) each += 2.0 * (double)a->head;
+    if (!a->scores_only) each += 2.0 * (double)a->v_head;
+    return pairs * each;
 }
