@@ -39,12 +39,13 @@ EOF
 case ${1:-} in
     --prepare) prepare; exit ;;
     '' | --quick) ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 results=${OUT:-build/gpu-results}
 build=build/gpu
 mkdir -p "$results"
+rm -f "$results/models.jsonl" "$results/nodes.txt" # those of an earlier run: these are added to
 export PATH=$PATH:/usr/local/cuda/bin
 started=$SECONDS
 stage() { echo "== $1 ($((SECONDS - started)) s)"; }
@@ -97,7 +98,9 @@ if command -v compute-sanitizer >/dev/null; then
     for family in conv gather pad resize reduce; do
         timeout 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$build/gpu_check" \
             "$build/libsparoa_cuda.so" /dev/null "$family" >"$results/sanitizer.txt" 2>&1 || {
-            echo "compute-sanitizer, $family: exit code $?"
+            code=$?
+            [ $code -ne 9 ] || failed=1 # 9: it found something; others: no time, or it can't run here
+            echo "compute-sanitizer, $family: exit code $code"
             grep -m8 -E '=====|FAIL' "$results/sanitizer.txt" || true
         }
         tail -1 "$results/sanitizer.txt"
@@ -106,7 +109,10 @@ fi
 
 measure_models() {
     local model precision batch models=$build/models
-    python3 bench/gpu_models.py "$models" >"$results/make-models.log" 2>&1 || return 0
+    python3 bench/gpu_models.py "$models" >"$results/make-models.log" 2>&1 || {
+        tail -3 "$results/make-models.log"
+        return 1
+    }
     for precision in float32 tf32 float16; do
         for model in "$models"/*/model.onnx; do
             for batch in 1 32; do

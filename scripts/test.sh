@@ -47,13 +47,18 @@ finish() {
 }
 
 build_all() {
-    local targets=() name
+    local targets=() name known
     cmake --preset "$preset" || return
     if [ -n "$only" ]; then
+        targets=(--target sparoa_command)
+        known=$(cmake --build "$build" --target help)
         for name in $(ctest --test-dir "$build" -N -R "$only" | sed -n 's/^ *Test *#[0-9]*: //p'); do
+            if ! grep -q "^$name: phony" <<<"$known"; then # a script, which may need anything
+                targets=()
+                break
+            fi
             targets+=(--target "$name")
         done
-        targets+=(--target sparoa_command)
     fi
     cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}"
 }
