@@ -106,10 +106,10 @@ void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
              w->begin[1], w->end[1], w->begin[2], c->epilogue.act, c->epilogue.residual,
              c->has_bias);
     trial t = {.dev = dev, .conv = c, .best_ms = -1};
+    const sp_cuda_choice given = {c->kind, 0, c->parts.tile,
+                                  c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1};
     if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_conv_choose(dev, c, &t.best)) return;
-    sp_cuda_choice given = {c->kind, 0, c->parts.tile,
-                            c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1};
-    t.best = given;
+    t.best = given; /* what was kept may not fit, and has left its mark on c */
     if (prepare_memory(&t, most_workspace(&t))) try_all(&t, (sp_cuda_conv_kind)given.kind);
     if (!sp_cuda_conv_choose(dev, c, &t.best)) sp_cuda_conv_choose(dev, c, &given);
     if (t.best_ms >= 0) sp_cuda_tuned_keep(dev, key, &t.best);

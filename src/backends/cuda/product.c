@@ -168,9 +168,9 @@ bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_c
     p->workspace = 0;
     p->fused = false;
     if (c->kind == SP_CUDA_PRODUCT_LT) {
+        if (c->index < 0 || c->index / 2 >= p->lt[c->index & 1].count) return false;
         p->fused = c->index & 1;
         p->algo = c->index / 2;
-        if (p->algo >= p->lt[p->fused].count) return false;
         p->workspace = p->lt[p->fused].needs[p->algo];
     } else if (c->kind == SP_CUDA_PRODUCT_TENSOR) {
         if (!p->window.n || c->tile < 0 || c->tile >= SP_CU_TENSOR_TILES || c->splits < 1 ||
@@ -179,6 +179,8 @@ bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_c
         p->parts = (sp_cuda_parts){.tile = c->tile, .splits = c->splits};
         p->workspace = sp_cu_tensor_workspace(&p->window, c->splits);
         if (!sp_cuda_parts_make(dev, &p->parts, &p->window)) return false;
+    } else if (c->kind != SP_CUDA_PRODUCT_PLAIN) {
+        return false; /* choices come from a file, too */
     }
     p->kind = (sp_cuda_product_kind)c->kind;
     return true;

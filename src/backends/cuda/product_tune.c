@@ -106,9 +106,9 @@ void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p)
     snprintf(key + n, sizeof key - (size_t)n, " %d %d %d", p->epilogue.act, p->epilogue.residual,
              p->has_bias);
     trial t = {.dev = dev, .product = p, .best_ms = -1};
+    const sp_cuda_choice given = {p->kind, p->algo * 2 + p->fused, p->parts.tile, p->parts.splits};
     if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_product_choose(dev, p, &t.best)) return;
-    t.best = (sp_cuda_choice){p->kind, p->algo * 2 + p->fused, p->parts.tile, p->parts.splits};
-    sp_cuda_choice given = t.best;
+    t.best = given; /* what was kept may not fit, and has left its mark on p */
     if (prepare_memory(&t)) try_all(&t);
     if (!sp_cuda_product_choose(dev, p, &t.best)) sp_cuda_product_choose(dev, p, &given);
     if (t.best_ms >= 0) sp_cuda_tuned_keep(dev, key, &t.best);
