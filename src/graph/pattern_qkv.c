@@ -344,7 +344,7 @@ static bool is_bias(const sp_pattern *p, const sp_value *b, int64_t n)
 static bool through_matmul(sp_pattern *p, sp_id node)
 {
     static const int64_t swap[3] = {1, 0, 2};
-    const sp_gnode *n = &p->g->nodes[node], *add = sp_pattern_from(p, n->in[0], "Add");
+    const sp_gnode *n = &p->g->nodes[node], *add = sp_pattern_only(p, n->in[0], "Add");
     sp_id product = n->in[0], bias = SP_NO_ID;
     int64_t width = fact(p, n->in[0])->dims[2];
     for (int32_t k = 0; add && add->n_in == 2 && k < 2; k++)
@@ -352,7 +352,7 @@ static bool through_matmul(sp_pattern *p, sp_id node)
             bias = add->in[k];
             product = add->in[1 - k];
         }
-    const sp_gnode *m = sp_pattern_from(p, product, "MatMul");
+    const sp_gnode *m = sp_pattern_only(p, product, "MatMul");
     const sp_value *w = m && m->n_in == 2 && m->n_attrs == 0 ? sp_const_in(p->g, m, 1) : NULL;
     if (!w || w->fact.rank != 2 || fact(p, m->in[0])->rank != 3) return false;
     sp_id weight = m->in[1];

@@ -179,12 +179,36 @@ static void test_windows(void **state)
     check(batch_first(true), BATCH * WINDOWS, WINDOWS);
 }
 
+/* A product that somebody else needs as it is stays the only one. */
+static void test_shared_product(void **state)
+{
+    (void)state;
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, ROWS, WIDTH));
+    mb_random(g, "w", MB_DIMS(WIDTH, WIDTH), 1, -1, 1);
+    mb_add(g, "MatMul", "product", "x,w", "r");
+    turn(g, "r", "y", 3, (int64_t[]){1, 0, 2});
+    mb_output(g, "y");
+    mb_output(g, "r");
+    sparoa_runtime *rt = ts_runtime(NULL, 1);
+    sparoa_model *model = ts_load(rt, m);
+    sparoa_session *qkv = ts_session(model, "+qkv", 0);
+    assert_int_equal(count(qkv, "MatMul"), 1);
+    assert_int_equal(count(qkv, "Transpose"), 1);
+    sparoa_session_destroy(qkv);
+    sparoa_model_destroy(model);
+    sparoa_runtime_destroy(rt);
+    mb_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_first),
         cmocka_unit_test(test_batch_first),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_shared_product),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
