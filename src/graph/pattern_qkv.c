@@ -334,9 +334,8 @@ static bool put_product(sp_pattern *p, sp_id last, sp_id x, sp_id weight, sp_id 
     return sp_pattern_done(p, sp_pattern_replace(p, last, "Add", 14, sum, 2) != SP_NO_ID);
 }
 
-static bool is_bias(const sp_pattern *p, const sp_value *b, int64_t n)
+static bool is_bias(const sp_value *b, int64_t n)
 {
-    (void)p;
     return b && b->fact.rank == 1 && b->fact.dims[0] == n && b->fact.dtype == SPAROA_FLOAT32;
 }
 
@@ -348,7 +347,7 @@ static bool through_matmul(sp_pattern *p, sp_id node)
     sp_id product = n->in[0], bias = SP_NO_ID;
     int64_t width = fact(p, n->in[0])->dims[2];
     for (int32_t k = 0; add && add->n_in == 2 && k < 2; k++)
-        if (is_bias(p, sp_const_in(p->g, add, k), width)) {
+        if (is_bias(sp_const_in(p->g, add, k), width)) {
             bias = add->in[k];
             product = add->in[1 - k];
         }
@@ -372,7 +371,7 @@ static bool through_gemm(sp_pattern *p, sp_id node)
     const sparoa_tensor *y = fact(p, n->in[0]);
     if (sparoa_attr_float(&attrs, "alpha", 1) != 1 || sparoa_attr_float(&attrs, "beta", 1) != 1 ||
         sparoa_attr_int(&attrs, "transA", 0) || !w || w->fact.rank != 2 || x->rank < 3 ||
-        !is_bias(p, sp_const_in(p->g, gemm, 2), y->dims[2]))
+        !is_bias(sp_const_in(p->g, gemm, 2), y->dims[2]))
         return false;
     int64_t inner = 1, perm[SPAROA_MAX_RANK] = {1, 0};
     for (int32_t d = 2; d < x->rank; d++) {

@@ -45,8 +45,7 @@ typedef struct pool_task {
     size_t h, w, c, oh, ow;
     ptrdiff_t kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
     bool max, count_pads;
-    uint8_t
-        flip; /* of 8-bit values: signed ones are compared as unsigned after this exclusive or */
+    uint8_t flip; /* signed 8-bit values are compared as unsigned after this exclusive or */
 } pool_task;
 
 /* Taps k of 0..kernel-1 with 0 <= first + k * dilation < size. */
