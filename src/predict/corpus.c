@@ -18,6 +18,12 @@ static const struct {
                       {"batch", 1, 1e9},      {"channels", 0, 1e12},  {"pixels", 0, 1e18},
                       {"kernel", 1, 1e6},     {"stride", 1, 1e6},     {"groups", 1, 1e9}};
 
+static const char *name_of(size_t field)
+{
+    static const char *const texts[TEXTS] = {"family", "model", "regime", "kind"};
+    return field < TEXTS ? texts[field] : numbers[field - TEXTS].name;
+}
+
 typedef struct reader {
     sp_predict_corpus *c;
     const char *what;
@@ -41,7 +47,7 @@ static sparoa_status cut(reader *r, const char *line, size_t size)
     for (size_t i = 0; i <= size; i++) {
         if (i < size && line[i] != '\t') {
             if (n + 1 >= FIELD_BYTES || !line[i])
-                return fault(r, "field", "too long, or a zero byte", NULL);
+                return fault(r, name_of(count), "too long, or a zero byte", NULL);
             r->field[count][n++] = line[i];
             continue;
         }
@@ -124,6 +130,7 @@ static sparoa_status read_lines(reader *r, const char *data, size_t size)
 {
     static const char head[] = SP_PREDICT_CORPUS_HEAD;
     const char *end = data + size;
+    if (!size) r->line = 1;
     for (const char *line = data; line < end;) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((stop ? stop : end) - line);

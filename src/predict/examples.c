@@ -61,28 +61,30 @@ static sp_predict_machine machine_of(const sp_predict_setup *s)
     return (sp_predict_machine){&s->platform, &s->state, s->regime};
 }
 
+/* The arrays by row: where each is, and the bytes of a row. */
+#define ROW_ARRAYS(e)                                                                              \
+    {                                                                                              \
+        {&(e)->features, SP_PREDICT_FEATURES * sizeof *(e)->features},                             \
+            {&(e)->labels, 2 * sizeof *(e)->labels}, {&(e)->times, 2 * sizeof *(e)->times},        \
+            {&(e)->work, sizeof *(e)->work}, {&(e)->kinds, sizeof *(e)->kinds},                    \
+        {                                                                                          \
+            &(e)->interior, 2 * sizeof *(e)->interior                                              \
+        }                                                                                          \
+    }
+typedef struct row_array {
+    void *array;
+    size_t bytes;
+} row_array;
+
 /* Room for `count` rows more. */
 static bool make_room(sp_predict_examples *e, size_t count)
 {
-    size_t rows = e->row_room;
+    row_array arrays[SP_PREDICT_ROW_ARRAYS] = ROW_ARRAYS(e);
     if (!sp_grow(&e->alloc, &e->lengths, &e->sequence_room, e->sequences + 1, sizeof *e->lengths))
         return false;
-    struct {
-        void *array;
-        size_t bytes;
-    } arrays[] = {{&e->features, SP_PREDICT_FEATURES * sizeof *e->features},
-                  {&e->labels, 2 * sizeof *e->labels},
-                  {&e->times, 2 * sizeof *e->times},
-                  {&e->work, sizeof *e->work},
-                  {&e->kinds, sizeof *e->kinds},
-                  {&e->interior, 2 * sizeof *e->interior}};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        size_t room = e->row_room;
-        if (!sp_grow(&e->alloc, arrays[i].array, &room, e->rows + count, arrays[i].bytes))
+    for (size_t i = 0; i < SP_PREDICT_ROW_ARRAYS; i++)
+        if (!sp_grow(&e->alloc, arrays[i].array, &e->row_room[i], e->rows + count, arrays[i].bytes))
             return false;
-        rows = room;
-    }
-    e->row_room = rows;
     return true;
 }
 
@@ -116,14 +118,13 @@ bool sp_predict_examples_add(sp_predict_examples *e, const sp_predict_setup *des
 
 void sp_predict_examples_free(sp_predict_examples *e)
 {
-    const sparoa_allocator *a = &e->alloc;
-    sp_free(a, e->lengths, e->sequence_room * sizeof *e->lengths);
-    sp_free(a, e->features, e->row_room * SP_PREDICT_FEATURES * sizeof *e->features);
-    sp_free(a, e->labels, e->row_room * 2 * sizeof *e->labels);
-    sp_free(a, e->times, e->row_room * 2 * sizeof *e->times);
-    sp_free(a, e->work, e->row_room * sizeof *e->work);
-    sp_free(a, e->kinds, e->row_room * sizeof *e->kinds);
-    sp_free(a, e->interior, e->row_room * 2 * sizeof *e->interior);
+    row_array arrays[SP_PREDICT_ROW_ARRAYS] = ROW_ARRAYS(e);
+    sp_free(&e->alloc, e->lengths, e->sequence_room * sizeof *e->lengths);
+    for (size_t i = 0; i < SP_PREDICT_ROW_ARRAYS; i++) {
+        void *array;
+        memcpy(&array, arrays[i].array, sizeof array);
+        sp_free(&e->alloc, array, e->row_room[i] * arrays[i].bytes);
+    }
     *e = (sp_predict_examples){.alloc = e->alloc};
 }
 

@@ -21,6 +21,7 @@ typedef struct sp_predict_setup {
 void sp_predict_setup_make(sp_predict_setup *setup, const sp_platform *platform, sp_nn_rng *rng,
                            double spread, bool loads);
 
+enum { SP_PREDICT_ROW_ARRAYS = 6 };
 typedef struct sp_predict_examples {
     sparoa_allocator alloc;
     uint32_t *lengths; /* [sequences] */
@@ -30,7 +31,8 @@ typedef struct sp_predict_examples {
     double *work;      /* [rows] */
     int *kinds;        /* [rows] */
     bool *interior;    /* [rows][2] */
-    size_t sequences, rows, sequence_room, row_room;
+    size_t sequences, rows, sequence_room;
+    size_t row_room[SP_PREDICT_ROW_ARRAYS]; /* by array, as they stand above from features on */
 } sp_predict_examples;
 
 /* Adds operators: features as on `described`, labels and times as on `truth`, which may be the
@@ -43,7 +45,7 @@ uint64_t sp_predict_examples_hash(const sp_predict_examples *e); /* of the label
 /* ---- operators that no model has ---- */
 
 /* Operators cut out of the models of a regime that may be trained on, resized, with other shares of
- * zeros. */
+ * zeros. A corpus without any in this regime: invented ones. */
 void sp_predict_recombine(const sp_predict_corpus *c, sp_regime regime, sp_nn_rng *rng,
                           sp_predict_op *ops, size_t count);
 /* An architecture drawn at random: convolutional, Transformer or recurrent, with its work and bytes

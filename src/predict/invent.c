@@ -17,13 +17,24 @@ void sp_predict_prune(sp_predict_op *ops, size_t count, sp_nn_rng *rng)
         prune(&ops[i], fmin(level * exp(0.05 * sp_nn_normal(rng)), 0.99));
 }
 
+static bool trainable(const sp_predict_model *m, sp_regime regime)
+{
+    return !m->held && m->regime == regime;
+}
+
 void sp_predict_recombine(const sp_predict_corpus *c, sp_regime regime, sp_nn_rng *rng,
                           sp_predict_op *ops, size_t count)
 {
+    bool any = false;
+    for (size_t i = 0; i < c->model_count && !any; i++) any = trainable(&c->models[i], regime);
+    if (!any) {
+        sp_predict_invent(regime, rng, ops, count);
+        return;
+    }
     double level = sp_nn_below(rng, 2) ? sp_nn_uniform(rng) : 0;
     for (size_t i = 0; i < count;) {
         const sp_predict_model *m = &c->models[sp_nn_below(rng, c->model_count)];
-        if (m->held || m->regime != regime) continue;
+        if (!trainable(m, regime)) continue;
         size_t first = sp_nn_below(rng, m->count), run = 1 + sp_nn_below(rng, 12);
         double area = exp(1.5 * sp_nn_normal(rng)), width = exp(0.5 * sp_nn_normal(rng));
         for (size_t k = first; k < m->count && run > 0 && i < count; k++, run--) {

@@ -11,6 +11,8 @@
 
 #define CONV "vit\ta\teager\tconv\t1e6\t100\t200\t300\t0.5\t0\t1\t8\t64\t3\t1\t1\n"
 
+#define LONG "0123456789012345678901234567890123456789012345678901234567890123" /* 64 bytes */
+
 static sp_mem mem;
 static sparoa_allocator alloc;
 
@@ -62,7 +64,10 @@ static void test_refuses(void **state)
     static const struct {
         const char *lines, *message;
     } bad[] = {
-        {"", "expected operators"},
+        {"", "c.tsv:1: line: expected operators"},
+        {"vit\t" LONG "\teager\tconv\t1\t1\t2\t3\t0\t0\t1\t8\t64\t3\t1\t1\n",
+         "c.tsv:2: model: too"},
+        {"vit\ta\teager\tconv\t1\t" LONG "\t2\t3\t0\t0\t1\t8\t64\t3\t1\t1\n", "bytes_in: too long"},
         {CONV "x\ty\n", "c.tsv:3: line: expected 16 fields"},
         {CONV "vit\ta\teager\tconv\t1e6\t100\t200\t300\t0.5\t0\t1\t8\t64\t3\t1\t1\t9\n",
          "c.tsv:3: line: more than 16 fields"},
@@ -91,6 +96,7 @@ static void test_refuses(void **state)
                      SPAROA_UNSUPPORTED_VERSION);
     assert_int_equal(sp_predict_corpus_parse(&alloc, "c", "x", 1, &c, &err), SPAROA_MALFORMED);
     assert_int_equal(sp_predict_corpus_parse(&alloc, "c", "", 0, &c, &err), SPAROA_MALFORMED);
+    assert_string_equal(err.message, "c:1: line: expected operators");
     assert_int_equal(sp_predict_corpus_load(&alloc, "/nowhere/c.tsv", &c, &err), SPAROA_NOT_FOUND);
 }
 

@@ -68,6 +68,48 @@ static void test_invents(void **state)
                 seen[SPAROA_CLASS_ATTENTION] && seen[SP_KIND_VIEW]);
 }
 
+/* A corpus of one regime: for the other, operators are invented. */
+static void test_one_regime(void **state)
+{
+    enum { N = 32 };
+    static const char text[] =
+        SP_PREDICT_CORPUS_HEAD "\nvgg\ta\teager\tconv\t1e6\t9\t9\t9\t0\t0\t1\t8\t64\t3\t1\t1\n";
+    sp_predict_corpus eager;
+    sp_predict_op ops[N];
+    sp_nn_rng rng = {.key = 3};
+    assert_int_equal(sp_predict_corpus_parse(&alloc, "c", text, sizeof text - 1, &eager, NULL),
+                     SPAROA_OK);
+    sp_predict_recombine(&eager, SP_REGIME_GRAPH, &rng, ops, N);
+    for (int i = 0; i < N; i++) check_op(&ops[i]);
+    sp_predict_recombine(&eager, SP_REGIME_EAGER, &rng, ops, N);
+    for (int i = 0; i < N; i++) assert_int_equal(ops[i].work.kind, SPAROA_CLASS_CONV);
+    sp_predict_corpus_free(&eager);
+}
+
+/* Wherever memory ends while sets grow, all of it is given back. */
+static void test_no_memory(void **state)
+{
+    const sp_predict_model *m = &corpus.models[0];
+    sp_predict_setup *setup = calloc(1, sizeof *setup);
+    setup->platform = *platform;
+    setup->state = sp_platform_nominal(platform);
+    setup->regime = m->regime;
+    bool done = false;
+    int failed = 0;
+    for (size_t limit = 20000; !done; limit += 100) {
+        sp_mem little;
+        sp_predict_examples e = {.alloc = sp_mem_init(&little, NULL, limit)};
+        done = true;
+        for (int i = 0; i < 3 && done; i++)
+            done = sp_predict_examples_add(&e, setup, setup, corpus.ops + m->first, m->count);
+        failed += !done;
+        sp_predict_examples_free(&e);
+        assert_int_equal(atomic_load(&little.used), 0);
+    }
+    assert_true(failed > 10);
+    free(setup);
+}
+
 /* The same seed gives the same sets and the same file; no family is on both sides. */
 static void test_reproduces(void **state)
 {
@@ -171,8 +213,9 @@ static void test_fits(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_invents),
-                                       cmocka_unit_test(test_reproduces),
-                                       cmocka_unit_test(test_fits)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_invents), cmocka_unit_test(test_one_regime),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_reproduces),
+        cmocka_unit_test(test_fits)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
