@@ -376,7 +376,8 @@ static sparoa_status measure_device(job *j)
     if (j->device) SP_TRY(measure_copies(j));
     SP_TRY(measure_dispatch(j));
     SP_TRY(measure_nets(j));
-    sp_fit_device(&j->fit, j->p, j->device, SP_PLATFORM_SAMPLES / j->device_count);
+    if (!sp_fit_device(&j->fit, j->p, j->device, SP_PLATFORM_SAMPLES / j->device_count))
+        return sp_no_memory(&j->fit.alloc, j->fit.count * sizeof *j->fit.samples, j->err);
     SP_TRY(measure_sparse(j));
     return j->device ? measure_contention(j) : SPAROA_OK;
 }

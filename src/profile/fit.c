@@ -164,11 +164,12 @@ static void keep_samples(const sp_fit *fit, sp_platform *p, uint32_t device, int
     }
 }
 
-void sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room)
+bool sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room)
 {
     sp_platform_device *d = &platform->devices[device];
     size_t kinds[SP_KIND_COUNT] = {0}, used = 0;
     point *points = sp_alloc(&fit->alloc, (fit->count + 1) * sizeof *points);
+    if (!points) return false;
     for (size_t i = 0; i < fit->count; i++) {
         const sp_fit_sample *s = &fit->samples[i];
         double rate = s->cost.flops / s->ns * 1e9, width = bytes_of(s) / s->ns * 1e9;
@@ -183,9 +184,10 @@ void sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, ui
         for (int k = 0; k < SP_KIND_COUNT; k++) taken += kinds[k] < cap ? kinds[k] : cap;
         cap += (room - taken) / used;
     }
-    for (int k = 0; points && k < SP_KIND_COUNT; k++) {
+    for (int k = 0; k < SP_KIND_COUNT; k++) {
         fit_kind(fit, d, k, points);
         keep_samples(fit, platform, device, k, (uint32_t)cap);
     }
     sp_free(&fit->alloc, points, (fit->count + 1) * sizeof *points);
+    return true;
 }

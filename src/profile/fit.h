@@ -27,7 +27,7 @@ void sp_fit_free(sp_fit *fit);
 
 /* Fills kinds and samples of a platform's device. Its peaks and bandwidth must be set (0: taken
  * from the best sample), and "default"'s overheads, in every kind. At most `room` samples are kept.
- * Devices must be filled in order. */
-void sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room);
+ * Devices must be filled in order. False: no memory; the platform is as it was. */
+bool sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room);
 
 #endif

@@ -256,7 +256,12 @@ static void fitted(void **state)
     }
     assert_true(sp_fit_add(&fit, &p, 0));
     assert_int_equal(fit.count, 200);
-    sp_fit_device(&fit, &made, 0, 100);
+    sp_mem none;
+    fit.alloc = sp_mem_init(&none, NULL, 1);
+    assert_false(sp_fit_device(&fit, &made, 0, 100));
+    assert_int_equal(made.sample_count, 0);
+    fit.alloc = alloc;
+    assert_true(sp_fit_device(&fit, &made, 0, 100));
     assert_true(made.sample_count > 80 && made.sample_count <= 100);
     assert_true(fabs(made.devices[0].kinds[SPAROA_CLASS_ELTWISE].bandwidth - 0.5) < 0.05);
     for (int i = 20; i < 199; i++) {
