@@ -47,12 +47,19 @@ bool sp_live_text(const sp_live *live, char *text, size_t size, const char *path
     return good;
 }
 
+double sp_live_number(const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    return end != text && v >= 0 && isfinite(v) ? v : -1;
+}
+
 double sp_live_file_number(sp_live *live, const sp_sensor *sensor)
 {
-    char text[64], *end;
+    char text[64];
     if (!sp_live_text(live, text, sizeof text, "%s", sensor->source)) return -1;
-    double v = (double)strtoll(text, &end, 10);
-    return end == text ? -1 : v * sensor->scale;
+    double v = sp_live_number(text);
+    return v < 0 ? -1 : v * sensor->scale;
 }
 
 static int natural(const void *a, const void *b)
@@ -73,6 +80,13 @@ void sp_live_list(const sp_live *live, const char *folder, const char *prefix, s
     }
     if (dir) closedir(dir);
     qsort(names->name, names->count, sizeof names->name[0], natural);
+}
+
+int32_t sp_live_integrated_gpu(const sp_live *live)
+{
+    for (uint32_t d = 1; d < live->device_count; d++)
+        if (live->devices[d].kind == SPAROA_DEVICE_INTEGRATED_GPU) return (int32_t)d;
+    return SP_SENSOR_MACHINE;
 }
 
 /* ---- what plug-ins say of their devices ---- */
@@ -98,7 +112,7 @@ static double read_info(sp_live *live, const sp_sensor *s)
     return info.memory_bytes ? (double)info.memory_bytes : -1;
 }
 
-static void refresh_status(sp_live *live)
+void sp_live_status_refresh(sp_live *live)
 {
     for (uint32_t d = 1; d < live->device_count; d++) {
         sparoa_device_status *st = &live->status[d];
@@ -113,7 +127,7 @@ static void add_slots(sp_live *live)
 {
     static const sp_what said[] = {SP_WHAT_LOAD, SP_WHAT_CLOCK, SP_WHAT_TEMPERATURE, SP_WHAT_POWER,
                                    SP_WHAT_MEMORY_FREE};
-    refresh_status(live);
+    sp_live_status_refresh(live);
     for (uint32_t d = 1; d < live->device_count; d++) {
         const sp_live_source *from = &live->devices[d];
         if (!from->table) continue;
@@ -130,6 +144,15 @@ static void add_slots(sp_live *live)
 
 /* ---- energy: which sensors count ---- */
 
+bool sp_live_machine_counts(const sp_live *live)
+{
+    for (size_t i = 0; i < live->count; i++) {
+        const sp_sensor *s = &live->sensors[i];
+        if (s->counts && s->what == SP_WHAT_POWER && s->device == SP_SENSOR_MACHINE) return true;
+    }
+    return false;
+}
+
 static bool counted_device(const sp_live *live, int32_t device)
 {
     for (size_t i = 0; device > 0 && i < live->count; i++)
@@ -140,10 +163,7 @@ static bool counted_device(const sp_live *live, int32_t device)
 /* A device whose power only its plug-in tells counts by that, unless a sensor covers the module. */
 static void count_plugins(sp_live *live)
 {
-    for (size_t i = 0; i < live->count; i++) {
-        sp_sensor *s = &live->sensors[i];
-        if (s->counts && s->what == SP_WHAT_POWER && s->device == SP_SENSOR_MACHINE) return;
-    }
+    if (sp_live_machine_counts(live)) return;
     for (size_t i = 0; i < live->count; i++) {
         sp_sensor *s = &live->sensors[i];
         if (s->what == SP_WHAT_POWER && s->read == read_status && !counted_device(live, s->device))
@@ -153,7 +173,7 @@ static void count_plugins(sp_live *live)
 
 static void read_sensors(sp_live *live)
 {
-    refresh_status(live);
+    sp_live_status_refresh(live);
     sp_live_host_refresh(live);
     for (size_t i = 0; i < live->count; i++)
         live->sensors[i].value = live->sensors[i].read(live, &live->sensors[i]);
@@ -222,7 +242,9 @@ static double *place_of(sparoa_live_device *d, sp_what what)
 
 void sp_live_read(sp_live *live, const double *own_busy, sparoa_live_state *state)
 {
+    pthread_mutex_lock(&live->mutex); /* an interval's sampler may be at work */
     read_sensors(live);
+    pthread_mutex_unlock(&live->mutex);
     *state = (sparoa_live_state){.time_ns = sp_now_ns(),
                                  .memory_clock = -1,
                                  .power_w = -1,

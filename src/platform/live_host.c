@@ -78,9 +78,9 @@ static double read_memory(sp_live *live, const sp_sensor *s)
     FILE *file = fopen(path, "r");
     double bytes = -1;
     while (file && bytes < 0 && fgets(line, sizeof line, file))
-        if (strncmp(line, key, strlen(key)) == 0) bytes = strtod(line + strlen(key), NULL) * 1024;
+        if (strncmp(line, key, strlen(key)) == 0) bytes = sp_live_number(line + strlen(key)) * 1024;
     if (file) fclose(file);
-    return bytes;
+    return bytes < 0 ? -1 : bytes;
 }
 
 static double read_clock(sp_live *live, const sp_sensor *s)
@@ -93,7 +93,8 @@ static double read_clock(sp_live *live, const sp_sensor *s)
         if (!sp_live_text(live, text, sizeof text, "/sys/devices/system/cpu/cpu%d/cpufreq/%s", core,
                           file))
             continue; /* switched off */
-        double mhz = strtod(text, NULL) * 1e-3;
+        double mhz = sp_live_number(text) * 1e-3;
+        if (mhz < 0) continue;
         sum += mhz;
         highest = mhz > highest ? mhz : highest;
         read++;
@@ -110,7 +111,7 @@ static double read_cpuinfo(sp_live *live, const sp_sensor *s)
     double mhz = -1;
     while (file && mhz < 0 && fgets(line, sizeof line, file)) {
         const char *colon = strchr(line, ':');
-        if (strncmp(line, "cpu MHz", 7) == 0 && colon) mhz = strtod(colon + 1, NULL);
+        if (strncmp(line, "cpu MHz", 7) == 0 && colon) mhz = sp_live_number(colon + 1);
     }
     if (file) fclose(file);
     return mhz;
@@ -145,13 +146,6 @@ static bool begins(const char *text, const char *prefix)
     return strncasecmp(text, prefix, strlen(prefix)) == 0;
 }
 
-static int32_t integrated_gpu(const sp_live *live)
-{
-    for (uint32_t d = 1; d < live->device_count; d++)
-        if (live->devices[d].kind == SPAROA_DEVICE_INTEGRATED_GPU) return (int32_t)d;
-    return SP_SENSOR_MACHINE;
-}
-
 static void add_zones(sp_live *live)
 {
     sp_names zones;
@@ -162,7 +156,7 @@ static void add_zones(sp_live *live)
         if (!sp_live_text(live, type, sizeof type, "/sys/class/thermal/%s/type", z)) continue;
         int32_t device = SP_SENSOR_MACHINE;
         if (begins(type, "cpu") || begins(type, "x86_pkg")) device = 0;
-        if (begins(type, "gpu")) device = integrated_gpu(live);
+        if (begins(type, "gpu")) device = sp_live_integrated_gpu(live);
         snprintf(name, sizeof name, "thermal %s", type);
         sp_live_add(live, SP_WHAT_TEMPERATURE, device, name, sp_live_file_number,
                     "/sys/class/thermal/%s/temp", z)

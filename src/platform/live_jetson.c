@@ -8,13 +8,6 @@
 
 enum { CHANNELS = 3 }; /* of an INA3221; its further hwmon channels are sums */
 
-static int32_t gpu_of(const sp_live *live)
-{
-    for (uint32_t d = 1; d < live->device_count; d++)
-        if (live->devices[d].kind == SPAROA_DEVICE_INTEGRATED_GPU) return (int32_t)d;
-    return SP_SENSOR_MACHINE;
-}
-
 /* "17000000.gpu" (Orin, JetPack 6), "17000000.ga10b" (JetPack 5), "17000000.gv11b" (Xavier). */
 static bool is_gpu(const char *name)
 {
@@ -30,7 +23,7 @@ static void add_gpu(sp_live *live)
     for (size_t i = 0; i < names.count; i++) {
         const char *n = names.name[i];
         char text[64];
-        int32_t gpu = gpu_of(live);
+        int32_t gpu = sp_live_integrated_gpu(live);
         if (!is_gpu(n)) continue;
         sp_live_add(live, SP_WHAT_CLOCK, gpu, "gpu", sp_live_file_number,
                     "/sys/class/devfreq/%s/cur_freq", n)
@@ -58,8 +51,8 @@ static double read_emc(sp_live *live, const sp_sensor *s)
     if (!sp_live_text(live, now, sizeof now, EMC "/rate") ||
         !sp_live_text(live, most, sizeof most, EMC "/max_rate"))
         return -1;
-    double highest = strtod(most, NULL);
-    return highest > 0 ? strtod(now, NULL) / highest : -1;
+    double highest = sp_live_number(most), rate = sp_live_number(now);
+    return highest > 0 && rate >= 0 ? rate / highest : -1;
 }
 
 static double read_rail(sp_live *live, const sp_sensor *s)
@@ -68,7 +61,8 @@ static double read_rail(sp_live *live, const sp_sensor *s)
     if (!sp_live_text(live, mv, sizeof mv, "%s/in%d_input", s->source, s->index) ||
         !sp_live_text(live, ma, sizeof ma, "%s/curr%d_input", s->source, s->index))
         return -1;
-    return strtod(mv, NULL) * strtod(ma, NULL) * 1e-6;
+    double volts = sp_live_number(mv) * 1e-3, amperes = sp_live_number(ma) * 1e-3;
+    return volts < 0 || amperes < 0 ? -1 : volts * amperes;
 }
 
 /* VDD_IN is the whole module (Orin Nano, Orin NX). An AGX Orin has three rails that are fed from

@@ -116,13 +116,6 @@ static void add_gpu(sp_live *live, int32_t index, bool module_counted)
     }
 }
 
-static bool module_counts(const sp_live *live)
-{
-    for (size_t i = 0; i < live->count; i++)
-        if (live->sensors[i].counts && live->sensors[i].what == SP_WHAT_POWER) return true;
-    return false;
-}
-
 void sp_live_nvml_sensors(sp_live *live, const char *library)
 {
     unsigned count = 0;
@@ -137,7 +130,7 @@ void sp_live_nvml_sensors(sp_live *live, const char *library)
         return;
     }
     live->nvml = n;
-    bool module = module_counts(live);
+    bool module = sp_live_machine_counts(live);
     if (n->count(&count)) count = 0;
     for (unsigned i = 0; i < count && i < MOST_GPUS; i++)
         if (n->handle(i, &n->gpus[i]) == 0) add_gpu(live, (int32_t)i, module);

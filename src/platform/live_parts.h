@@ -59,7 +59,7 @@ struct sp_live {
     bool failed;     /* no memory */
 
     /* an interval of energy */
-    pthread_mutex_t mutex; /* guards the fields below and the sensors' interval */
+    pthread_mutex_t mutex; /* guards the fields below, `status` and the sensors' interval */
     pthread_cond_t wake;
     pthread_t thread;
     bool measuring, threaded, stop;
@@ -74,6 +74,8 @@ sp_sensor *sp_live_add(sp_live *live, sp_what what, int32_t device, const char *
 /* The first line of a file below the root without its newline; false: it can't be read. */
 bool sp_live_text(const sp_live *live, char *text, size_t size, const char *path, ...)
     __attribute__((format(printf, 4, 5)));
+/* The number that a text begins with; -1: none, or below 0. */
+double sp_live_number(const char *text);
 /* The number in the sensor's file times its scale. */
 double sp_live_file_number(sp_live *live, const sp_sensor *sensor);
 /* Names in a folder below the root that begin with `prefix`, in natural order. */
@@ -91,7 +93,13 @@ void sp_live_power_sensors(sp_live *live);  /* RAPL */
 void sp_live_nvml_sensors(sp_live *live, const char *library);
 void sp_live_nvml_close(sp_live *live);
 
-/* Reads what several sensors share, before a round of reading. */
+/* The runtime's integrated GPU, or SP_SENSOR_MACHINE. */
+int32_t sp_live_integrated_gpu(const sp_live *live);
+/* Whether a sensor of the whole machine's power counts: others would count twice. */
+bool sp_live_machine_counts(const sp_live *live);
+
+/* Read what several sensors share, before a round of reading. */
 void sp_live_host_refresh(sp_live *live);
+void sp_live_status_refresh(sp_live *live); /* device_status of plug-ins */
 
 #endif

@@ -1,4 +1,5 @@
 /* RAPL: the energy counters of x86 processors, and the energy of an interval over all sensors. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,18 +9,11 @@
 
 #define POWERCAP "/sys/class/powercap"
 
-static bool module_counts(const sp_live *live)
-{
-    for (size_t i = 0; i < live->count; i++)
-        if (live->sensors[i].counts) return true;
-    return false;
-}
-
 /* Packages and their memory; what lies inside a package ("core", "uncore") or around it ("psys")
  * would count twice. */
 void sp_live_power_sensors(sp_live *live)
 {
-    bool counted = module_counts(live); /* a sensor of the whole module covers this */
+    bool counted = sp_live_machine_counts(live); /* a sensor of the whole module covers this */
     sp_names zones;
     sp_live_list(live, POWERCAP, "intel-rapl:", &zones);
     for (size_t i = 0; i < zones.count; i++) {
@@ -33,7 +27,7 @@ void sp_live_power_sensors(sp_live *live)
         s->scale = 1e-6;
         s->counts = !counted;
         if (sp_live_text(live, range, sizeof range, POWERCAP "/%s/max_energy_range_uj", z))
-            s->wrap = strtod(range, NULL) * 1e-6;
+            s->wrap = fmax(0, sp_live_number(range)) * 1e-6;
     }
 }
 
@@ -46,10 +40,7 @@ static void sample(sp_live *live, bool first)
 {
     int64_t now = sp_now_ns();
     double seconds = (double)(now - live->sample_ns) * 1e-9;
-    for (uint32_t d = 1; d < live->device_count && !first; d++) {
-        const sparoa_backend *t = live->devices[d].table;
-        if (t && t->device_status) t->device_status(live->devices[d].dev, &live->status[d]);
-    }
+    sp_live_status_refresh(live);
     for (size_t i = 0; i < live->count; i++) {
         sp_sensor *s = &live->sensors[i];
         if (!s->counts) continue;

@@ -255,6 +255,10 @@ static void damaged_files(void **state)
     put("/sys/devices/system/cpu/online", "0-");
     put("/sys/class/thermal/thermal_zone0/type", "cpu");
     put("/sys/class/thermal/thermal_zone0/temp", "warm");
+    put("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "<unknown>");
+    put("/sys/class/hwmon/hwmon0/name", "ina3221");
+    put_rail("hwmon0", 1, "VDD_IN", 5000, 100);
+    put("/sys/class/hwmon/hwmon0/curr1_input", "some");
     put("/sys/class/powercap/intel-rapl:0/name", "package-0");
     put("/sys/class/powercap/intel-rapl:0/energy_uj", "%s", "");
     sp_live *live = open_live(orin_devices, 1, NULL);
@@ -263,6 +267,52 @@ static void damaged_files(void **state)
     sparoa_error err;
     sp_live_read(live, NULL, &s);
     assert_true(s.devices[0].load < 0 && s.devices[0].temperature_c < 0 && s.devices[0].units < 0);
+    assert_true(s.devices[0].clock_mhz < 0 && s.devices[0].memory_bytes < 0 && s.power_w < 0);
+    assert_int_equal(sp_energy_start(live, &err), SPAROA_OK);
+    assert_int_equal(sp_energy_stop(live, &e, &err), SPAROA_OK);
+    assert_true(e.joules < 0);
+    sp_live_destroy(live);
+}
+
+/* A plug-in that tells its power for a while; dev counts what it may still tell. */
+static sparoa_status tell(sparoa_dev *dev, sparoa_device_status *status)
+{
+    atomic_int *left = (atomic_int *)(void *)dev;
+    status->load = 0.5;
+    status->power_w = 20;
+    return atomic_fetch_sub(left, 1) > 0 ? SPAROA_OK : SPAROA_DEVICE_LOST;
+}
+
+static void no_info(const sparoa_dev *dev, sparoa_device_info *info)
+{
+    (void)dev;
+    info->memory_bytes = 0;
+}
+
+/* States may be read while power is sampled; a plug-in that fails is unknown, not as before. */
+static void plug_in(void **state)
+{
+    static const sparoa_backend table = {
+        .name = "fake", .device_info = no_info, .device_status = tell};
+    atomic_int left = 1000000;
+    const sp_live_source devices[] = {
+        {NULL, NULL, "cpu", SPAROA_DEVICE_CPU},
+        {&table, (sparoa_dev *)(void *)&left, "gpu", SPAROA_DEVICE_GPU}};
+    sp_live *live = open_live(devices, 2, NULL);
+    sparoa_live_state s;
+    sparoa_energy e;
+    sparoa_error err;
+    assert_int_equal(sp_energy_start(live, &err), SPAROA_OK);
+    for (int i = 0; i < 40; i++) {
+        sp_live_read(live, NULL, &s);
+        assert_true(near(s.devices[1].power_w, 20) && near(s.power_w, 20));
+        usleep(1000);
+    }
+    assert_int_equal(sp_energy_stop(live, &e, &err), SPAROA_OK);
+    assert_true(e.sampled && fabs(e.joules / (20 * e.seconds) - 1) < 1e-6);
+    assert_string_equal(e.sensor, "gpu");
+
+    atomic_store(&left, 0);
     assert_int_equal(sp_energy_start(live, &err), SPAROA_OK);
     assert_int_equal(sp_energy_stop(live, &e, &err), SPAROA_OK);
     assert_true(e.joules < 0);
@@ -298,6 +348,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(x86_with_rapl, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_known, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(plug_in, setup, teardown),
         cmocka_unit_test_setup_teardown(management_library, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
