@@ -311,7 +311,7 @@ SPAROA_API void sparoa_replanner_destroy(sparoa_replanner *replanner);
 /* Trains the policy on random states of the platform: seconds. The same seed gives the same policy
  * on the same kind of processor. updates: gradient steps, 0: 4000. *above (may be NULL): by which
  * share of the objective the policy alone is above the best of the simple policies, refined, in the
- * mean over states held out. */
+ * mean over states that were neither trained on nor chose among the policies met. */
 SPAROA_API sparoa_status sparoa_replanner_train(sparoa_replanner *replanner, uint64_t seed,
                                                 uint32_t updates, double *above, sparoa_error *err);
 SPAROA_API sparoa_status sparoa_replanner_save(const sparoa_replanner *replanner, const char *path,

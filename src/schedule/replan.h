@@ -40,9 +40,9 @@ sp_live_state sp_live_random(const sp_platform *platform, uint64_t seed, double 
 typedef struct sp_replan_training {
     uint64_t seed;
     uint32_t updates;
-    double
-        above_teacher; /* out: mean share by which the policy alone is slower on held-out states */
-    uint32_t states;   /* out: that were trained on */
+    double above_teacher; /* out: mean share by which the policy alone is slower, on states that
+                             were neither trained on nor chose it */
+    uint32_t states;      /* out: that were trained on */
 } sp_replan_training;
 sparoa_status sp_replanner_train(sp_replanner *replanner, sp_replan_training *training,
                                  sparoa_error *err);

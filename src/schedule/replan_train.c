@@ -7,11 +7,16 @@
 
 enum {
     UPDATES = 4000,
-    HELD_OUT = 24,      /* states that choose among the policies met on the way */
+    HELD_OUT = 24,      /* states in each of the sets that are never trained on */
     CHECKS = 12,        /* how often they are asked */
     TRANSITIONS = 24000 /* of the teacher */
 };
 #define RETURN_SCALE 20
+/* First states of the sets. Which policy is kept is chosen on one and judged on another, as the
+ * best of many looks better on those that chose it than it is. */
+#define EXPLORED ((uint64_t)1 << 32)
+#define CHOOSING ((uint64_t)1 << 40)
+#define JUDGING ((uint64_t)1 << 41)
 #define REFINED_STEPS 3e7 /* of the environment, for refining what the teacher does */
 
 typedef struct trainer {
@@ -19,7 +24,7 @@ typedef struct trainer {
     uint64_t seed;
     double unit_ns; /* of queues: the nominal plan's time */
     uint8_t *teacher;
-    double held_out[HELD_OUT]; /* the teacher's scores there */
+    double held_out[HELD_OUT]; /* the teacher's scores on the set at hand */
     unsigned char *kept;       /* the best policy so far, as a file */
     double best;
     uint32_t refined; /* states whose teacher is refined */
@@ -99,32 +104,48 @@ static sparoa_status run(trainer *t, const uint8_t *script, double unit, uint32_
     return status;
 }
 
-/* How much the policy alone is above the teacher on held-out states; keeps the best policy. */
-static double check(trainer *t)
-{
-    double mean = 0;
-    for (int i = 0; i < HELD_OUT; i++) {
-        sp_live_state s = draw(t, (uint64_t)1 << 40 | (uint64_t)i);
-        sp_replan_price(t->r, &s);
-        sp_replan_follow_policy(t->r, t->r->trial);
-        mean += (sp_replan_score(t->r, t->r->trial) / t->held_out[i] - 1) / HELD_OUT;
-    }
-    if (mean < t->best) {
-        t->best = mean;
-        sp_replanner_save(t->r, t->kept);
-    }
-    return mean;
-}
-
-static sparoa_status know_held_out(trainer *t, sparoa_error *err)
+/* What the teacher reaches on a set. */
+static sparoa_status know(trainer *t, uint64_t set, sparoa_error *err)
 {
     sparoa_status status = SPAROA_OK;
-    for (int i = 0; i < HELD_OUT && !status; i++) {
-        sp_live_state s = draw(t, (uint64_t)1 << 40 | (uint64_t)i);
+    for (uint64_t i = 0; i < HELD_OUT && !status; i++) {
+        sp_live_state s = draw(t, set + i);
         sp_replan_price(t->r, &s);
         t->held_out[i] = teach(t, t->refined > 0, err, &status);
     }
     return status;
+}
+
+/* How much the policy alone is above that in the mean. */
+static double above(trainer *t, uint64_t set)
+{
+    double mean = 0;
+    for (uint64_t i = 0; i < HELD_OUT; i++) {
+        sp_live_state s = draw(t, set + i);
+        sp_replan_price(t->r, &s);
+        sp_replan_follow_policy(t->r, t->r->trial);
+        mean += (sp_replan_score(t->r, t->r->trial) / t->held_out[i] - 1) / HELD_OUT;
+    }
+    return mean;
+}
+
+/* Keeps the best policy. */
+static void check(trainer *t)
+{
+    double mean = above(t, CHOOSING);
+    if (!(mean < t->best)) return;
+    t->best = mean;
+    sp_replanner_save(t->r, t->kept);
+}
+
+/* Goes on with the best policy; returns how it does on states that did not choose it. */
+static sparoa_status judge(trainer *t, double *share, sparoa_error *err)
+{
+    if (isfinite(t->best))
+        SP_TRY(sp_replanner_load(t->r, t->kept, sp_replanner_file_bytes(t->r), err));
+    SP_TRY(know(t, JUDGING, err));
+    *share = above(t, JUDGING);
+    return SPAROA_OK;
 }
 
 static sparoa_status show(trainer *t, sp_replan_training *training, sparoa_error *err)
@@ -155,7 +176,7 @@ static sparoa_status learn(trainer *t, uint32_t updates, sparoa_error *err)
     updates -= shown;
     for (uint32_t i = 0; updates && !status; i++) {
         uint32_t before = updates;
-        sp_live_state s = draw(t, (uint64_t)1 << 32 | i);
+        sp_live_state s = draw(t, EXPLORED + i);
         sp_replan_price(t->r, &s);
         double unit = teach(t, false, err, &status) / RETURN_SCALE;
         if (!status) status = run(t, NULL, unit > 0 ? unit : 1, &updates, err);
@@ -185,13 +206,12 @@ sparoa_status sp_replanner_train(sp_replanner *r, sp_replan_training *training, 
         sp_replan_score(r, r->nominal);
         t.unit_ns = r->state.result.makespan_ns;
         sp_sac_forget(r->sac);
-        status = know_held_out(&t, err);
+        status = know(&t, CHOOSING, err);
     }
     if (status == SPAROA_OK) status = show(&t, training, err);
     if (status == SPAROA_OK)
         status = learn(&t, training->updates ? training->updates : UPDATES, err);
-    if (status == SPAROA_OK && isfinite(t.best)) status = sp_replanner_load(r, t.kept, bytes, err);
-    training->above_teacher = t.best;
+    if (status == SPAROA_OK) status = judge(&t, &training->above_teacher, err);
     sp_free(&r->alloc, t.teacher, r->env->node_count + 1);
     sp_free(&r->alloc, t.kept, bytes);
     return status;
