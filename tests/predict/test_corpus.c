@@ -1,31 +1,12 @@
 /* Corpus files: what is read, and what is refused with line and field. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "predict/corpus.h"
+#include "tests/support/memory.h"
 
 #define CONV "vit\ta\teager\tconv\t1e6\t100\t200\t300\t0.5\t0\t1\t8\t64\t3\t1\t1\n"
 
 #define LONG "0123456789012345678901234567890123456789012345678901234567890123" /* 64 bytes */
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int set_up(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
 
 static sparoa_status parse(const char *lines, sp_predict_corpus *c, sparoa_error *err)
 {
@@ -104,5 +85,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads),
                                        cmocka_unit_test(test_refuses)};
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

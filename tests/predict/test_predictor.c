@@ -1,34 +1,14 @@
 /* Predictors: gradients, learning, files good and hostile, windows. Data from a made-up cost
  * function. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #include "backends/cpu/kernel.h"
 #include "predict/parts.h"
+#include "tests/support/memory.h"
 
 enum { FEATURES = 5 };
 #define SCHEMA 0x1234567890abcdefu
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int set_up(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
 
 static sp_predictor *create(sp_predict_net net, uint32_t width, uint64_t seed)
 {
@@ -325,5 +305,5 @@ int main(void)
         cmocka_unit_test(test_windows),       cmocka_unit_test(test_time),
         cmocka_unit_test(test_file),          cmocka_unit_test(test_hostile_files),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

@@ -1,24 +1,15 @@
 /* Training sets, the shipped corpus, and fitting to a machine that is not as described. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "predict/adapt.h"
 #include "predict/shipped.h"
 #include "predict/study.h"
+#include "tests/support/memory.h"
 
-static sp_mem mem;
-static sparoa_allocator alloc;
 static sp_platform *platform;
 static sp_predict_corpus corpus;
 
 static int set_up(void **state)
 {
-    alloc = sp_mem_init(&mem, NULL, 0);
+    memory_set_up(state);
     platform = calloc(1, sizeof *platform);
     return sp_platform_load(&alloc, SPAROA_SOURCE_DIR "/platforms/jetson_orin_nano_8gb.yaml",
                             platform, NULL) ||
@@ -30,7 +21,7 @@ static int tear_down(void **state)
 {
     sp_predict_corpus_free(&corpus);
     free(platform);
-    return atomic_load(&mem.used) != 0;
+    return memory_tear_down(state);
 }
 
 static void check_op(const sp_predict_op *o)

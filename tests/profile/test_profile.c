@@ -1,32 +1,11 @@
 /* Profiles: features of a small graph, files that read back to the same text, refusals. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 #include "profile/fit.h"
 #include "profile/micro.h"
 #include "schedule/env_build.h"
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int setup(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
+#include "tests/support/memory.h"
 
 /* x[?,4,8,8] -> depthwise Conv (half of its weights zero) -> Relu -> out */
 static sp_graph *make_graph(void)
@@ -292,5 +271,5 @@ int main(void)
                                        cmocka_unit_test(priced),    cmocka_unit_test(recorded),
                                        cmocka_unit_test(quadrants), cmocka_unit_test(fitted),
                                        cmocka_unit_test(networks)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

@@ -1,28 +1,7 @@
 /* The environment: prices by hand, sums of steps, bounds, refusals. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "schedule/env.h"
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int setup(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
+#include "tests/support/memory.h"
 
 /* in -> a -> b -> out; copies cost 10 in and 20 back, the GPU's entry 5. */
 static sp_env *chain(void)
@@ -148,5 +127,5 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(prices_by_hand),
                                        cmocka_unit_test(steps_sum_up),
                                        cmocka_unit_test(refuses_nonsense)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

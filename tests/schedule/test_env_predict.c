@@ -1,26 +1,18 @@
 /* Thresholds from the shipped weights: they load, fit the features, and agree with the sweep. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "backends/cpu/kernel.h"
 #include "schedule/env_build.h"
 #include "schedule/env_predict.h"
 #include "schedule/policy.h"
+#include "tests/support/memory.h"
 
 enum { NODES = 40 };
-static sp_mem mem;
-static sparoa_allocator alloc;
 static sp_platform *platform;
 
 static int set_up(void **state)
 {
-    alloc = sp_mem_init(&mem, NULL, 0);
+    memory_set_up(state);
     platform = calloc(1, sizeof *platform);
     return sp_platform_load(&alloc, SP_TEST_SOURCE_DIR "/../platforms/jetson_agx_orin_64gb.yaml",
                             platform, NULL);
@@ -29,7 +21,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     free(platform);
-    return atomic_load(&mem.used) != 0;
+    return memory_tear_down(state);
 }
 
 /* A chain of convolutions and activations, growing. */

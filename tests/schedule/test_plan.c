@@ -1,30 +1,11 @@
 /* Plans: the same bytes again, reasons, re-costing, differences, damage. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "schedule/env_build.h"
 #include "schedule/plan.h"
+#include "tests/support/memory.h"
 
-static sp_mem mem;
-static sparoa_allocator alloc;
 static const sp_plan_origin origin = {
     "m.onnx", "machine \"x\"", "graph", "optimal", SP_OBJECTIVE_LATENCY, 7, true};
-
-static int setup(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
 
 static sp_env *make_env(uint64_t seed)
 {
@@ -156,5 +137,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_bytes), cmocka_unit_test(reasons),
                                        cmocka_unit_test(damage)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

@@ -1,29 +1,9 @@
 /* Policies against brute force. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "schedule/policy.h"
+#include "tests/support/memory.h"
 
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int setup(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
-
-static double brute_force(const sp_env *env, sp_objective objective)
+/* The least score of all assignments. */
+static double brute_force(const sp_env *env, sp_policy_options o)
 {
     sp_env_state s;
     uint8_t device[24];
@@ -37,7 +17,7 @@ static double brute_force(const sp_env *env, sp_objective objective)
         }
         if (!may) continue;
         sp_env_replay(&s, device);
-        best = fmin(best, sp_objective_score(objective, &s.result));
+        best = fmin(best, sp_policy_score(&o, &s.result));
     }
     sp_env_state_free(&s);
     return best;
@@ -55,11 +35,6 @@ static double run(const char *name, const sp_env *env, sp_objective objective, b
     return sp_objective_score(objective, &r.price);
 }
 
-static void near(double a, double b)
-{
-    if (!(fabs(a - b) <= 1e-9 * fabs(b))) fail_msg("%.12g is not %.12g", a, b);
-}
-
 static void optimal_is_brute_force(void **state)
 {
     for (uint64_t seed = 0; seed < 150; seed++)
@@ -70,18 +45,18 @@ static void optimal_is_brute_force(void **state)
             if (seed % 3 == 0) env->devices[0].lanes = 2;
             if (seed % 7 == 0) env->devices[1].lanes = 3;
             env->link_shared = seed % 4 == 0;
-            double best = brute_force(env, objective);
+            double best = brute_force(env, (sp_policy_options){.objective = objective});
             bool proved;
-            near(run("optimal", env, objective, &proved), best);
+            assert_near(run("optimal", env, objective, &proved), best);
             assert_true(proved);
             for (const sp_policy *p = sp_policy_table; p->name; p++) {
                 if (seed % 75 && p->run == sp_policy_sac) continue; /* it learns: that takes time */
                 double score = run(p->name, env, objective, &proved);
                 if (p->run == sp_policy_coexec) continue; /* it may split, brute force doesn't */
                 if (!(score >= best * (1 - 1e-9))) fail_msg("%s beats brute force", p->name);
-                if (proved) near(score, best);
+                if (proved) assert_near(score, best);
             }
-            near(run("portfolio", env, objective, NULL), best);
+            assert_near(run("portfolio", env, objective, NULL), best);
             if (objective == SP_OBJECTIVE_LATENCY)
                 assert_true(sp_env_lower_bound(env, false) <= best * 1e9 * (1 + 1e-9));
             sp_env_destroy(env);
@@ -95,7 +70,8 @@ static void dp_is_exact_on_chains(void **state)
             sp_env *env;
             assert_int_equal(sp_env_random(&alloc, seed, 2 + seed % 11, 1, &env, NULL), SPAROA_OK);
             bool proved;
-            near(run("dp", env, objective, &proved), brute_force(env, objective));
+            assert_near(run("dp", env, objective, &proved),
+                        brute_force(env, (sp_policy_options){.objective = objective}));
             assert_true(proved);
             sp_env_destroy(env);
         }
@@ -110,7 +86,7 @@ static void large_graphs(void **state)
         double best = run("optimal", env, 0, NULL), bound = sp_env_lower_bound(env, false) * 1e-9;
         assert_true(bound <= best);
         assert_true(best <= run("heft", env, 0, NULL) && best <= run("dp", env, 0, NULL));
-        near(run("optimal", env, 0, NULL), best); /* the same again */
+        assert_near(run("optimal", env, 0, NULL), best); /* the same again */
         sp_env_destroy(env);
     }
 }
@@ -127,28 +103,6 @@ static void limits_hold(void **state)
         assert_false(proved);
     }
     sp_env_destroy(env);
-}
-
-/* The least energy of all assignments that are fast enough. */
-static double brute_force_within(const sp_env *env, double limit_ns)
-{
-    const sp_policy_options o = {.objective = SP_OBJECTIVE_ENERGY, .limit_ns = limit_ns};
-    sp_env_state s;
-    uint8_t device[24];
-    double best = INFINITY;
-    assert_true(sp_env_state_init(&s, env));
-    for (uint32_t bits = 0; bits < 1u << env->node_count; bits++) {
-        bool may = true;
-        for (uint32_t i = 0; i < env->node_count; i++) {
-            device[i] = bits >> i & 1;
-            may &= env->nodes[i].allowed >> device[i] & 1;
-        }
-        if (!may) continue;
-        sp_env_replay(&s, device);
-        best = fmin(best, sp_policy_score(&o, &s.result));
-    }
-    sp_env_state_free(&s);
-    return best;
 }
 
 static void least_energy_in_time(void **state)
@@ -172,7 +126,9 @@ static void least_energy_in_time(void **state)
         assert_int_equal(sp_policy_run(sp_policy_find("optimal"), env, &o, device, &r, &err),
                          SPAROA_OK);
         assert_true(r.optimal);
-        near(r.price.energy_j, brute_force_within(env, 1.1 * fastest));
+        assert_near(r.price.energy_j,
+                    brute_force(env, (sp_policy_options){.objective = SP_OBJECTIVE_ENERGY,
+                                                         .limit_ns = 1.1 * fastest}));
         assert_int_equal(
             sp_policy_run(sp_policy_find("optimal"), env, &no, device, &free_of_limit, &err),
             SPAROA_OK);
@@ -189,5 +145,5 @@ int main(void)
         cmocka_unit_test(optimal_is_brute_force), cmocka_unit_test(dp_is_exact_on_chains),
         cmocka_unit_test(large_graphs), cmocka_unit_test(limits_hold),
         cmocka_unit_test(least_energy_in_time)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

@@ -1,28 +1,7 @@
 /* The SAC policy on random graphs: against the optimum, against what it learned from, alone, twice.
  */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "schedule/policy.h"
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int set_up(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
+#include "tests/support/memory.h"
 
 static double run(const char *name, const sp_env *env, sp_policy_options o, uint8_t *device)
 {
@@ -103,5 +82,5 @@ int main(void)
         cmocka_unit_test(test_deterministic),
         cmocka_unit_test(test_no_choice),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

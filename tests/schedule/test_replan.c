@@ -1,19 +1,10 @@
 /* Re-planning: never worse than what it is made of, no allocation, same bytes, damaged files. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "schedule/env_build.h"
 #include "schedule/replan.h"
+#include "tests/support/memory.h"
 
 enum { NODES = 40 };
-static sp_mem mem;
-static sparoa_allocator alloc;
 static sp_platform platform;
 static sp_profile *profile;
 
@@ -62,7 +53,7 @@ static sp_profile *make_profile(void)
 static int setup(void **state)
 {
     sparoa_error err;
-    alloc = sp_mem_init(&mem, NULL, 0);
+    memory_set_up(state);
     profile = make_profile();
     return sp_platform_load(&alloc, SPAROA_SOURCE_DIR "/platforms/jetson_agx_orin_64gb.yaml",
                             &platform, &err);
@@ -71,7 +62,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     sp_profile_destroy(profile);
-    return atomic_load(&mem.used) != 0;
+    return memory_tear_down(state);
 }
 
 static sp_replanner *make(void)

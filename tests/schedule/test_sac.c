@@ -1,30 +1,9 @@
 /* SAC: gradients of its losses, learning on small problems, determinism, files. Pendulum:
  * bench_sac. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "backends/cpu/kernel.h"
 #include "pendulum.h"
 #include "schedule/sac_parts.h"
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int set_up(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
+#include "tests/support/memory.h"
 
 static sp_sac *create(sp_sac_options o)
 {
@@ -273,5 +252,5 @@ int main(void)
         cmocka_unit_test(test_pendulum_dynamics), cmocka_unit_test(test_file),
         cmocka_unit_test(test_refuses),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }

@@ -1,31 +1,17 @@
 /* The simulator: without noise and contention it is the environment; with them it is worse. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "schedule/env_sim.h"
 #include "schedule/policy.h"
+#include "tests/support/memory.h"
 
-static sp_mem mem;
-static sparoa_allocator alloc;
 static sp_platform platform;
 
 static int setup(void **state)
 {
     sparoa_error err;
-    alloc = sp_mem_init(&mem, NULL, 0);
+    memory_set_up(state);
     return sp_platform_load(&alloc, SPAROA_SOURCE_DIR "/platforms/jetson_agx_orin_64gb.yaml",
                             &platform, &err);
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
 }
 
 /* A profile of `count` nodes, each reading up to two of the last three values. */
@@ -159,5 +145,5 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(quiet_is_the_environment),
                                        cmocka_unit_test(world_is_worse),
                                        cmocka_unit_test(trace_lists_everything)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, memory_tear_down);
 }

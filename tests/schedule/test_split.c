@@ -1,35 +1,9 @@
 /* Nodes divided between two devices: prices, policies, plans, simulation. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rng.h"
 #include "schedule/env_build.h"
 #include "schedule/env_sim.h"
 #include "schedule/plan.h"
-
-static sp_mem mem;
-static sparoa_allocator alloc;
-
-static int setup(void **state)
-{
-    alloc = sp_mem_init(&mem, NULL, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    return atomic_load(&mem.used) != 0;
-}
-
-static void near(double a, double b)
-{
-    if (!(fabs(a - b) <= 1e-9 * fabs(b))) fail_msg("%.12g is not %.12g", a, b);
-}
+#include "tests/support/memory.h"
 
 /* One node from an input to an output: 100 us on the host, 60 us on the accelerator. */
 static sp_env *one_node(void)
@@ -71,15 +45,15 @@ static void prices_by_hand(void **state)
     uint8_t place = sp_place_split(0, 1, 4); /* a quarter on the accelerator */
     assert_int_equal(sp_env_evaluate(env, &place, &r, NULL), SPAROA_OK);
     /* host: 20 + 80 * 3/4 = 80; accelerator: copy 10, entry 5, 12 + 48/4 = 24, merge 6 + 4/4 */
-    near(r.makespan_ns, 80e3);
-    near(r.busy_ns[0], 80e3);
-    near(r.busy_ns[1], 29e3);
-    near(r.transfer_ns, 17e3);
-    near(r.flops[1], 400);
-    near(r.energy_j, 100 * 0.8 + 60 * 24 / 60. + 1 + 0.7);
+    assert_near(r.makespan_ns, 80e3);
+    assert_near(r.busy_ns[0], 80e3);
+    assert_near(r.busy_ns[1], 29e3);
+    assert_near(r.transfer_ns, 17e3);
+    assert_near(r.flops[1], 400);
+    assert_near(r.energy_j, 100 * 0.8 + 60 * 24 / 60. + 1 + 0.7);
     assert_int_equal(r.copies, 2);
-    near(sp_env_kept_bytes(&env->nodes[0], place, 1), 40);
-    near(sp_env_kept_bytes(&env->nodes[0], place, 0), 120);
+    assert_near(sp_env_kept_bytes(&env->nodes[0], place, 1), 40);
+    assert_near(sp_env_kept_bytes(&env->nodes[0], place, 0), 120);
     assert_true(sp_place_share(env->nodes[0].split_place) > 0);
     assert_int_equal(sp_place_device(env->nodes[0].split_place), 1); /* the faster has the whole */
     sp_env_destroy(env);
@@ -293,5 +267,5 @@ int main(void)
         cmocka_unit_test(prices_by_hand), cmocka_unit_test(refuses),
         cmocka_unit_test(pays_or_stays),  cmocka_unit_test(round_trip),
         cmocka_unit_test(damage),         cmocka_unit_test(simulates)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }
