@@ -93,8 +93,8 @@ sparoa_status sp_energy_start(sp_live *live, sparoa_error *err)
         return sparoa_fail(err, SPAROA_INVALID_STATE, NULL,
                            "an interval of energy has begun already: stop it first");
     live->stop = false;
-    live->energy_start_ns = live->sample_ns = sp_now_ns();
     sample(live, true);
+    live->energy_start_ns = live->sample_ns;
     if (period_ms(live)) {
         if (pthread_create(&live->thread, NULL, sampler, live))
             return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no thread to sample power");
