@@ -42,8 +42,8 @@ sparoa_status sparoa_profile_svg(const sparoa_profile *profile, double sparsity_
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "thresholds of %g zeros and %g FLOPs, expected 0..1 and 0 or more",
                            sparsity_threshold, flops_threshold);
-    const sp_thresholds at = {sparsity_threshold > 0 ? sparsity_threshold : 0.4,
-                              flops_threshold > 0 ? flops_threshold : 1e8};
+    const sp_thresholds at = {sparsity_threshold > 0 ? sparsity_threshold : SP_RULE_SPARSITY,
+                              flops_threshold > 0 ? flops_threshold : SP_RULE_FLOPS};
     sp_text text;
     sp_text_init(&text, &profile->runtime->alloc);
     sp_profile_svg(profile->p, &at, &text);
@@ -56,8 +56,8 @@ size_t sparoa_profile_svg_text(const sparoa_profile *profile, double sparsity_th
                                double flops_threshold, char *buffer, size_t size)
 {
     if (!profile || (!buffer && size)) return 0;
-    const sp_thresholds at = {sparsity_threshold > 0 ? sparsity_threshold : 0.4,
-                              flops_threshold > 0 ? flops_threshold : 1e8};
+    const sp_thresholds at = {sparsity_threshold > 0 ? sparsity_threshold : SP_RULE_SPARSITY,
+                              flops_threshold > 0 ? flops_threshold : SP_RULE_FLOPS};
     sp_text text;
     sp_text_init(&text, &profile->runtime->alloc);
     sp_profile_svg(profile->p, &at, &text);

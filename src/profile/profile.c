@@ -290,8 +290,9 @@ double sp_flops_per_byte(const sp_profile_node *node)
 
 sp_quadrant sp_quadrant_of(const sp_profile_node *node, const sp_thresholds *thresholds)
 {
-    const sp_thresholds paper = {0.4, 1e8}, *t = thresholds ? thresholds : &paper;
-    int sparse = sp_node_sparsity(node) > t->sparsity, heavy = node->cost.flops > t->flops;
+    const sp_thresholds rule = {SP_RULE_SPARSITY, SP_RULE_FLOPS},
+                        *t = thresholds ? thresholds : &rule;
+    int sparse = sp_node_sparsity(node) >= t->sparsity, heavy = node->cost.flops >= t->flops;
     return (sp_quadrant)(2 * sparse + heavy);
 }
 

@@ -74,6 +74,8 @@ uint32_t sp_profile_key(const sp_profile_node *node);
 
 /* Where an operator lies by its two numbers, which are close to independent: FLOPs of one run (not
  * FLOP per byte), and the share of zeros in what it reads. */
+#define SP_RULE_SPARSITY 0.4 /* the SparOA paper's fixed rule, for every operator and device */
+#define SP_RULE_FLOPS 1e8
 typedef struct sp_thresholds {
     double sparsity; /* share of zeros from which it is sparse */
     double flops;    /* from which it is heavy */
@@ -84,7 +86,7 @@ typedef enum sp_quadrant {
     SP_SPARSE_LIGHT,
     SP_SPARSE_HEAVY
 } sp_quadrant;
-/* thresholds NULL: the SparOA paper's, 0.4 and 1e8. Zeros that are not known count as none. */
+/* thresholds NULL: the fixed rule's. Zeros that are not known count as none. */
 sp_quadrant sp_quadrant_of(const sp_profile_node *node, const sp_thresholds *thresholds);
 const char *sp_quadrant_name(sp_quadrant quadrant);   /* "sparse+heavy" */
 double sp_node_sparsity(const sp_profile_node *node); /* the larger of inputs' and weights' zeros */

@@ -144,7 +144,8 @@ static void put_legend(sp_text *t, const sp_profile *p, const sp_thresholds *at)
 
 void sp_profile_svg(const sp_profile *p, const sp_thresholds *thresholds, sp_text *t)
 {
-    const sp_thresholds paper = {0.4, 1e8}, *at = thresholds ? thresholds : &paper;
+    const sp_thresholds rule = {SP_RULE_SPARSITY, SP_RULE_FLOPS},
+                        *at = thresholds ? thresholds : &rule;
     double high = 9;
     for (uint32_t i = 0; i < p->node_count; i++)
         if (p->nodes[i].cost.flops > 0) high = fmax(high, ceil(log10(p->nodes[i].cost.flops)));

@@ -33,10 +33,6 @@ enum {
     SP_ENV_OBS = 48     /* numbers of an observation */
 };
 
-/* The fixed rule of the paper, for every operator and device. */
-#define SP_RULE_SPARSITY 0.4
-#define SP_RULE_FLOPS 1e8
-
 #define SP_ENV_INPUT UINT32_MAX /* producer of a value that is an input of the graph */
 
 /*

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/rng.h"
+#include "profile/profile.h"
 #include "schedule/env.h"
 
 typedef struct maker {

@@ -2,6 +2,7 @@
  * node. Dense and heavy goes to the accelerator, sparse and light to the host; the paper sends
  * sparse and heavy to the accelerator in spite of its zeros and dense and light to the host in
  * spite of its density, so that intensity decides there too. */
+#include "profile/profile.h"
 #include "schedule/policy.h"
 
 static void place(const sp_env *env, uint32_t i, bool heavy, uint8_t *device)

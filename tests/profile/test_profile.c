@@ -190,6 +190,8 @@ static void quadrants(void **state)
     n.cost.flops = 1e7;
     assert_int_equal(sp_quadrant_of(&n, NULL), SP_SPARSE_LIGHT);
     assert_int_equal(sp_quadrant_of(&n, &(sp_thresholds){0.95, 1e6}), SP_DENSE_HEAVY);
+    const sp_thresholds its_own = {0.9, 1e7}; /* "from which" */
+    assert_int_equal(sp_quadrant_of(&n, &its_own), SP_SPARSE_HEAVY);
     n.cost = (sparoa_cost){0};
     assert_true(sp_flops_per_byte(&n) == 0);
 
