@@ -5,11 +5,18 @@
 # replan.txt and scale.txt, docs/figures/*.svg, and the part of docs/evaluation.md between its marks. About five
 # minutes on two cores. SKIP_RUNS=1: only the document, from the results that are there.
 set -eu
+[ $# -eq 2 ] || { echo "usage: bench/reproduce.sh BUILD MODELS" >&2; exit 2; }
+absolute() { # paths are relative to where this was called
+    case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac
+}
+build=$(absolute "$1") models=$(absolute "$2")
 cd "$(dirname "$0")/.."
-build=$1 models=$2 results=bench/results figures=docs/figures page=docs/evaluation.md
+results=bench/results figures=docs/figures page=docs/evaluation.md
 orins=platforms/jetson_agx_orin_64gb.yaml,platforms/jetson_orin_nano_8gb.yaml
 tab=$(printf '\t')
 mkdir -p $figures
+text=$(mktemp)
+trap 'rm -f "$text" $results/*.new $page.new' EXIT
 set --
 for m in resnet18 mobilenet_v3_small mobilenet_v2 vit_b_16 swin_t; do
     [ ! -f "$models/$m/model.onnx" ] || set -- "$@" "$m=$models/$m/model.onnx"
@@ -223,8 +230,6 @@ reasons and YAML.
 TEXT
     grep -v '^#' $results/scale.txt
 }
-text=$(mktemp)
-trap 'rm -f "$text"' EXIT
 part >"$text"
 awk -v file="$text" '
     /^<!-- bench\/reproduce.sh: begin -->/ { print; while ((getline line < file) > 0) print line; skip = 1 }
