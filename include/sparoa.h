@@ -504,9 +504,9 @@ SPAROA_API void sparoa_session_get_info(const sparoa_session *session, sparoa_se
 
 /* Records what every session and server of the runtime does from now on: runs, nodes, the workers'
  * shares of them, copies and nodes on the queues of devices, batches and requests. At most
- * max_events (0: 100000, about 150 bytes each) are kept; further ones are counted and dropped. What
- * was recorded before is forgotten; asking for more events than ever before must not happen while
- * something runs. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, MEMORY_LIMIT. */
+ * max_events (0: 100000, about 120 bytes each) are kept; further ones are counted and dropped. What
+ * was recorded before is forgotten, also on failure. Not while another thread calls a function of
+ * the trace; runs may be under way. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, MEMORY_LIMIT. */
 SPAROA_API sparoa_status sparoa_trace_start(sparoa_runtime *runtime, size_t max_events,
                                             sparoa_error *err);
 SPAROA_API void sparoa_trace_stop(sparoa_runtime *runtime);

@@ -116,15 +116,13 @@ static void count_end(sparoa_service *s, sparoa_status status)
         s->info.failed++;
 }
 
-/* Ids of requests of different services must differ. */
 static void trace_end(const sparoa_request *r, int64_t now)
 {
     const sparoa_service *s = r->service;
     sp_trace *trace = &s->server->runtime->trace;
     if (!sp_trace_on(trace)) return;
     const char *status = sparoa_status_name(r->info.status);
-    int64_t id = (int64_t)((uintptr_t)s >> 4 << 24 & 0xffffff000000) + r->number;
-    int64_t taken = r->item.arrived_ns + r->info.queued_ns;
+    int64_t id = sp_trace_span(trace), taken = r->item.arrived_ns + r->info.queued_ns;
     sp_trace_add(trace, SP_TRACE_QUEUED, s->name, status, r->item.arrived_ns, taken, id, 0);
     if (r->info.batch_items)
         sp_trace_add(trace, SP_TRACE_REQUEST, s->name, status, taken, now, id, r->info.batch_items);
@@ -272,7 +270,7 @@ static sparoa_status enqueue(sparoa_service *s, const sparoa_tensor *inputs,
     if (status == SPAROA_QUEUE_FULL) s->info.rejected++;
     if (status != SPAROA_OK) return status;
     order_append(r);
-    r->number = s->info.submitted++;
+    s->info.submitted++;
     s->info.queued++;
     *request = r; /* before a worker can end it */
     sp_server_notify(s);

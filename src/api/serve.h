@@ -27,7 +27,6 @@ struct sparoa_request {
     sparoa_service *service;
     sparoa_request *all_next, *free_next, *ready_next;
     sparoa_request *order_prev, *order_next; /* requests that have not ended, as they came */
-    int64_t number;                          /* in order of submission */
     sp_request_state state;
     bool released;
     bool cancelled; /* asked for while it could not be taken out of its batch */

@@ -16,31 +16,75 @@ void sp_trace_init(sp_trace *trace, const sparoa_allocator *alloc)
     atomic_init(&trace->on, false);
     atomic_init(&trace->next, 0);
     atomic_init(&trace->writers, 0);
+    atomic_init(&trace->spans, 0);
+}
+
+/* ---- arrays ---- */
+
+static size_t bytes_of(size_t capacity)
+{
+    return sizeof(sp_trace_array) + capacity * sizeof(sp_trace_event);
+}
+
+static void array_free(const sp_trace *trace, sp_trace_array *a)
+{
+    sp_free(&trace->alloc, a, bytes_of(a->capacity));
 }
 
 void sp_trace_destroy(sp_trace *trace)
 {
-    if (trace->events)
-        sp_free(&trace->alloc, trace->events, trace->capacity * sizeof *trace->events);
-    trace->events = NULL;
+    for (sp_trace_array *a = trace->array, *older; a; a = older) {
+        older = a->older;
+        array_free(trace, a);
+    }
+    trace->array = NULL;
+}
+
+static bool awaited(sp_trace_array *a)
+{
+    for (size_t i = 0; i < a->capacity; i++)
+        if (atomic_load_explicit(&a->events[i].state, memory_order_acquire) == SP_TRACE_OPEN)
+            return true;
+    return false;
+}
+
+/* Frees what no device will write to any more, but for one that is large enough: it is returned. */
+static sp_trace_array *sweep(sp_trace *trace, size_t max_events)
+{
+    sp_trace_array *good = NULL;
+    for (sp_trace_array **at = &trace->array; *at;) {
+        sp_trace_array *a = *at;
+        if (awaited(a)) {
+            at = &a->older;
+            continue;
+        }
+        *at = a->older;
+        if (!good && a->capacity >= max_events)
+            good = a;
+        else
+            array_free(trace, a);
+    }
+    for (size_t i = 0; good && i < good->capacity; i++)
+        if (atomic_load(&good->events[i].state) != SP_TRACE_FREE)
+            atomic_store(&good->events[i].state, SP_TRACE_FREE);
+    return good;
 }
 
 sparoa_status sp_trace_start(sp_trace *trace, size_t max_events, sparoa_error *err)
 {
     atomic_store(&trace->on, false);
     while (atomic_load(&trace->writers) > 0) sched_yield();
-    if (max_events > trace->capacity || !trace->events) {
-        sp_trace_destroy(trace);
-        trace->capacity = 0;
-        trace->events = sp_calloc(&trace->alloc, max_events, sizeof *trace->events);
-        if (!trace->events)
-            return sp_no_memory(&trace->alloc, max_events * sizeof *trace->events, err);
-        trace->capacity = max_events;
-    }
-    size_t used = atomic_load(&trace->next);
-    for (size_t i = 0; i < trace->capacity && i < used; i++)
-        atomic_store(&trace->events[i].ready, false);
     atomic_store(&trace->next, 0);
+    trace->limit = 0;
+    sp_trace_array *a = sweep(trace, max_events);
+    if (!a) {
+        a = sp_calloc(&trace->alloc, 1, bytes_of(max_events));
+        if (!a) return sp_no_memory(&trace->alloc, bytes_of(max_events), err);
+        a->capacity = max_events;
+    }
+    a->older = trace->array;
+    trace->array = a;
+    trace->limit = max_events;
     trace->start_ns = sp_now_ns();
     atomic_store(&trace->on, true);
     return SPAROA_OK;
@@ -54,7 +98,7 @@ void sp_trace_stop(sp_trace *trace)
 size_t sp_trace_count(const sp_trace *trace, size_t *dropped)
 {
     size_t asked = atomic_load(&trace->next);
-    size_t kept = asked < trace->capacity ? asked : trace->capacity;
+    size_t kept = asked < trace->limit ? asked : trace->limit;
     if (dropped) *dropped = asked - kept;
     return kept;
 }
@@ -68,11 +112,13 @@ static void copy_text(char *to, size_t size, const char *from)
     to[n] = '\0';
 }
 
+/* By a writer. */
 static sp_trace_event *take(sp_trace *trace, sp_trace_kind kind, const char *name, const char *what)
 {
+    if (!atomic_load(&trace->on)) return NULL;
     size_t i = atomic_fetch_add_explicit(&trace->next, 1, memory_order_relaxed);
-    if (i >= trace->capacity) return NULL;
-    sp_trace_event *e = &trace->events[i];
+    if (i >= trace->limit) return NULL;
+    sp_trace_event *e = &trace->array->events[i];
     e->kind = kind;
     copy_text(e->name, sizeof e->name, name);
     copy_text(e->what, sizeof e->what, what);
@@ -84,14 +130,14 @@ void sp_trace_add(sp_trace *trace, sp_trace_kind kind, const char *name, const c
 {
     if (!trace) return;
     atomic_fetch_add(&trace->writers, 1);
-    sp_trace_event *e = atomic_load(&trace->on) ? take(trace, kind, name, what) : NULL;
+    sp_trace_event *e = take(trace, kind, name, what);
     if (e) {
         e->lane = (uint64_t)pthread_self();
         e->start_ns = start_ns;
         e->end_ns = end_ns;
         e->id = id;
         e->value = value;
-        atomic_store_explicit(&e->ready, true, memory_order_release);
+        atomic_store_explicit(&e->state, SP_TRACE_DONE, memory_order_release);
     }
     atomic_fetch_sub(&trace->writers, 1);
 }
@@ -99,12 +145,17 @@ void sp_trace_add(sp_trace *trace, sp_trace_kind kind, const char *name, const c
 sp_trace_event *sp_trace_begin(sp_trace *trace, sp_trace_kind kind, const char *name,
                                const char *what, const void *queue, int64_t value)
 {
-    sp_trace_event *e = sp_trace_on(trace) ? take(trace, kind, name, what) : NULL;
-    if (!e) return NULL;
-    e->lane = (uint64_t)(uintptr_t)queue;
-    e->start_ns = sp_now_ns();
-    e->id = 0;
-    e->value = value;
+    if (!trace) return NULL;
+    atomic_fetch_add(&trace->writers, 1);
+    sp_trace_event *e = take(trace, kind, name, what);
+    if (e) {
+        e->lane = (uint64_t)(uintptr_t)queue;
+        e->start_ns = sp_now_ns();
+        e->id = 0;
+        e->value = value;
+        atomic_store_explicit(&e->state, SP_TRACE_OPEN, memory_order_release);
+    }
+    atomic_fetch_sub(&trace->writers, 1);
     return e;
 }
 
@@ -113,7 +164,7 @@ void sp_trace_end(void *event)
     sp_trace_event *e = event;
     if (!e) return;
     e->end_ns = sp_now_ns();
-    atomic_store_explicit(&e->ready, true, memory_order_release);
+    atomic_store_explicit(&e->state, SP_TRACE_DONE, memory_order_release);
 }
 
 /* ---- writing ---- */
@@ -259,8 +310,8 @@ static void classify(lane *on, const sp_trace_event *e)
 static bool write_events(const sp_trace *trace, FILE *file, lanes *l, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const sp_trace_event *e = &trace->events[i];
-        if (!atomic_load_explicit(&e->ready, memory_order_acquire)) continue;
+        const sp_trace_event *e = &trace->array->events[i];
+        if (atomic_load_explicit(&e->state, memory_order_acquire) != SP_TRACE_DONE) continue;
         if (spans(e)) {
             write_span(trace, file, e);
             continue;

@@ -95,7 +95,7 @@ static void host_and_device_overlap(void **state)
     const sp_trace *t = b.session->engine.trace;
     int64_t device_end = 0, host_start = INT64_MAX;
     for (size_t i = 0; i < sp_trace_count(t, NULL); i++) {
-        const sp_trace_event *e = &t->events[i];
+        const sp_trace_event *e = &t->array->events[i];
         if (e->kind == SP_TRACE_STREAM && e->end_ns > device_end) device_end = e->end_ns;
         if (e->kind == SP_TRACE_NODE && strstr(e->name, "v0_") && e->start_ns < host_start)
             host_start = e->start_ns;
@@ -170,6 +170,40 @@ static void deadlines_hold_while_a_device_works(void **state)
     bed_clear(&b);
 }
 
+/* A run that was given up leaves events with the device. A larger recording begins meanwhile: the
+ * device ends its events all the same, and none of them is taken for one of the new recording. */
+static void a_trace_restarts_while_a_device_works(void **state)
+{
+    (void)state;
+    bed b;
+    sparoa_error err = {0};
+    bed_make(&b, 40, "delay_us=2000", (sparoa_session_options){0});
+    for (size_t events = 20000; events <= 60000; events += 20000) {
+        sparoa_tensor out = {0};
+        ts_ok(sparoa_trace_start(b.rt, events, &err), err);
+        sparoa_run_options o = {.struct_size = sizeof o, .deadline_ns = sp_now_ns() + 10000000};
+        assert_int_equal(sparoa_session_run_with(b.session, &b.in, 1, &out, 1, &o, &err),
+                         SPAROA_DEADLINE);
+    }
+    ts_ok(sparoa_trace_start(b.rt, 80000, &err), err);
+    right(&b);
+    sparoa_trace_stop(b.rt);
+    const sp_trace *t = b.session->engine.trace;
+    size_t stream = 0;
+    for (size_t i = 0; i < sp_trace_count(t, NULL); i++) {
+        const sp_trace_event *e = &t->array->events[i];
+        assert_int_equal(e->state, SP_TRACE_DONE);
+        assert_true(e->start_ns >= t->start_ns && e->end_ns >= e->start_ns);
+        stream += e->kind == SP_TRACE_STREAM;
+    }
+    assert_int_equal(stream, 40);
+    ts_ok(sparoa_trace_start(b.rt, 3, &err), err); /* the others are not needed any more */
+    assert_null(t->array->older);
+    right(&b);
+    assert_int_equal(sparoa_trace_events(b.rt, NULL), 3);
+    bed_clear(&b);
+}
+
 static int observed;
 
 static void observe(void *user, const char *node, const char *value, const sparoa_tensor *tensor,
@@ -210,6 +244,7 @@ int main(void)
         cmocka_unit_test(runs_allocate_nothing_once_recorded),
         cmocka_unit_test(a_silent_device_is_lost),
         cmocka_unit_test(deadlines_hold_while_a_device_works),
+        cmocka_unit_test(a_trace_restarts_while_a_device_works),
         cmocka_unit_test(observer_and_profile_survive_the_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
