@@ -105,7 +105,6 @@ static sparoa_status between_nodes(void *user)
     sp_instance *in = user;
     sparoa_service *service = in->service;
     sparoa_server *server = service->server;
-    if (__atomic_load_n(&in->stop_now, __ATOMIC_RELAXED)) return SPAROA_CANCELLED;
     int64_t at = atomic_load_explicit(&server->attention_ns, memory_order_relaxed);
     bool timeout = at != SP_NEVER && sp_now_ns() >= at;
     if (timeout ||
@@ -148,7 +147,8 @@ static sparoa_status run_one(sp_instance *in, sparoa_error *err)
 {
     sparoa_request *r = in->members[0];
     uint32_t n_out = in->service->n_out;
-    sp_stop stop = {.check = between_nodes,
+    sp_stop stop = {.cancel = &in->stop_now,
+                    .check = between_nodes,
                     .user = in,
                     .deadline_ns = r->item.deadline_ns == SP_NEVER ? 0 : r->item.deadline_ns};
     if (n_out) memcpy(in->outputs, r->outputs, n_out * sizeof *in->outputs);
@@ -191,7 +191,7 @@ static sparoa_status run_many(sp_instance *in, sparoa_error *err)
 {
     sparoa_service *s = in->service;
     pthread_mutex_t *mutex = &s->server->mutex;
-    sp_stop stop = {.check = between_nodes, .user = in};
+    sp_stop stop = {.cancel = &in->stop_now, .check = between_nodes, .user = in};
     int64_t start = sp_now_ns();
     SP_TRY(gather(in, err));
     SP_TRY(check_memory(in, in->inputs, err));
@@ -230,11 +230,6 @@ static void scatter(sp_instance *in)
 
 /* ---- ending, with the lock ---- */
 
-static bool lacks_memory(sparoa_status status)
-{
-    return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
-}
-
 void sp_service_limit(sparoa_service *service, int32_t limit, sparoa_release reason)
 {
     int32_t most = service->batcher.policy.max_batch;
@@ -264,7 +259,8 @@ static void adapt(sparoa_service *s, const sp_instance *in)
     }
 }
 
-/* Puts the members back where they were, to be taken again in smaller batches. */
+/* Puts the members back where they were, to be taken again in smaller batches; but for those that
+ * were cancelled before they could be taken out. */
 static void split(sp_instance *in)
 {
     sparoa_service *s = in->service;
@@ -273,11 +269,15 @@ static void split(sp_instance *in)
     for (int32_t k = in->count; k-- > 0;) {
         sparoa_request *r = in->members[k];
         if (!r) continue;
+        r->instance = NULL;
+        r->info.batch_items = 0;
+        if (r->cancelled) {
+            sp_request_end(r, SPAROA_CANCELLED, NULL);
+            continue;
+        }
         s->info.queue_ns -= r->info.queued_ns;
         s->info.queued++;
         r->state = SP_REQUEST_QUEUED;
-        r->instance = NULL;
-        r->info.batch_items = 0;
         sp_batcher_return(&s->batcher, &r->item);
     }
 }
@@ -345,7 +345,7 @@ void sp_instance_run(sp_instance *instance)
         count_batch(s, instance);
         adapt(s, instance);
     }
-    if (lacks_memory(status) && instance->count > 1 && !s->closing)
+    if (sp_lacks_memory(status) && instance->count > 1 && !s->closing)
         split(instance);
     else
         end_members(instance, status, status == SPAROA_OK ? NULL : &err);

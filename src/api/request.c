@@ -301,13 +301,11 @@ sparoa_status sparoa_submit(sparoa_service *service, const sparoa_tensor *inputs
 
 /* ---- the caller's side of a request ---- */
 
-/* A request whose time has come while no worker looked. */
+/* A request whose time has come while no worker looked. One that cannot be taken out any more ends
+ * with its run. */
 static void expire_here(sparoa_request *r)
 {
-    if (!sp_request_withdraw(r)) {
-        if (r->instance) return; /* its run stops by itself at the next node */
-        return;
-    }
+    if (!sp_request_withdraw(r)) return;
     sp_request_end(r, SPAROA_DEADLINE, NULL);
     sp_service_deliver(r->service);
 }
@@ -352,8 +350,7 @@ int32_t sparoa_request_done(sparoa_request *request, int64_t timeout_ns)
     if (!request) return 0;
     pthread_mutex_t *mutex = &request->service->server->mutex;
     pthread_mutex_lock(mutex);
-    int64_t until = timeout_ns > 0 ? sp_now_ns() + timeout_ns : 0;
-    bool done = wait_done(request, until < 0 ? SP_NEVER : until);
+    bool done = wait_done(request, timeout_ns > 0 ? sp_later_ns(sp_now_ns(), timeout_ns) : 0);
     pthread_mutex_unlock(mutex);
     return done;
 }

@@ -96,9 +96,15 @@ struct sparoa_server {
     atomic_llong attention_ns; /* when running batches are to look after timeouts */
 };
 
-sparoa_status sp_cond_init(pthread_cond_t *cond); /* on the monotonic clock */
+void sp_cond_init(pthread_cond_t *cond); /* on the monotonic clock */
 /* Waits until signalled or `until_ns` (SP_NEVER: no limit). */
 void sp_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns);
+
+/* Whether a batch failed because it was too large. */
+static inline bool sp_lacks_memory(sparoa_status status)
+{
+    return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
+}
 
 /* ---- all of these with the server's mutex held ---- */
 

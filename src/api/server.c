@@ -9,14 +9,13 @@
 
 #define MAX_WORKERS 256
 
-sparoa_status sp_cond_init(pthread_cond_t *cond)
+void sp_cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    int code = pthread_cond_init(cond, &attr);
+    pthread_cond_init(cond, &attr);
     pthread_condattr_destroy(&attr);
-    return code ? SPAROA_OUT_OF_MEMORY : SPAROA_OK;
 }
 
 void sp_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)

@@ -232,11 +232,6 @@ void sparoa_service_destroy(sparoa_service *service)
 
 /* ---- the rest ---- */
 
-static bool lacks_memory(sparoa_status status)
-{
-    return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
-}
-
 /* Plans 1, 2, ... `most` items; *fitting: how many fit. `sized` is room for the shapes. */
 static sparoa_status prepare_sizes(const sparoa_service *s, sparoa_session *session,
                                    sparoa_tensor *sized, int32_t most, int32_t *fitting,
@@ -276,7 +271,7 @@ sparoa_status sparoa_service_prepare(sparoa_service *service, const sparoa_tenso
         sparoa_error fault;
         status =
             prepare_sizes(service, service->instances[i].session, sized, most, &fitting, &fault);
-        if (lacks_memory(status) && fitting > 0) {
+        if (sp_lacks_memory(status) && fitting > 0) {
             pthread_mutex_lock(&service->server->mutex);
             sp_service_limit(service, fitting, SPAROA_RELEASE_MEMORY);
             pthread_mutex_unlock(&service->server->mutex);

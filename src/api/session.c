@@ -24,7 +24,7 @@ static sparoa_status open_queues(sparoa_session *s, const sparoa_session_options
 
 static int64_t timeout_of(const sparoa_session_options *o)
 {
-    if (o->device_timeout_ms < 0) return 0;
+    if (o->device_timeout_ms < 0 || o->device_timeout_ms > INT64_MAX / 1000000) return 0;
     return 1000000 * (o->device_timeout_ms ? o->device_timeout_ms : DEFAULT_TIMEOUT_MS);
 }
 

@@ -107,11 +107,6 @@ static sparoa_status measure(subject *s, int32_t items, int32_t runs, int64_t *n
     return SPAROA_OK;
 }
 
-static bool lacks_memory(sparoa_status status)
-{
-    return status == SPAROA_MEMORY_LIMIT || status == SPAROA_OUT_OF_MEMORY;
-}
-
 static sparoa_status search_sizes(subject *s, const sparoa_batch_policy *p,
                                   const sparoa_tune_options *o, sp_batch_search *search,
                                   sparoa_tune_result *result, sparoa_error *err)
@@ -133,7 +128,7 @@ static sparoa_status search_sizes(subject *s, const sparoa_batch_policy *p,
         int64_t ns = 0;
         size_t bytes = 0;
         sparoa_status status = measure(s, items, o->runs ? o->runs : 5, &ns, &bytes, err);
-        if (status != SPAROA_OK && (!lacks_memory(status) || items == 1)) return status;
+        if (status != SPAROA_OK && (!sp_lacks_memory(status) || items == 1)) return status;
         items = sp_batch_search_next(search, items, status == SPAROA_OK ? ns : 0, bytes);
     }
     return SPAROA_OK;
@@ -170,8 +165,7 @@ static sparoa_status tune_chain(sp_chain *c, const sparoa_batch_policy *p,
         for (uint32_t k = 0; k < g->input_count; k++) one[k] = &c->values[g->inputs[k]];
         if (status == SPAROA_OK)
             status = tune_session(segment->session, p, one, o, search, result, err);
-        if (status == SPAROA_OK)
-            result->segment_batches[i] = segment->batch = sp_batch_search_result(search);
+        if (status == SPAROA_OK) result->segment_batches[i] = sp_batch_search_result(search);
     }
     sp_free(a, one, bytes);
     return status;

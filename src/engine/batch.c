@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "ops/op.h"
 
 #define MAX_BATCH 4096
@@ -138,11 +139,6 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t after(int64_t start, int64_t ns)
-{
-    return start > SP_NEVER - ns ? SP_NEVER : start + ns;
-}
-
 bool sp_batcher_push(sp_batcher *batcher, sp_batch_item *item, int64_t queue_timeout_ns)
 {
     sp_batch_level *level = &batcher->levels[item->level];
@@ -152,7 +148,7 @@ bool sp_batcher_push(sp_batcher *batcher, sp_batch_item *item, int64_t queue_tim
     int64_t timeout = q->default_timeout_ns ? q->default_timeout_ns : SP_NEVER;
     if (queue_timeout_ns > 0 && q->allow_timeout_override)
         timeout = min64(timeout, queue_timeout_ns);
-    item->timeout_ns = timeout == SP_NEVER ? SP_NEVER : after(item->arrived_ns, timeout);
+    item->timeout_ns = timeout == SP_NEVER ? SP_NEVER : sp_later_ns(item->arrived_ns, timeout);
     batcher->earliest_ns = min64(batcher->earliest_ns, min64(item->timeout_ns, item->deadline_ns));
     sp_batch_append(&level->in_time, item);
     batcher->queued++;
@@ -288,7 +284,7 @@ static bool decide(const sp_batcher *b, const candidate *c, int64_t now, int32_t
                    sparoa_release *release, int64_t *wake)
 {
     const sparoa_batch_policy *p = &b->policy;
-    int64_t delay = p->max_queue_delay_ns, due = after(c->oldest_ns, delay);
+    int64_t delay = p->max_queue_delay_ns, due = sp_later_ns(c->oldest_ns, delay);
     int32_t most = largest_preferred(b);
     *count = c->count;
     if (b->alone) {
@@ -312,8 +308,9 @@ static bool decide(const sp_batcher *b, const candidate *c, int64_t now, int32_t
     if (b->flush) return true;
     int64_t run = b->run_ns ? b->run_ns(b->user, c->items) : 0;
     int64_t by_deadline = c->deadline_ns == SP_NEVER ? SP_NEVER : c->deadline_ns - run;
-    int64_t by_objective =
-        p->latency_objective_ns ? after(c->oldest_ns, p->latency_objective_ns) - run : SP_NEVER;
+    int64_t by_objective = p->latency_objective_ns
+                               ? sp_later_ns(c->oldest_ns, p->latency_objective_ns) - run
+                               : SP_NEVER;
     *release = by_deadline <= now ? SPAROA_RELEASE_DEADLINE : SPAROA_RELEASE_LATENCY;
     *wake = min64(min64(due, by_deadline), min64(by_objective, b->earliest_ns));
     return by_deadline <= now || by_objective <= now;

@@ -83,7 +83,7 @@ sparoa_status sp_device_wait(sp_engine *engine, const sp_device *device, sparoa_
 {
     int64_t limit = INT64_MAX, deadline = engine->stop ? engine->stop->deadline_ns : 0;
     sparoa_status status = SPAROA_OK;
-    if (engine->device_timeout_ns > 0) limit = sp_now_ns() + engine->device_timeout_ns;
+    if (engine->device_timeout_ns > 0) limit = sp_later_ns(sp_now_ns(), engine->device_timeout_ns);
     bool due = deadline > 0 && deadline < limit;
     if (due) limit = deadline;
     if (limit == INT64_MAX)

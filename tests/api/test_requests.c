@@ -137,6 +137,7 @@ static void test_submit_wait(void **state)
         sparoa_tensor own = sparoa_tensor_of(SPAROA_FLOAT32, buffer, 2, 1, 5);
         sparoa_request *r = NULL;
         ts_ok(sparoa_submit(s.service, &in, 1, i % 2 ? &own : NULL, i % 2, NULL, &r, &err), err);
+        assert_int_equal(sparoa_request_done(r, INT64_MAX), 1);
         ts_ok(sparoa_request_wait(r, &err), err);
         assert_int_equal(sparoa_request_done(r, 0), 1);
         assert_int_equal(sparoa_request_output(r, 0, &out), SPAROA_OK);
