@@ -18,17 +18,35 @@ static double measured(const sp_profile *p, const sp_profile_node *n, const char
     return 0;
 }
 
+/* Heavy operators with weights divide by output channels; where there are few, by batch. */
+sp_split_axis sp_env_split_axis(const sp_profile_node *n)
+{
+    bool conv = n->kind == SPAROA_CLASS_CONV, gemm = n->kind == SPAROA_CLASS_GEMM;
+    if (!(conv || gemm) || n->groups > 1 || n->n_out != 1 || n->cost.flops < SPLIT_FLOPS)
+        return SP_SPLIT_NONE;
+    if (gemm) return n->cost.bytes_w > 0 ? SP_SPLIT_CHANNELS : SP_SPLIT_ROWS;
+    if (n->channels >= SPLIT_CHANNELS) return SP_SPLIT_CHANNELS;
+    return n->batch >= 2 ? SP_SPLIT_BATCH : SP_SPLIT_NONE;
+}
+
+sp_work sp_env_part_work(const sp_profile_node *n, double x)
+{
+    sp_work w = {n->kind, n->cost, share(n->weight_zeros), share(n->input_zeros),
+                 sp_profile_key(n)};
+    bool channels = sp_env_split_axis(n) == SP_SPLIT_CHANNELS;
+    w.cost.flops *= x;
+    w.cost.bytes_out *= x;
+    *(channels ? &w.cost.bytes_w : &w.cost.bytes_in) *= x;
+    return w;
+}
+
 /* How the time of a share goes with the share: exact for the whole and for a half. */
-static void price_parts(const sp_platform *platform, uint32_t d, sp_regime regime, sp_work w,
+static void price_parts(const sp_platform *platform, uint32_t d, sp_regime regime, const sp_work *w,
                         const sp_platform_state *state, const sp_price *whole, sp_env_node *to)
 {
     to->part_power[d] = 1;
     if (to->split_axis == SP_SPLIT_NONE) return;
-    w.cost.flops /= 2;
-    w.cost.bytes_out /= 2;
-    if (to->split_axis == SP_SPLIT_CHANNELS) w.cost.bytes_w /= 2;
-    if (to->split_axis != SP_SPLIT_CHANNELS) w.cost.bytes_in /= 2;
-    sp_price half = sp_platform_cost(platform, d, regime, &w, state);
+    sp_price half = sp_platform_cost(platform, d, regime, w, state);
     double a = whole->ns - whole->overhead_ns, b = half.ns - half.overhead_ns;
     if (a > 0 && b > 0) to->part_power[d] = fmin(1, fmax(0, log2(a / b)));
 }
@@ -37,12 +55,11 @@ static void price_node(const sp_profile *profile, const sp_profile_node *from,
                        const sp_platform *platform, sp_regime regime,
                        const sp_platform_state *state, sp_env_node *to)
 {
-    sp_work w = {from->kind, from->cost, share(from->weight_zeros), share(from->input_zeros),
-                 sp_profile_key(from)};
+    const sp_work w = sp_env_part_work(from, 1), half = sp_env_part_work(from, 0.5);
     for (uint32_t d = 0; d < platform->device_count; d++) {
         sp_price p = sp_platform_cost(platform, d, regime, &w, state);
         double known = measured(profile, from, platform->devices[d].name);
-        price_parts(platform, d, regime, w, state, &p, to);
+        price_parts(platform, d, regime, &half, state, &p, to);
         to->fixed_ns[d] = p.overhead_ns;
         if (known > 0) { /* scaled as the model says from the nominal state to this one */
             sp_price nominal = sp_platform_cost(platform, d, regime, &w, NULL);
@@ -102,17 +119,6 @@ void sp_env_reprice(sp_env *env, const sp_profile *profile, const sp_platform *p
     sp_env_refresh(env);
 }
 
-/* Heavy operators with weights divide by output channels; where there are few, by batch. */
-static uint8_t split_axis(const sp_profile_node *n)
-{
-    bool conv = n->kind == SPAROA_CLASS_CONV, gemm = n->kind == SPAROA_CLASS_GEMM;
-    if (!(conv || gemm) || n->groups > 1 || n->n_out != 1 || n->cost.flops < SPLIT_FLOPS)
-        return SP_SPLIT_NONE;
-    if (gemm) return n->cost.bytes_w > 0 ? SP_SPLIT_CHANNELS : SP_SPLIT_ROWS;
-    if (n->channels >= SPLIT_CHANNELS) return SP_SPLIT_CHANNELS;
-    return n->batch >= 2 ? SP_SPLIT_BATCH : SP_SPLIT_NONE;
-}
-
 static void describe(const sp_profile_node *from, const sp_platform *platform, sp_env_node *to)
 {
     *to = (sp_env_node){.name = from->name,
@@ -128,7 +134,7 @@ static void describe(const sp_profile_node *from, const sp_platform *platform, s
                         .kernel = from->kernel,
                         .stride = from->stride,
                         .groups = from->groups,
-                        .split_axis = split_axis(from),
+                        .split_axis = (uint8_t)sp_env_split_axis(from),
                         .why = SP_REASON_UNSUPPORTED,
                         .sparsity_threshold = SP_RULE_SPARSITY,
                         .intensity_threshold = SP_RULE_FLOPS,

@@ -12,6 +12,12 @@ sparoa_status sp_env_build(const sparoa_allocator *alloc, const sp_profile *prof
                            const sp_platform *platform, sp_regime regime,
                            const sp_platform_state *state, sp_env **env, sparoa_error *err);
 
+/* Along what a node may be divided. */
+sp_split_axis sp_env_split_axis(const sp_profile_node *node);
+/* The work of a share (0..1) of a node: what is divided along its axis, and what every part reads.
+ */
+sp_work sp_env_part_work(const sp_profile_node *node, double share);
+
 /* Other prices for the same graph: another state of the platform. Allocates nothing. */
 void sp_env_reprice(sp_env *env, const sp_profile *profile, const sp_platform *platform,
                     sp_regime regime, const sp_platform_state *state);

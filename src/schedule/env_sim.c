@@ -1,6 +1,6 @@
 #include "schedule/env_sim.h"
 
-#include <math.h>
+#include "schedule/env_build.h"
 
 static double scale_of(const sp_profile *profile, const sp_profile_node *n,
                        const sp_platform *platform, uint32_t device, sp_regime regime,
@@ -40,26 +40,13 @@ static void add_reads(expansion *x, const sp_profile_node *n)
     }
 }
 
-static sp_work part_work(const sp_profile_node *n, double share)
-{
-    sp_work w = {n->kind, n->cost, fmin(1, fmax(0, n->weight_zeros)),
-                 fmin(1, fmax(0, n->input_zeros)), sp_profile_key(n)};
-    w.cost.flops *= share;
-    w.cost.bytes_out *= share;
-    if (n->cost.bytes_w > 0)
-        w.cost.bytes_w *= share;
-    else
-        w.cost.bytes_in *= share;
-    return w;
-}
-
 static void add_task(expansion *x, uint32_t node, uint32_t device, double share)
 {
     const sp_profile_node *n = &x->profile->nodes[node];
     sp_sim_task *t = &x->tasks[x->task_count];
     *t = (sp_sim_task){.name = n->name,
                        .device = device,
-                       .work = part_work(n, share),
+                       .work = sp_env_part_work(n, share),
                        .first_in = x->read_count,
                        .first_out = x->value_count,
                        .n_out = n->n_out};
@@ -96,7 +83,7 @@ static void set_scales(expansion *x, const sp_platform *platform, sp_regime regi
     for (uint32_t i = 0; i < x->profile->node_count; i++) {
         const sp_profile_node *n = &x->profile->nodes[i];
         uint32_t parts = sp_place_share(x->device[i]) ? 2 : 1;
-        sp_work whole = part_work(n, 1);
+        sp_work whole = sp_env_part_work(n, 1);
         for (; parts--; t++)
             x->tasks[t].scale =
                 scale_of(x->profile, n, platform, x->tasks[t].device, regime, &whole);
@@ -110,7 +97,7 @@ static sparoa_status check_places(const sp_profile *profile, const sp_platform *
         uint32_t d = sp_place_device(device[i]), e = sp_place_second(device[i]);
         bool split = sp_place_share(device[i]) != 0;
         if (d < platform->device_count && e < platform->device_count &&
-            (!split || (e != d && profile->nodes[i].n_out == 1)))
+            (!split || (e != d && sp_env_split_axis(&profile->nodes[i]) != SP_SPLIT_NONE)))
             continue;
         return sparoa_fail(err, SPAROA_INVALID_PLAN, NULL,
                            "node '%.80s' is on device %u of %u, or split where it can't be",

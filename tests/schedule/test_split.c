@@ -258,6 +258,26 @@ static void simulates(void **state)
     assert_int_equal(sp_env_simulate(&alloc, profile, &platform, device, &o, &sim, &err),
                      SPAROA_INVALID_PLAN);
     sp_env_destroy(env);
+
+    /* By batch every part reads all weights, which are most of the work here. */
+    for (int i = 0; i < 2; i++) {
+        profile->nodes[i].channels = 8;
+        profile->nodes[i].batch = 2;
+        profile->nodes[i].cost = (sparoa_cost){2e7, 4e5, 8e6, 4e5};
+        device[i] = i ? 0 : sp_place_split(0, 1, 8);
+    }
+    if (sp_env_build(&alloc, profile, &platform, SP_REGIME_GRAPH, NULL, &env, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(env->nodes[0].split_axis, SP_SPLIT_BATCH);
+    assert_int_equal(sp_env_evaluate(env, device, &r, &err), SPAROA_OK);
+    if (sp_env_simulate(&alloc, profile, &platform, device, &o, &sim, &err))
+        fail_msg("%s", err.message);
+    if (!(fabs(sim.mean_ns / r.makespan_ns - 1) < 0.05))
+        fail_msg("by batch: simulated %.0f, predicted %.0f", sim.mean_ns, r.makespan_ns);
+    sp_env_destroy(env);
+    profile->nodes[0].groups = 2; /* can't be divided */
+    assert_int_equal(sp_env_simulate(&alloc, profile, &platform, device, &o, &sim, &err),
+                     SPAROA_INVALID_PLAN);
     sp_profile_destroy(profile);
 }
 
