@@ -423,6 +423,10 @@ SPAROA_API sparoa_status sparoa_session_run(sparoa_session *session, const sparo
                                             size_t input_count, sparoa_tensor *outputs,
                                             size_t output_count, sparoa_error *err);
 
+/* How many of the session's runs the CPU did because a device failed in them or was lost
+ * (sparoa_session_options.fallback). May be called while another thread runs the session. */
+SPAROA_API int64_t sparoa_session_fallbacks(const sparoa_session *session);
+
 /* Plans for the given input shapes (data pointers are ignored) without running, so that the first
  * run is not slower than the rest. Errors: as for a run. */
 SPAROA_API sparoa_status sparoa_session_prepare(sparoa_session *session,

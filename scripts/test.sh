@@ -104,6 +104,10 @@ run_conformance() {
     if [ -e "$data/INDEX.tsv" ]; then
         with_manifest "$list"
         run_models conformance "$data" --index "$data/INDEX.tsv" --only core "${manifest[@]}"
+        if [ -e "$build/libsparoa_emu.so" ] && [ "$preset" != aarch64 ]; then
+            run_models conformance-emu "$data" --index "$data/INDEX.tsv" --only core "${manifest[@]}" \
+                --plugin "$build/libsparoa_emu.so" --device emu0
+        fi
     elif [ ! -e "$list" ]; then
         skip conformance "no $data and no $list"
     elif ! python3 -c 'import onnx' 2>/dev/null; then

@@ -54,6 +54,7 @@ struct sparoa_session {
     size_t *bytes;          /* room for one run: capacities of the outputs */
     sparoa_tensor *outputs; /* room for one run */
     pthread_mutex_t mutex;  /* one run at a time */
+    atomic_llong fallbacks; /* runs that the rescue did */
     int64_t runs, last_run_ns;
 };
 

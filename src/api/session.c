@@ -296,6 +296,7 @@ static sparoa_status run_rescue(sparoa_session *s, const sparoa_tensor *inputs, 
     }
     SP_TRY(sp_session_run(s->rescue, inputs, input_count, outputs, output_count, stop, err));
     s->runs++;
+    atomic_fetch_add(&s->fallbacks, 1);
     s->last_run_ns = s->rescue->last_run_ns;
     return SPAROA_OK;
 }
@@ -344,6 +345,11 @@ sparoa_status sparoa_session_run_with(sparoa_session *session, const sparoa_tens
                            "set options.struct_size = sizeof(options)");
     sp_stop stop = {.cancel = o.cancel ? &o.cancel->requested : NULL, .deadline_ns = o.deadline_ns};
     return sp_session_run(session, inputs, input_count, outputs, output_count, &stop, err);
+}
+
+int64_t sparoa_session_fallbacks(const sparoa_session *session)
+{
+    return session ? atomic_load(&session->fallbacks) : 0;
 }
 
 sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs,

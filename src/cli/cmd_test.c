@@ -185,8 +185,7 @@ static int run_tests(test_command *t)
     int code = select_tests(t);
     if (code >= 0) return code;
     skip_listed(t);
-    if (!sp_tests_run(t->cli, &t->set, &t->options, t->results, report, t))
-        return sp_cli_fail(t->cli, SP_EXIT_FAIL, "cannot start a process for a test");
+    if (!sp_tests_run(t->cli, &t->set, &t->options, t->results, report, t)) return SP_EXIT_FAIL;
     count_missing(t);
     if (t->write_path && !write_manifest(t))
         return sp_cli_fail(t->cli, SP_EXIT_FAIL, "cannot write %s", t->write_path);
@@ -214,7 +213,7 @@ static int set_options(test_command *t)
     t->options.reference = t->reference;
     t->options.verbose = t->verbose;
     t->options.repeat = t->repeat;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long cores = t->cli->plugin ? 1 : sysconf(_SC_NPROCESSORS_ONLN); /* a device is one */
     t->options.jobs = t->jobs >= 0 ? t->jobs : cores > 0 ? cores : 1;
     t->options.threads = t->cli->threads > 0 ? (int32_t)t->cli->threads : 1;
     t->options.timeout = t->timeout;
@@ -258,7 +257,7 @@ int sp_cmd_test(sp_cli *cli, int argc, char **argv)
         {SP_ARG_STRING, 0, "inputs", &t.inputs, "DIR",
          "inputs of light models (default: FOLDER-inputs)", 0, 0, NULL},
         {SP_ARG_INT, 'j', "jobs", &t.jobs, "N",
-         "tests at once (default: one per core; 0: no processes)", 0, 1024, NULL},
+         "tests at once (default: one per core, 1 with --plugin; 0: no processes)", 0, 1024, NULL},
         {SP_ARG_NUMBER, 0, "timeout", &t.timeout, "SECONDS", "limit for one test (default: 60)", 0,
          0, NULL},
         {SP_ARG_INT, 0, "repeat", &t.repeat, "N", "run each data set N times", 1, 1000000, NULL},

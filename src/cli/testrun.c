@@ -7,7 +7,7 @@
 typedef struct trial {
     const sp_test *test;
     const sp_test_options *options;
-    sparoa_runtime *runtime;
+    sparoa_runtime *runtime; /* the host's */
     sparoa_model *model;
     sparoa_session *session;
     size_t input_count, output_count;
@@ -39,26 +39,41 @@ static bool stop_error(trial *b, const char *where, const sparoa_error *err, boo
 
 static void log_line(void *user, sparoa_log_level level, const char *text)
 {
+    const sp_test_host *host = user;
     (void)level;
-    fprintf(stderr, "%s: %s\n", (const char *)user, text);
+    fprintf(stderr, "%s: %s\n", host->test, text);
 }
 
-static bool prepare(trial *b)
+static sparoa_status open_host(sp_test_host *host, const sp_test_options *o, sparoa_error *err)
+{
+    sparoa_runtime_options runtime = {.struct_size = sizeof runtime, .threads = o->threads};
+    if (o->verbose) {
+        runtime.log = log_line;
+        runtime.log_user = host;
+    }
+    sparoa_status status = sparoa_runtime_create(&runtime, &host->runtime, err);
+    if (status == SPAROA_OK) status = sp_cli_plugin(o->cli, host->runtime, err);
+    if (status != SPAROA_OK) sp_test_host_close(host);
+    return status;
+}
+
+void sp_test_host_close(sp_test_host *host)
+{
+    sparoa_runtime_destroy(host->runtime);
+    host->runtime = NULL;
+}
+
+static bool prepare(trial *b, sp_test_host *host)
 {
     sparoa_error err = {0};
-    sparoa_runtime_options runtime = {.struct_size = sizeof runtime,
-                                      .threads = b->options->threads};
-    if (b->options->verbose) {
-        runtime.log = log_line;
-        runtime.log_user = (void *)b->test->name;
-    }
     sparoa_session_options session = {.struct_size = sizeof session,
                                       .disable_passes = b->options->disable_passes,
                                       .reference = b->options->reference};
     sp_cli_device(b->options->cli, &session);
-    if (sparoa_runtime_create(&runtime, &b->runtime, &err) ||
-        sp_cli_plugin(b->options->cli, b->runtime, &err))
+    host->test = b->test->name;
+    if (!host->runtime && open_host(host, b->options, &err))
         return stop_error(b, "runtime", &err, false);
+    b->runtime = host->runtime;
     if (sparoa_model_load(b->runtime, b->test->path, NULL, &b->model, &err))
         return stop_error(b, "load", &err, true);
     if (sparoa_session_create(b->model, &session, &b->session, &err))
@@ -223,18 +238,30 @@ static void run_sets(trial *b)
     sp_files_free(&sets);
 }
 
-sp_test_result sp_test_execute(const sp_test *test, const sp_test_options *options)
+/* A run that the CPU did in a device's place says nothing about the device. */
+static void check_fallbacks(trial *b)
+{
+    const char *fallback = b->options->cli->fallback;
+    if (!b->session || sparoa_session_fallbacks(b->session) == 0) return;
+    b->result.spoilt = true;
+    if (b->result.outcome == SP_PASS && !(fallback && !strcmp(fallback, "allow")))
+        stop(b, SP_FAIL, "", "the device failed, and the run was done again on the cpu");
+}
+
+sp_test_result sp_test_execute(sp_test_host *host, const sp_test *test,
+                               const sp_test_options *options)
 {
     trial b = {.test = test, .options = options};
     int64_t start = sp_cli_now_ns();
-    if (prepare(&b)) run_sets(&b);
+    if (prepare(&b, host)) run_sets(&b);
+    check_fallbacks(&b);
     sparoa_session_destroy(b.session);
     sparoa_model_destroy(b.model);
-    sparoa_runtime_destroy(b.runtime);
     free(b.inputs);
     free(b.given);
     free(b.outputs);
     b.result.ns = sp_cli_now_ns() - start;
     b.result.done = true;
+    b.result.spoilt |= b.result.outcome == SP_FAIL;
     return b.result;
 }

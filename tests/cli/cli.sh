@@ -198,5 +198,21 @@ expect 2 test "$work/absent"
 expect 2 test
 expect 2 test "$work" --only core
 
+# One device for all tests of a process: what fails in one does not spoil the next.
+if [ -n "$emu" ]; then
+    for name in a b c d e f; do cp -r "$root/models/digits" "$work/tests/$name"; done
+    for jobs in 0 1 2; do
+        expect 1 test "$work/tests" --jobs $jobs $emu --device emu0
+        has "^6 passed, 1 failed, 0 skipped$"
+        # each device is lost at its 60th operation: tests that come first on theirs pass
+        expect 1 test "$work/tests" --jobs $jobs $emu --plugin-options lose_at=60 --device emu0 -v
+        has "^PASS a"
+        has "^FAIL .: .*the device failed"
+        has "^PASS [c-f]"
+        expect 1 test "$work/tests" --jobs $jobs $emu --plugin-options lose_at=60 --device emu0 --fallback allow
+        has "^6 passed, 1 failed, 0 skipped$"
+    done
+fi
+
 [ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
 echo "all passed"
