@@ -15,15 +15,29 @@
 #define MAP_FROM ((size_t)1 << 20)
 #endif
 #define MAP_ALIGN 4096 /* no page is smaller */
+#define HUGE_PAGE ((size_t)2 << 20)
 
-static void *map_alloc(size_t size)
+static void *map_pages(size_t size)
 {
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return NULL;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Begins at a huge page, where one fits: else up to two of its size would be small ones. */
+static void *map_alloc(size_t size)
+{
+    if (size < HUGE_PAGE) return map_pages(size);
+    if (size > PTRDIFF_MAX - HUGE_PAGE) return NULL;
+    char *all = map_pages(size + HUGE_PAGE);
+    if (!all) return map_pages(size);
+    size_t before = (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
+    size_t end = (before + size + MAP_ALIGN - 1) / MAP_ALIGN * MAP_ALIGN;
+    if (before) munmap(all, before);
+    if (end < size + HUGE_PAGE) munmap(all + end, size + HUGE_PAGE - end);
 #ifdef MADV_HUGEPAGE
-    madvise(p, size, MADV_HUGEPAGE);
+    madvise(all + before, size, MADV_HUGEPAGE);
 #endif
-    return p;
+    return all + before;
 }
 
 static void *libc_alloc(void *user, size_t size, size_t align)

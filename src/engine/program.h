@@ -91,6 +91,7 @@ typedef struct sp_slot {
 typedef struct sp_constant_uses {
     uint32_t *left; /* by value: inputs of nodes without a kernel yet; NULL: all kernels are made */
     bool *kept;     /* by value: some kernel reads it when it runs, or it is an output */
+    sp_blob *spare; /* memory of a copy that was let go, for the next one: it is in the caches */
 } sp_constant_uses;
 
 struct sp_program {

@@ -77,7 +77,17 @@ void sp_blob_idle(const sp_blob *blob)
     if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sparoa_error *err)
+/* A blob of at least that size that nothing else uses: the spare one where it is large enough. */
+static sp_blob *blob_from(sp_blob **spare, const sparoa_allocator *alloc, size_t bytes)
+{
+    sp_blob *b = spare ? *spare : NULL;
+    if (spare) *spare = NULL;
+    if (b && b->bytes >= bytes) return b;
+    sp_blob_unref(b);
+    return sp_blob_create(alloc, bytes);
+}
+
+sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sp_blob **spare, sparoa_error *err)
 {
     if (value == SP_NO_ID) return SPAROA_OK;
     sp_value *v = &graph->values[value];
@@ -85,7 +95,7 @@ sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sparoa_error *err)
     if (v->kind != SP_VALUE_CONST || !element || (uintptr_t)v->fact.data % element == 0)
         return SPAROA_OK;
     size_t bytes = sparoa_tensor_bytes(&v->fact);
-    sp_blob *copy = sp_blob_create(&graph->arena.alloc, bytes);
+    sp_blob *copy = blob_from(spare, &graph->arena.alloc, bytes);
     if (!copy) return sp_no_memory(&graph->arena.alloc, bytes, err);
     if (bytes) memcpy(copy->data, v->fact.data, bytes);
     sp_blob_idle(v->blob);

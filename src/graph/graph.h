@@ -124,8 +124,9 @@ sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, 
                         const sp_id *in, int32_t n_in, const sp_id *out, int32_t n_out,
                         const sparoa_attr *attrs, int32_t n_attrs);
 /* Gives a constant that lies unaligned in a file an aligned copy, and lets go of the file's pages.
- */
-sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sparoa_error *err);
+ * `spare` (or NULL): a blob that nothing else uses, or NULL in it, which is used up: the copy lies
+ * in it where it is large enough, so a blob may be larger than its value. */
+sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sp_blob **spare, sparoa_error *err);
 /* A name based on `base` that no value of the graph has. */
 const char *sp_graph_unique_name(sp_graph *graph, const char *base);
 

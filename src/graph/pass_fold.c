@@ -83,7 +83,7 @@ sparoa_status sp_pass_fold(sp_graph *graph, sparoa_error *err)
             sp_forget_bounds(n->op, &view);
             continue;
         }
-        for (int32_t k = 0; k < n->n_in; k++) SP_TRY(sp_graph_align(graph, n->in[k], err));
+        for (int32_t k = 0; k < n->n_in; k++) SP_TRY(sp_graph_align(graph, n->in[k], NULL, err));
         SP_TRY(evaluate(graph, n, &view, &b, err));
     }
     return SPAROA_OK;

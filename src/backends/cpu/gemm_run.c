@@ -155,7 +155,7 @@ sp_cpu_packed *sp_gemm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_so
     if (host->cache) { /* else the key is not looked at */
         sp_pack_key_add(&key, sizes, sizeof sizes);
         sp_pack_key_add(&key, &source->scale, sizeof source->scale);
-        sp_pack_key_add(&key, source->b, groups * group_floats * sizeof(float));
+        sp_cpu_pack_key_add(host, &key, source->b, groups * group_floats * sizeof(float));
         if (source->bias) sp_pack_key_add(&key, source->bias, groups * source->n * sizeof(float));
     }
     return sp_cpu_pack_shared(host->cache, &host->allocator, key, bytes, build_packed, &t);

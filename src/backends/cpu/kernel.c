@@ -66,6 +66,35 @@ void sp_cpu_pack_tasks(const sp_cpu_host *host, int32_t count, void (*task)(void
         for (int32_t i = 0; i < count; i++) task(arg, i);
 }
 
+/* Parts of a large array, whatever the number of threads: they share keys. */
+#define KEY_PARTS 16
+#define KEY_GRAIN ((size_t)1 << 20)
+
+typedef struct key_task {
+    const char *bytes;
+    size_t count;
+    sp_pack_key keys[KEY_PARTS];
+} key_task;
+
+static void key_piece(void *arg, int32_t i)
+{
+    key_task *t = arg;
+    size_t begin = t->count * (size_t)i / KEY_PARTS, end = t->count * (size_t)(i + 1) / KEY_PARTS;
+    t->keys[i] = sp_pack_key_of("part");
+    sp_pack_key_add(&t->keys[i], t->bytes + begin, end - begin);
+}
+
+void sp_cpu_pack_key_add(const sp_cpu_host *host, sp_pack_key *key, const void *bytes, size_t count)
+{
+    key_task t = {.bytes = bytes, .count = count};
+    if (count < KEY_GRAIN) {
+        sp_pack_key_add(key, bytes, count);
+        return;
+    }
+    sp_cpu_pack_tasks(host, KEY_PARTS, key_piece, &t);
+    sp_pack_key_add(key, t.keys, sizeof t.keys);
+}
+
 void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes)
 {
     if (ptr) host->allocator.free(host->allocator.user, ptr, bytes ? bytes : 1);

@@ -69,6 +69,9 @@ int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts)
 /* task(arg, i) for i < count, on the host's threads where it has them. For create only. */
 void sp_cpu_pack_tasks(const sp_cpu_host *host, int32_t count, void (*task)(void *arg, int32_t i),
                        void *arg);
+/* sp_pack_key_add for arrays that may be large: all threads read. */
+void sp_cpu_pack_key_add(const sp_cpu_host *host, sp_pack_key *key, const void *bytes,
+                         size_t count);
 
 /* All pieces, on the calling thread where it is one. */
 static inline void sp_run_pieces(const sparoa_exec *exec, int32_t count,

@@ -61,7 +61,7 @@ sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *hos
     sp_pack_key key = sp_pack_key_of(kernels->winograd_name);
     sp_pack_key_int(&key, (int64_t)s->c_in);
     sp_pack_key_int(&key, (int64_t)s->c_out);
-    if (host->cache) sp_pack_key_add(&key, w, s->c_in * s->c_out * 9 * sizeof(float));
+    if (host->cache) sp_cpu_pack_key_add(host, &key, w, s->c_in * s->c_out * 9 * sizeof(float));
     return sp_cpu_pack_shared(host->cache, &host->allocator, key,
                               POINTS * t.w.group * sizeof(float), build_weights, &t);
 }
