@@ -181,7 +181,7 @@ static void large_data_is_aligned_late(void **state)
         aligned += (uintptr_t)tensor_of(&l)->fact.data % sizeof(float) == 0;
         sp_graph *copy = sp_graph_clone(l.graph, &l.alloc);
         sp_id id = mb_value(copy, "t");
-        assert_int_equal(sp_graph_align(copy, id, NULL), SPAROA_OK);
+        assert_int_equal(sp_graph_align(copy, id, NULL, NULL), SPAROA_OK);
         const float *got = copy->values[id].fact.data;
         assert_int_equal((uintptr_t)got % sizeof(float), 0);
         assert_memory_equal(got, data, SP_ALIGN_LATER);
