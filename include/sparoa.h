@@ -385,7 +385,8 @@ typedef struct sparoa_session_options {
                                 call only. In place of device and pins, which must be left out.
                                 Checked before anything is made: INVALID_PLAN names the first node
                                 that the plan lacks, that the graph lacks, or that its device is not
-                                there for or cannot run. With disable_passes NULL the passes are
+                                there for or cannot run, or that cannot be divided as the plan has
+                                it. With disable_passes NULL the passes are
                                 those of the plan's regime */
     sparoa_precision precision;
     int64_t device_timeout_ms; /* a device that does not signal for so long is taken for lost; 0:
@@ -457,10 +458,11 @@ SPAROA_API const char *sparoa_pass_name(size_t index);
  * Static storage. */
 SPAROA_API const char *sparoa_operator_name(size_t index, int32_t *since, int32_t *until);
 
-/* One node of the session's optimised graph, in execution order. Pointers live as long as the
- * session. Figures that need shapes are those of the last prepared or run input shapes, 0 before.
- * sparoa_session_node and sparoa_session_get_info must not be called while another thread runs or
- * prepares the session. */
+/* One node of the session's optimised graph, in execution order; of a node that the plan in use
+ * divides, its parts "NAME/part0" and "NAME/part1", "NAME/join" and what cuts its inputs. Pointers
+ * live as long as the session. Figures that need shapes are those of the last prepared or run input
+ * shapes, 0 before. sparoa_session_node and sparoa_session_get_info must not be called while
+ * another thread runs or prepares the session. */
 typedef struct sparoa_node_info {
     const char *name;     /* name of the ONNX node (of the last one, where several were fused) */
     const char *op;       /* ONNX operator type */

@@ -11,7 +11,8 @@ static const sparoa_session *working(const sparoa_session *session)
 
 size_t sparoa_session_node_count(const sparoa_session *session)
 {
-    return session ? session->graph->node_count : 0;
+    session = working(session);
+    return session ? session->program->graph->node_count : 0;
 }
 
 static double weight_bytes(const sp_graph *g, const sp_gnode *n)
@@ -26,16 +27,16 @@ static double weight_bytes(const sp_graph *g, const sp_gnode *n)
 
 static void node_facts(const sparoa_session *s, size_t index, sparoa_node_info *info)
 {
-    const sp_gnode *n = &s->graph->nodes[index];
+    const sp_gnode *n = &s->program->graph->nodes[index];
     const sparoa_node *view = s->frame ? &s->frame->nodes[index].view : NULL;
     const sparoa_tensor *in = view ? sparoa_in(view, 0) : NULL,
                         *out = view ? sparoa_out(view, 0) : NULL;
     if (n->n_out && n->out[0] != SP_NO_ID) {
-        info->output = s->graph->values[n->out[0]].name;
-        info->output_shape = out ? *out : s->graph->values[n->out[0]].fact;
+        info->output = s->program->graph->values[n->out[0]].name;
+        info->output_shape = out ? *out : s->program->graph->values[n->out[0]].fact;
     }
     if (n->n_in && n->in[0] != SP_NO_ID)
-        info->input_shape = in ? *in : s->graph->values[n->in[0]].fact;
+        info->input_shape = in ? *in : s->program->graph->values[n->in[0]].fact;
     info->input_shape.data = info->output_shape.data = NULL;
     bool known = view != NULL;
     for (int32_t k = 0; known && k < n->n_in; k++) known = !view->in[k] || sp_known(view->in[k]);
@@ -53,8 +54,9 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
                                   sparoa_node_info *info)
 {
     session = working(session);
-    if (!session || !info || index >= session->graph->node_count) return SPAROA_INVALID_ARGUMENT;
-    const sp_gnode *n = &session->graph->nodes[index];
+    if (!session || !info || index >= session->program->graph->node_count)
+        return SPAROA_INVALID_ARGUMENT;
+    const sp_gnode *n = &session->program->graph->nodes[index];
     const sp_slot *slot = &session->program->slots[index];
     const sp_node_stats *t = &slot->stats;
     bool moved = session->frame && session->frame->nodes[index].dynamic; /* runs on the host */
@@ -73,7 +75,7 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
         .min_ns = t->min_ns,
         .last_start_ns = t->last_start_ns,
         .last_ns = t->last_ns};
-    info->weight_bytes = weight_bytes(session->graph, n);
+    info->weight_bytes = weight_bytes(session->program->graph, n);
     info->weight_zeros = t->weight_zeros;
     info->input_zeros = t->input_counted ? t->input_zeros / (double)t->input_counted : -1;
     info->output_zeros = t->output_counted ? t->output_zeros / (double)t->output_counted : -1;
@@ -86,7 +88,7 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
 void sparoa_session_profile_reset(sparoa_session *session)
 {
     const sparoa_session *s = working(session);
-    for (size_t i = 0; s && i < s->graph->node_count; i++)
+    for (size_t i = 0; s && i < s->program->graph->node_count; i++)
         s->program->slots[i].stats =
             (sp_node_stats){.weight_zeros = s->program->slots[i].stats.weight_zeros};
 }
@@ -95,10 +97,10 @@ void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info 
 {
     if (!session || !info) return;
     session = working(session);
-    *info = (sparoa_session_info){.node_count = session->graph->node_count,
+    *info = (sparoa_session_info){.node_count = session->program->graph->node_count,
                                   .runs = session->runs,
                                   .last_run_ns = session->last_run_ns};
-    for (size_t i = 0; i < session->graph->node_count; i++)
+    for (size_t i = 0; i < session->program->graph->node_count; i++)
         for (int32_t d = 0; d < session->engine.device_count; d++) {
             const sparoa_kernel *kernel = session->program->slots[i].kernels[d];
             if (kernel) info->prepared_bytes += session->devices[d].table->node_bytes(kernel);
@@ -108,6 +110,6 @@ void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info 
         session->frame->sides[0].memory_bytes + session->frame->workspace.capacity;
     info->unshared_bytes = session->frame->unshared_bytes;
     info->flops = session->frame->flops;
-    for (size_t v = 0; v < session->graph->value_count; v++)
+    for (size_t v = 0; v < session->program->graph->value_count; v++)
         info->activation_bytes += session->frame->dynamic[v].capacity;
 }

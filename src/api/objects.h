@@ -34,6 +34,12 @@ struct sparoa_model {
     sp_model_meta meta;
 };
 
+/* One of a session's plans. A program whose graph is not the session's has divided nodes. */
+typedef struct sp_session_plan_entry {
+    sp_program *program;
+    sp_placement *placement;
+} sp_session_plan_entry;
+
 struct sparoa_session {
     sparoa_model *model;
     sp_graph *graph;
@@ -43,13 +49,14 @@ struct sparoa_session {
     sparoa_fallback fallback;
     const sparoa_pin *pins; /* the caller's, while the session is created */
     size_t pin_count;
-    int32_t *planned;           /* by node: device of the plan, or NULL */
     sparoa_status place_status; /* what sp_session_place could not do */
     sparoa_error place_error;
-    char *without;          /* passes that were left out, or NULL */
-    sparoa_session *rescue; /* on the CPU alone, once a device failed */
-    bool lost;              /* a device is gone for good: every run is the rescue's */
-    sp_program *program;
+    char *without;                /* passes that were left out, or NULL */
+    sparoa_session *rescue;       /* on the CPU alone, once a device failed */
+    bool lost;                    /* a device is gone for good: every run is the rescue's */
+    sp_session_plan_entry *plans; /* by number; those of several may have one program */
+    size_t plan_count, plan_capacity;
+    sp_program *program;    /* of the plan in use */
     sp_frame *frame;        /* of the latest run or prepare */
     size_t *bytes;          /* room for one run: capacities of the outputs */
     sparoa_tensor *outputs; /* room for one run */
@@ -77,9 +84,22 @@ int32_t sp_session_place(void *user, size_t index, const sparoa_node *node);
 sparoa_status sp_session_devices(sparoa_session *session, const sparoa_session_options *options,
                                  sparoa_error *err);
 
-/* Checks a plan against the session's graph and the runtime's devices: device by node. */
+/* What a plan means: the device of each node of `graph`, in which nodes are divided, or of the
+ * session's own graph where that is NULL. */
+typedef struct sp_planned {
+    sp_graph *graph; /* owned */
+    int32_t *device;
+    size_t count;
+} sp_planned;
+/* Checks a plan against the session's graph and the runtime's devices. */
 sparoa_status sp_session_plan(const sparoa_session *session, const sparoa_plan *plan,
-                              int32_t *device, sparoa_error *err);
+                              sp_planned *planned, sparoa_error *err);
+void sp_planned_free(const sparoa_session *session, sp_planned *planned);
+/* Gives a placement the next number; the session destroys the program. */
+sparoa_status sp_session_keep_plan(sparoa_session *session, sp_program *program,
+                                   sp_placement *placement, sparoa_error *err);
+/* Destroys all programs, with the graphs that are theirs. */
+void sp_session_drop_plans(sparoa_session *session);
 /* Passes that the graph of a plan was made without; NULL: none. */
 const char *sp_plan_passes(const sparoa_plan *plan);
 

@@ -28,15 +28,17 @@ static int64_t timeout_of(const sparoa_session_options *o)
     return 1000000 * (o->device_timeout_ms ? o->device_timeout_ms : DEFAULT_TIMEOUT_MS);
 }
 
-static sparoa_status read_plan(sparoa_session *s, const sparoa_session_options *o,
-                               sparoa_error *err)
+/* The program of plan 0: the options' plan, or device and pins. */
+static sparoa_status first_program(sparoa_session *s, sp_planned *planned, sparoa_error *err)
 {
-    size_t count = s->graph->node_count;
-    if (!o->plan) return SPAROA_OK;
-    s->planned = sp_calloc(&s->model->runtime->alloc, count, sizeof *s->planned);
-    if (!s->planned)
-        return sp_no_memory(&s->model->runtime->alloc, count * sizeof *s->planned, err);
-    return sp_session_plan(s, o->plan, s->planned, err);
+    sp_graph *graph = planned->graph ? planned->graph : s->graph;
+    SP_TRY(sp_program_create(&s->engine, graph, planned->device, &s->program, err));
+    sparoa_status status = sp_session_keep_plan(s, s->program, s->program->placement, err);
+    if (status != SPAROA_OK)
+        sp_program_destroy(s->program);
+    else
+        planned->graph = NULL; /* the session's from here on */
+    return status;
 }
 
 /* Passes that the options ask for besides those that always run. */
@@ -48,7 +50,8 @@ static const char *passes_of(const sparoa_session_options *o)
     return names[device][o->precision];
 }
 
-static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sparoa_error *err)
+static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sp_planned *planned,
+                           sparoa_error *err)
 {
     sparoa_runtime *rt = s->model->runtime;
     s->graph = sp_graph_clone(s->model->graph, &rt->alloc);
@@ -65,8 +68,8 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));
     SP_TRY(sp_session_devices(s, o, err));
-    SP_TRY(read_plan(s, o, err));
-    bool one = s->preferred == 0 && s->pin_count == 0 && !s->planned;
+    if (o->plan) SP_TRY(sp_session_plan(s, o->plan, planned, err));
+    bool one = s->preferred == 0 && s->pin_count == 0 && !o->plan;
     SP_TRY(open_queues(s, o, one ? 1 : rt->device_count, err));
     s->engine = (sp_engine){.alloc = rt->alloc,
                             .devices = s->devices,
@@ -84,7 +87,7 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     s->bytes = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->bytes);
     s->outputs = sp_calloc(&rt->alloc, s->graph->output_count, sizeof *s->outputs);
     if (!s->bytes || !s->outputs) return sp_no_memory(&rt->alloc, sizeof *s->outputs, err);
-    SP_TRY(sp_program_create(&s->engine, s->graph, false, &s->program, err));
+    SP_TRY(first_program(s, planned, err));
     s->pins = NULL;
     s->pin_count = 0;
     if (s->place_status != SPAROA_OK && err) *err = s->place_error;
@@ -108,7 +111,9 @@ sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_op
     s->model = model;
     sp_model_ref(model);
     pthread_mutex_init(&s->mutex, NULL);
-    sparoa_status status = build(s, &o, err);
+    sp_planned planned = {0};
+    sparoa_status status = build(s, &o, &planned, err);
+    sp_planned_free(s, &planned);
     if (status != SPAROA_OK)
         sparoa_session_destroy(s);
     else
@@ -125,13 +130,11 @@ void sparoa_session_destroy(sparoa_session *session)
     /* the queues first: nothing that they still hold may outlive what it works on */
     for (int32_t i = 0; i < SP_MAX_DEVICES; i++)
         if (session->devices[i].table) sp_device_close(&session->devices[i]);
-    sp_program_destroy(session->program);
+    sp_session_drop_plans(session);
     sparoa_session_destroy(session->rescue);
     sp_free(a, session->bytes, outputs * sizeof *session->bytes);
     sp_free(a, session->outputs, outputs * sizeof *session->outputs);
     if (session->without) sp_free(a, session->without, strlen(session->without) + 1);
-    if (session->planned)
-        sp_free(a, session->planned, session->graph->node_count * sizeof *session->planned);
     sp_graph_destroy(session->graph);
     pthread_mutex_destroy(&session->mutex);
     sp_free(a, session, sizeof *session);

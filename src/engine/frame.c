@@ -83,6 +83,14 @@ static void mark_dynamic(sp_frame *f, size_t i)
     }
 }
 
+/* Every output has no elements: there is nothing to run. */
+static bool gives_nothing(const sp_gnode *n, const sparoa_node *view)
+{
+    for (int32_t k = 0; k < n->n_out; k++)
+        if (view->out[k] && sparoa_tensor_count(view->out[k]) != 0) return false;
+    return n->n_out > 0 && !(n->op->flags & SPAROA_OP_TRIMS);
+}
+
 static sparoa_status evaluate_known(sp_frame *f, size_t i, sparoa_error *err)
 {
     const sp_gnode *n = &f->program->graph->nodes[i];
@@ -94,6 +102,7 @@ static sparoa_status evaluate_known(sp_frame *f, size_t i, sparoa_error *err)
         f->locations[n->out[k]].place = SP_PLACE_KNOWN;
     }
     f->nodes[i].skip = true;
+    if (gives_nothing(n, &f->nodes[i].view)) return SPAROA_OK;
     return sp_evaluate(n->op, &f->nodes[i].view, &f->program->engine->alloc, err);
 }
 
@@ -114,7 +123,7 @@ static sparoa_status infer_frame_node(sp_frame *f, size_t i, sparoa_error *err)
     bool evaluable = sp_can_evaluate(n->op, view, n->n_subgraphs, MAX_KNOWN_BYTES);
     if (!known && !(evaluable && n->op->flags & SPAROA_OP_TRIMS))
         mark_dynamic(f, i);
-    else if (evaluable)
+    else if (evaluable || gives_nothing(n, view))
         return evaluate_known(f, i, err);
     return SPAROA_OK;
 }

@@ -36,7 +36,7 @@ static sparoa_status create_control(sp_program *p, size_t i, sparoa_error *err)
     if (!slot->buffers) return sp_no_memory(a, sizeof *slot, err);
     slot->n_buffers = n->n_out + n->n_in + 1;
     for (int32_t k = 0; k < n->n_subgraphs; k++)
-        SP_TRY(sp_program_create(p->engine, n->subgraphs[k], true, &slot->programs[k], err));
+        SP_TRY(sp_program_create_body(p->engine, n->subgraphs[k], &slot->programs[k], err));
     return SPAROA_OK;
 }
 
@@ -45,8 +45,8 @@ static bool is_control(const sp_program *p, size_t i)
     return p->graph->nodes[i].op->op_class == SPAROA_CLASS_CONTROL;
 }
 
-static sparoa_status create_kernel(sp_program *p, size_t i, int32_t device, const sparoa_node *view,
-                                   sparoa_error *err)
+static sparoa_status make_kernel(sp_program *p, size_t i, int32_t device, const sparoa_node *view,
+                                 sparoa_error *err)
 {
     const sp_engine *e = p->engine;
     sparoa_kernel **kernel = &p->slots[i].kernels[device];
@@ -62,32 +62,79 @@ static sparoa_status create_kernel(sp_program *p, size_t i, int32_t device, cons
     return SPAROA_OK;
 }
 
+/* Room for the view of any node. */
+typedef struct view_room {
+    sparoa_tensor **in, **out;
+    bool *constant;
+} view_room;
+
+static sparoa_status take_room(const sp_program *p, view_room *room, sparoa_error *err)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    room->in = sp_calloc(a, p->widest_in, sizeof *room->in);
+    room->out = sp_calloc(a, p->widest_out, sizeof *room->out);
+    room->constant = sp_calloc(a, p->widest_in, sizeof *room->constant);
+    if (room->in && room->out && room->constant) return SPAROA_OK;
+    return sp_no_memory(a, p->widest_in * sizeof *room->in, err);
+}
+
+static void give_room(const sp_program *p, const view_room *room)
+{
+    const sparoa_allocator *a = &p->engine->alloc;
+    sp_free(a, room->in, p->widest_in * sizeof *room->in);
+    sp_free(a, room->out, p->widest_out * sizeof *room->out);
+    sp_free(a, room->constant, p->widest_in * sizeof *room->constant);
+}
+
+static void view_of(const sp_program *p, size_t i, const view_room *room, sparoa_node *view)
+{
+    sp_graph_node_view(p->graph, &p->graph->nodes[i], room->in, room->out, room->constant, view);
+}
+
+/* The kernel that kin has, or makes, for the same node. */
+static sparoa_status borrow_kernel(sp_program *p, size_t i, int32_t device, sparoa_error *err)
+{
+    sp_program *kin = p->kin;
+    sp_slot *slot = &p->slots[i];
+    view_room room = {0};
+    sparoa_node view;
+    if (slot->kernels[device]) return SPAROA_OK;
+    sparoa_status status = take_room(kin, &room, err);
+    if (status == SPAROA_OK) {
+        view_of(kin, p->twins[i], &room, &view);
+        status = make_kernel(kin, p->twins[i], device, &view, err);
+    }
+    give_room(kin, &room);
+    if (status != SPAROA_OK) return status;
+    slot->kernels[device] = kin->slots[p->twins[i]].kernels[device];
+    slot->borrowed |= UINT32_C(1) << device;
+    return SPAROA_OK;
+}
+
 /* Fills in a placement, by the engine's `place` where `device` is NULL, and creates kernels. */
 static sparoa_status fill_placement(sp_program *p, const int32_t *device, sp_placement *to,
                                     sparoa_error *err)
 {
     const sp_engine *e = p->engine;
-    const sparoa_allocator *a = &e->alloc;
-    sparoa_status status = SPAROA_OK;
-    sparoa_tensor **in = sp_calloc(a, p->widest_in, sizeof *in),
-                  **out = sp_calloc(a, p->widest_out, sizeof *out);
-    bool *constant = sp_calloc(a, p->widest_in, sizeof *constant);
-    if (!in || !out || !constant) status = sp_no_memory(a, p->widest_in * sizeof *in, err);
+    view_room room = {0};
+    sparoa_status status = take_room(p, &room, err);
     for (size_t i = 0; status == SPAROA_OK && i < p->graph->node_count; i++) {
         sparoa_node view;
         if (is_control(p, i)) continue;
-        sp_graph_node_view(p->graph, &p->graph->nodes[i], in, out, constant, &view);
+        view_of(p, i, &room, &view);
         if (device)
             to->device[i] = device[i];
         else if (e->place && !p->all_dynamic)
             to->device[i] = e->place(e->place_user, i, &view);
+        if (p->twins && p->twins[i] != SP_NO_ID) {
+            status = borrow_kernel(p, i, to->device[i], err);
+            continue;
+        }
         if (p->uses.left) status = sp_constants_ready(p, i, err);
-        if (status == SPAROA_OK) status = create_kernel(p, i, to->device[i], &view, err);
+        if (status == SPAROA_OK) status = make_kernel(p, i, to->device[i], &view, err);
         if (status == SPAROA_OK && p->uses.left) sp_constants_release(p, i);
     }
-    sp_free(a, in, p->widest_in * sizeof *in);
-    sp_free(a, out, p->widest_out * sizeof *out);
-    sp_free(a, constant, p->widest_in * sizeof *constant);
+    give_room(p, &room);
     return status;
 }
 
@@ -119,7 +166,7 @@ sparoa_status sp_program_place(sp_program *program, const int32_t *device, sp_pl
     return SPAROA_OK;
 }
 
-static sparoa_status create_slots(sp_program *p, sparoa_error *err)
+static sparoa_status create_slots(sp_program *p, const int32_t *device, sparoa_error *err)
 {
     const sparoa_allocator *a = &p->engine->alloc;
     size_t nodes = p->graph->node_count, devices = (size_t)p->engine->device_count;
@@ -133,17 +180,37 @@ static sparoa_status create_slots(sp_program *p, sparoa_error *err)
         SP_TRY(create_control(p, i, err));
         sp_constants_release(p, i);
     }
-    return sp_program_place(p, NULL, &p->placement, err);
+    return sp_program_place(p, device, &p->placement, err);
 }
 
-sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
-                                sp_program **program, sparoa_error *err)
+/* Nodes that read and write the same values as one of kin are that one. */
+static sparoa_status find_twins(sp_program *p, sparoa_error *err)
+{
+    const sp_graph *g = p->graph, *k = p->kin->graph;
+    p->twins = sp_calloc(&p->engine->alloc, g->node_count, sizeof *p->twins);
+    if (!p->twins) return sp_no_memory(&p->engine->alloc, g->node_count * sizeof *p->twins, err);
+    for (size_t i = 0; i < g->node_count; i++) {
+        const sp_gnode *n = &g->nodes[i];
+        sp_id value = n->n_out ? n->out[0] : SP_NO_ID;
+        p->twins[i] = value < k->value_count ? k->values[value].producer : SP_NO_ID;
+        const sp_gnode *t = p->twins[i] == SP_NO_ID ? NULL : &k->nodes[p->twins[i]];
+        if (!t || is_control(p, i) || t->op != n->op || t->n_in != n->n_in ||
+            strcmp(t->name, n->name) ||
+            (n->n_in && memcmp(t->in, n->in, (size_t)n->n_in * sizeof *n->in)))
+            p->twins[i] = SP_NO_ID;
+    }
+    return SPAROA_OK;
+}
+
+static sparoa_status create(sp_engine *engine, sp_graph *graph, sp_program *kin, bool all_dynamic,
+                            const int32_t *device, sp_program **program, sparoa_error *err)
 {
     const sparoa_allocator *a = &engine->alloc;
     sp_program *p = sp_calloc(a, 1, sizeof *p);
     if (!p) return sp_no_memory(a, sizeof *p, err);
     p->engine = engine;
     p->graph = graph;
+    p->kin = kin;
     p->all_dynamic = all_dynamic;
     p->widest_in = p->widest_out = 1;
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -152,14 +219,33 @@ sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dyn
         if ((size_t)graph->nodes[i].n_out > p->widest_out)
             p->widest_out = (size_t)graph->nodes[i].n_out;
     }
-    sparoa_status status = sp_constants_count(p, err);
-    if (status == SPAROA_OK) status = create_slots(p, err);
+    sparoa_status status = kin ? find_twins(p, err) : SPAROA_OK;
+    if (status == SPAROA_OK) status = sp_constants_count(p, err);
+    if (status == SPAROA_OK) status = create_slots(p, device, err);
     sp_constants_end(p);
     if (status != SPAROA_OK)
         sp_program_destroy(p);
     else
         *program = p;
     return status;
+}
+
+sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, const int32_t *device,
+                                sp_program **program, sparoa_error *err)
+{
+    return create(engine, graph, NULL, false, device, program, err);
+}
+
+sparoa_status sp_program_create_body(sp_engine *engine, sp_graph *graph, sp_program **program,
+                                     sparoa_error *err)
+{
+    return create(engine, graph, NULL, true, NULL, program, err);
+}
+
+sparoa_status sp_program_create_kin(sp_program *kin, sp_graph *graph, const int32_t *device,
+                                    sp_program **program, sparoa_error *err)
+{
+    return create(kin->engine, graph, kin, false, device, program, err);
 }
 
 static void free_uploaded(sp_program *p)
@@ -188,7 +274,8 @@ void sp_program_destroy(sp_program *program)
     for (size_t i = 0; program->slots && i < program->graph->node_count; i++) {
         sp_slot *s = &program->slots[i];
         for (int32_t d = 0; program->kernels && d < e->device_count; d++)
-            if (s->kernels && s->kernels[d]) e->devices[d].table->node_destroy(s->kernels[d]);
+            if (s->kernels && s->kernels[d] && !(s->borrowed >> d & 1))
+                e->devices[d].table->node_destroy(s->kernels[d]);
         for (int32_t k = 0; k < s->n_programs; k++) sp_program_destroy(s->programs[k]);
         sp_free(&a, s->programs, (size_t)s->n_programs * sizeof *s->programs);
         free_growables(&a, s->buffers, (size_t)s->n_buffers);
@@ -202,6 +289,8 @@ void sp_program_destroy(sp_program *program)
     sp_free(&a, program->kernels,
             program->graph->node_count * (size_t)e->device_count * sizeof(sparoa_kernel *));
     sp_free(&a, program->slots, program->graph->node_count * sizeof *program->slots);
+    if (program->twins)
+        sp_free(&a, program->twins, program->graph->node_count * sizeof *program->twins);
     sp_free(&a, program, sizeof *program);
 }
 

@@ -82,6 +82,7 @@ typedef struct sp_placement {
 typedef struct sp_slot {
     sparoa_kernel **kernels; /* by device; NULL where no placement has wanted one yet */
     sp_program **programs;   /* of the subgraphs; the node is control flow, without kernels */
+    uint32_t borrowed;       /* bit d: kernel d is kin's */
     sp_growable *buffers; /* control flow: one per output, then one per input and one for lists */
     int32_t n_programs, n_buffers;
     sp_node_stats stats;
@@ -97,6 +98,8 @@ typedef struct sp_constant_uses {
 struct sp_program {
     sp_engine *engine;
     sp_graph *graph;          /* borrowed */
+    sp_program *kin;          /* shares kernels and uploaded constants with it; or NULL */
+    sp_id *twins;             /* by node: the same node of kin, or SP_NO_ID; NULL without kin */
     sp_slot *slots;           /* by node */
     sparoa_kernel **kernels;  /* of all slots */
     sp_placement *placements; /* all that there are, the latest first */
@@ -215,9 +218,17 @@ struct sp_frame {
     double flops;
 };
 
-/* Picks and creates the kernels of the first placement. The graph must outlive the program. */
-sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, bool all_dynamic,
+/* Picks and creates the kernels of the first placement: `device` by node (control flow on the
+ * host), or where the engine's `place` says. The graph must outlive the program. */
+sparoa_status sp_program_create(sp_engine *engine, sp_graph *graph, const int32_t *device,
                                 sp_program **program, sparoa_error *err);
+/* The body of a control-flow node: on the host, all dynamic. */
+sparoa_status sp_program_create_body(sp_engine *engine, sp_graph *graph, sp_program **program,
+                                     sparoa_error *err);
+/* A program of a graph that came from the same one as `kin`'s, so that values have the same ids:
+ * what both have in common exists once. kin, with its graph, must outlive it. */
+sparoa_status sp_program_create_kin(sp_program *kin, sp_graph *graph, const int32_t *device,
+                                    sp_program **program, sparoa_error *err);
 void sp_program_destroy(sp_program *program);
 
 /* A further placement, with the kernels that it needs, for program->placement. device: by node,

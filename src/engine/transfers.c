@@ -46,19 +46,28 @@ static sparoa_status make_side(transfer_plan *p, int32_t device, sparoa_error *e
     return SPAROA_OK;
 }
 
+/* The program that keeps a constant on devices. */
+static sp_program *uploader(sp_program *program, sp_id value)
+{
+    sp_program *kin = program->kin;
+    const sp_blob *blob = program->graph->values[value].blob;
+    bool same = kin && value < kin->graph->value_count && kin->graph->values[value].blob == blob;
+    return same ? kin : program;
+}
+
 /* Constants are uploaded once for all frames of the program. */
 static sparoa_status upload(transfer_plan *p, int32_t device, sp_id value, sparoa_error *err)
 {
-    sp_program *program = p->f->program;
+    sp_program *program = uploader(p->f->program, value);
     const sp_engine *e = program->engine;
     const sp_device *d = &e->devices[device];
     const sparoa_tensor *t = &p->f->tensors[value];
-    size_t bytes = sparoa_tensor_bytes(t),
-           slots = p->g->value_count * (size_t)(e->device_count - 1);
+    size_t values = program->graph->value_count, bytes = sparoa_tensor_bytes(t),
+           slots = values * (size_t)(e->device_count - 1);
     if (!program->uploaded &&
         !(program->uploaded = sp_calloc(&e->alloc, slots, sizeof *program->uploaded)))
         return sp_no_memory(&e->alloc, slots * sizeof *program->uploaded, err);
-    void **to = &program->uploaded[(size_t)(device - 1) * p->g->value_count + value];
+    void **to = &program->uploaded[(size_t)(device - 1) * values + value];
     if (!*to) {
         sparoa_status status = d->table->buffer_alloc(d->dev, bytes, SPAROA_MEMORY_DEVICE, to);
         if (status != SPAROA_OK)

@@ -25,12 +25,6 @@ const char *sp_reason_text(sp_reason reason)
     return (unsigned)reason < SP_REASON_COUNT ? texts[reason] : "unknown";
 }
 
-const char *sp_split_axis_name(sp_split_axis axis)
-{
-    static const char *const names[] = {"none", "channels", "rows", "batch"};
-    return (unsigned)axis < SP_SPLIT_COUNT ? names[axis] : "unknown";
-}
-
 static sparoa_status bad(sparoa_error *err, const sp_env_node *n, const char *what)
 {
     return sparoa_fail(err, SPAROA_INVALID_GRAPH, NULL, "environment: node '%.80s': %s", n->name,

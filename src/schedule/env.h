@@ -25,6 +25,7 @@
 #define SP_SCHEDULE_ENV_H
 
 #include "base/mem.h"
+#include "graph/divide.h"
 #include "sparoa_backend.h"
 
 enum {
@@ -57,16 +58,6 @@ static inline uint8_t sp_place_split(uint32_t device, uint32_t second, uint32_t 
 {
     return (uint8_t)(device | second << 2 | share << 4);
 }
-
-/* Along what a node is divided. Parts are concatenated, nothing is averaged. */
-typedef enum sp_split_axis {
-    SP_SPLIT_NONE,     /* it can't be */
-    SP_SPLIT_CHANNELS, /* output channels; the last axis of a matrix product: weights divide too */
-    SP_SPLIT_ROWS,     /* rows of the output: height; the last but one axis of a matrix product */
-    SP_SPLIT_BATCH,    /* the first axis of the output */
-    SP_SPLIT_COUNT
-} sp_split_axis;
-const char *sp_split_axis_name(sp_split_axis axis); /* "none", "channels", "rows", "batch" */
 
 /* Why a node may not run everywhere, or where a policy put it. The text is what plans say. */
 #define SP_REASON_MAP(X)                                                                           \

@@ -22,7 +22,8 @@ static double measured(const sp_profile *p, const sp_profile_node *n, const char
 sp_split_axis sp_env_split_axis(const sp_profile_node *n)
 {
     bool conv = n->kind == SPAROA_CLASS_CONV, gemm = n->kind == SPAROA_CLASS_GEMM;
-    if (!(conv || gemm) || n->groups > 1 || n->n_out != 1 || n->cost.flops < SPLIT_FLOPS)
+    if (!(conv || gemm) || n->groups > 1 || n->n_out != 1 || n->cost.flops < SPLIT_FLOPS ||
+        !sp_divides(n->op))
         return SP_SPLIT_NONE;
     if (gemm) return n->cost.bytes_w > 0 ? SP_SPLIT_CHANNELS : SP_SPLIT_ROWS;
     if (n->channels >= SPLIT_CHANNELS) return SP_SPLIT_CHANNELS;

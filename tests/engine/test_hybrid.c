@@ -22,6 +22,7 @@
 #define MAX_STEPS 80 /* of one model at which a fault is injected */
 #define TOLERANCE 1e-3
 
+static uint64_t splits[SP_SPLIT_COUNT]; /* by axis: nodes that plans divided */
 static uint64_t first_seed, seed_count = GRAPHS, planned_count = PLANNED_GRAPHS;
 
 /* A runtime with the accelerator. */
@@ -202,15 +203,36 @@ static void placements_agree(void **state)
 
 /* ---- plans ---- */
 
-/* Another plan: each node that the device can run goes there by the toss of a coin. */
+/* Divides a node of the plan, if it can be, along some axis and at some place. */
+static void toss_split(sample *s, const sparoa_session *session, sp_plan_node *n, sp_id node)
+{
+    static const double shares[] = {0.001, 0.0625, 0.25, 0.4, 0.5, 0.75, 0.9, 0.999};
+    int first = (int)rg_pick(&s->graph, SP_SPLIT_COUNT - 1);
+    n->share = 0;
+    for (int k = 0; k < SP_SPLIT_COUNT - 1; k++) {
+        sp_split_axis axis = (sp_split_axis)(SP_SPLIT_CHANNELS + (first + k) % 3);
+        if (sp_divide_obstacle(session->graph, node, axis)) continue;
+        n->axis = (uint8_t)axis;
+        n->share = shares[rg_pick(&s->graph, 8)];
+        n->second = !n->device;
+        splits[axis]++;
+        return;
+    }
+}
+
+/* Another plan: each node that the device can run goes there by the toss of a coin, or to both. */
 static void toss(sample *s, const sparoa_session *session, sparoa_plan *plan)
 {
     int percent = (int[]){20, 50, 80, 100}[rg_pick(&s->graph, 4)];
+    int split_percent = (int[]){0, 30, 70, 100}[rg_pick(&s->graph, 4)];
     for (uint32_t i = 0; i < plan->p->node_count; i++) {
         sparoa_node_info info;
         assert_int_equal(sparoa_session_node(session, i, &info), SPAROA_OK);
         bool can = strcmp(info.device, "emu0") == 0;
         plan->p->nodes[i].device = can && rg_chance(&s->graph, percent);
+        plan->p->nodes[i].share = 0;
+        if (can && rg_chance(&s->graph, split_percent))
+            toss_split(s, session, &plan->p->nodes[i], i);
     }
 }
 
@@ -221,9 +243,10 @@ static void check_plans(bed *b, uint64_t seed)
     sparoa_session *session = NULL;
     sparoa_error err;
     size_t index[PLANS];
-    sample *s = sample_make(b, seed, 6, 1, &model);
+    int reference = seed % 2 == 0; /* then both devices run the same code */
+    sample *s = sample_make(b, seed, 6, reference, &model);
     sparoa_session_options o = {.struct_size = sizeof o,
-                                .reference = 1,
+                                .reference = reference,
                                 .device = "emu0",
                                 .fallback = SPAROA_FALLBACK_ALLOW};
     ts_ok(sparoa_session_create(model, &o, &session, &err), err);
@@ -234,7 +257,8 @@ static void check_plans(bed *b, uint64_t seed)
     }
     for (int turn = 0; turn < 2 * PLANS; turn++) {
         ts_ok(sparoa_session_use_plan(session, index[turn % PLANS], &err), err);
-        sparoa_status status = run(s, session, turn / PLANS * s->batches, 1e-6, "plan", &err);
+        sparoa_status status =
+            run(s, session, turn / PLANS, reference ? 1e-6 : TOLERANCE, "plan", &err);
         if (status != SPAROA_OK)
             fail_msg("seed %llu: %s\n%s", (unsigned long long)seed, err.message, s->graph.text);
     }
@@ -252,6 +276,8 @@ static void random_plans_agree(void **state)
     for (uint64_t seed = first_seed; seed < first_seed + planned_count; seed++)
         check_plans(&b, seed);
     bed_clear(&b);
+    for (int axis = SP_SPLIT_CHANNELS; axis < SP_SPLIT_COUNT; axis++)
+        if (planned_count >= PLANNED_GRAPHS) assert_true(splits[axis] > 20);
 }
 
 /* ---- faults ---- */
@@ -273,9 +299,24 @@ static bool is_device_error(sparoa_status status)
            status == SPAROA_OUT_OF_MEMORY;
 }
 
+/* Every node of the device's goes there or to both devices. */
+static sparoa_plan *divided_plan(bed *b, sample *s, const sparoa_session *session)
+{
+    sparoa_plan *plan = hp_make(b->rt, session, "emu0");
+    for (uint32_t i = 0; i < plan->p->node_count; i++) {
+        sparoa_node_info info;
+        assert_int_equal(sparoa_session_node(session, i, &info), SPAROA_OK);
+        bool can = strcmp(info.device, "emu0") == 0;
+        plan->p->nodes[i].device = can && i % 4 != 0;
+        if (can) toss_split(s, session, &plan->p->nodes[i], i);
+    }
+    return plan;
+}
+
 /* Four runs with the fault at that step. Returns whether it struck. */
 static bool check_fault(const fault *f, int step, uint64_t seed, sparoa_fallback fallback)
 {
+    bool planned = seed % 2; /* by a plan that divides what it can */
     bed b;
     char options[96];
     sparoa_model *model;
@@ -288,9 +329,16 @@ static bool check_fault(const fault *f, int step, uint64_t seed, sparoa_fallback
     ts_ok(hybrid(s, model, fallback == SPAROA_FALLBACK_FORBID ? SPAROA_FALLBACK_ALLOW : fallback, 1,
                  &session, &err),
           err);
+    sparoa_plan *plan = planned ? divided_plan(&b, s, session) : NULL;
     sparoa_session_destroy(session); /* a first session must leave nothing behind */
     session = NULL;
     sparoa_status status = hybrid(s, model, fallback, 1, &session, &err);
+    size_t index;
+    if (status == SPAROA_OK && plan) {
+        ts_ok(sparoa_session_add_plan(session, plan, &index, &err), err);
+        ts_ok(sparoa_session_use_plan(session, index, &err), err);
+    }
+    sparoa_plan_destroy(plan);
     if (status == SPAROA_UNSUPPORTED_OP) { /* a node that only the CPU has, and it may not */
         sparoa_model_destroy(model);
         sample_free(s);

@@ -138,9 +138,13 @@ static void plans_that_do_not_fit_are_refused(void **state)
     p->nodes[k].op = "Nothing";
     expect_invalid(&b, name, "Nothing");
     p->nodes[k].op = op;
-    p->nodes[k].share = 0.25;
-    expect_invalid(&b, name, "without splits");
-    p->nodes[k].share = 0;
+    uint32_t plain = 0; /* a node that is neither a convolution nor a product */
+    while (sp_divides(p->nodes[plain].op)) plain++;
+    p->nodes[plain].share = 0.25;
+    p->nodes[plain].axis = SP_SPLIT_BATCH;
+    p->nodes[plain].second = !p->nodes[plain].device;
+    expect_invalid(&b, p->nodes[plain].name, "by batch");
+    p->nodes[plain].share = 0;
     strcpy(p->devices[1], "npu7"); /* two devices there, and two here: it means the other one */
     sparoa_session *session = NULL;
     sparoa_error err;
