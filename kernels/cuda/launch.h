@@ -145,6 +145,16 @@ typedef struct sp_cu_move {
 } sp_cu_move;
 void sp_cu_move_run(const sp_cu_move *move, const void *src, void *dst, cudaStream_t stream);
 
+/* Bytes copied from `from`, or, where that is NULL, filled with a value of 1, 2 or 4 bytes. */
+typedef struct sp_cu_bulk {
+    void *to;
+    const void *from;
+    size_t bytes;
+    unsigned value, size;
+} sp_cu_bulk;
+/* The kernel that does it, with a sp_cu_bulk as its only argument, for a node of a graph. */
+void *sp_cu_bulk_kernel(const sp_cu_bulk *bulk, dim3 *grid, dim3 *block);
+
 typedef struct sp_cu_pad {
     int32_t size, rank, mode; /* mode: 0 constant, 1 edge, 2 reflect, 3 wrap */
     int64_t count;
@@ -240,8 +250,9 @@ typedef struct sp_cu_window {
     int32_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
     int64_t x_n, x_c, x_s[3], y_n, y_c, y_s[3];
 } sp_cu_window;
-/* kind 0: maximum; 1: average; 2: average that counts padding. */
-void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *y,
+/* kind 0: maximum; 1: average; 2: average that counts padding. type: F32, F16, or, of maxima, U8
+ * and I8. */
+void sp_cu_pool(int kind, sp_cu_type type, const sp_cu_window *w, const void *x, void *y,
                 cudaStream_t stream);
 /* Weights [kernel...][c_out], one input channel for each output channel (c_out a multiple of it).
  */
@@ -262,6 +273,8 @@ void sp_cu_conv(const sp_cu_window *w, const sp_cu_epilogue *e, int large, int s
  * one zeroed counter for each tile, which are zero again afterwards. */
 #define SP_CU_TENSOR_TILES 5
 int sp_cu_tensor_can(const sp_cu_window *w, int half);
+/* Whether a device with so much shared memory for a block can launch that tile. */
+int sp_cu_tensor_fits(const sp_cu_window *w, int tile, size_t shared_limit);
 int sp_cu_tensor_tile_count(const sp_cu_window *w, int tile);
 int sp_cu_tensor_splits(const sp_cu_window *w, int half, int tile, int processors);
 size_t sp_cu_tensor_workspace(const sp_cu_window *w, int splits);
@@ -305,6 +318,71 @@ typedef struct sp_cu_attention {
 void sp_cu_attention_run(const sp_cu_attention *a, int processor, const void *q, const void *k,
                          const void *v, const void *mask, void *y, cudaStream_t stream);
 
+/* ---- 8-bit integers (quant.cu, conv_q8.cu); scales and zero points lie in device memory ---- */
+
+/* x as [outer][axis][inner]; scales: 1, or one for each index of the axis or, where block is above
+ * 0, for each block of the axis at each index of the rest. size, is_signed: of the integers. */
+typedef struct sp_cu_quant {
+    int32_t size, is_signed;
+    int64_t count, axis, inner, block, scales;
+} sp_cu_quant;
+/* x: float32, or int32 (integers). zero: NULL for 0. */
+void sp_cu_quantize(const sp_cu_quant *q, int integers, const void *x, const float *scale,
+                    const void *zero, void *y, cudaStream_t stream);
+void sp_cu_dequantize(const sp_cu_quant *q, const void *x, const float *scale, const void *zero,
+                      float *y, cudaStream_t stream);
+/* ONNX DynamicQuantizeLinear; outputs may be NULL. */
+size_t sp_cu_dynamic_workspace(void);
+void sp_cu_dynamic_quantize(const float *x, int64_t n, uint8_t *y, float *scale, uint8_t *zero,
+                            void *workspace, cudaStream_t stream);
+
+/* Types and parameters of an operator on 8-bit tensors; w: the second operand. */
+typedef struct sp_cu_q8 {
+    int32_t x_signed, w_signed, y_signed;
+    int32_t w_scales, w_zeros;            /* 1, or one for each output channel */
+    int32_t raw;                          /* the result is int32, as summed up */
+    const void *x_zero, *w_zero, *y_zero; /* NULL: 0 */
+    const float *x_scale, *w_scale, *y_scale;
+    const int32_t *bias;   /* or NULL */
+    const int32_t *w_sums; /* of each channel's weights as signed bytes, where those have no zero
+                              point; NULL: to be found */
+} sp_cu_q8;
+/* Weights: value k of output channel n at n * f_n + k * f_k, k counting taps, then channels. */
+int sp_cu_conv_q8_direct(const sp_cu_window *w); /* wants f_n 1: the channel varies fastest */
+void sp_cu_conv_q8(const sp_cu_window *w, const sp_cu_q8 *q, int64_t f_n, int64_t f_k,
+                   const void *x, const void *weight, void *y, cudaStream_t stream);
+void sp_cu_pair_q8(int multiply, const sp_cu_space *s, const sp_cu_q8 *q, const void *a,
+                   const void *b, void *y, cudaStream_t stream);
+/* kind 0: sigmoid; 1: leaky ReLU. */
+void sp_cu_table_q8(int kind, float alpha, const sp_cu_q8 *q, const void *x, void *y, int64_t n,
+                    cudaStream_t stream);
+void sp_cu_softmax_q8(const sp_cu_q8 *q, int64_t outer, int64_t count, int64_t inner, const void *x,
+                      void *y, cudaStream_t stream);
+/* padding: it counts. */
+void sp_cu_average_q8(const sp_cu_window *w, const sp_cu_q8 *q, int padding, const void *x, void *y,
+                      cudaStream_t stream);
+
+/* ---- recurrent networks (rnn.cu) ---- */
+
+#define SP_CU_RNN_FNS 11 /* activations, in the order of sp_rnn_fn (src/ops/rnn.h) */
+typedef struct sp_cu_rnn {
+    int32_t gates; /* 1: RNN, 3: GRU, 4: LSTM */
+    int32_t dirs, reverse, batch_first, linear_before_reset, input_forget;
+    float clip; /* INFINITY: none */
+    int32_t steps, batch, hidden;
+    int32_t act[2][3]; /* by direction */
+    float a[2][3], b[2][3];
+    const float *projected;           /* x W of all steps: [dir][row of x][gates * hidden] */
+    const float *r, *bias, *peephole; /* as the operator has them; the last two may be NULL */
+    const int32_t *lengths;           /* or NULL */
+    const float *h0, *c0;             /* or NULL */
+    float *y, *y_h, *y_c;             /* or NULL */
+    float *state;                     /* sp_cu_rnn_state bytes of workspace */
+    int *fault;                       /* set where a length is out of range */
+} sp_cu_rnn;
+size_t sp_cu_rnn_state(const sp_cu_rnn *r);
+void sp_cu_rnn_run(const sp_cu_rnn *r, cudaStream_t stream);
+
 /* ---- products (gemm.cu) ---- */
 
 /* y[b][m][n] = alpha * sum_k a[b][m][k] * b[b][k][n], any strides. */
@@ -313,6 +391,16 @@ typedef struct sp_cu_gemm {
     int64_t a_m, a_k, a_batch, b_k, b_n, b_batch, y_batch;
     float alpha;
 } sp_cu_gemm;
+/* y = epilogue(x w^T), x [m][k], y [m][n], w [n][k] sparse (spmm.cu): where each row's entries
+ * begin, and the entries (column and value) by column. tile: one of the shapes of tiles. */
+#define SP_CU_SPMM_TILES 3
+typedef struct sp_cu_csr {
+    int64_t n, k, count;
+    const int *rows;
+    const void *entries;
+} sp_cu_csr;
+void sp_cu_spmm(const sp_cu_csr *w, int tile, const sp_cu_epilogue *e, int64_t m, const float *x,
+                const float *bias, const float *residual, float *y, cudaStream_t stream);
 void sp_cu_gemm_run(const sp_cu_gemm *g, int half, const void *a, const void *b, void *y,
                     cudaStream_t stream);
 

@@ -210,3 +210,34 @@ void sp_cu_pad_run(const sp_cu_pad *p, const void *x, const void *value, void *y
     }
 #undef CASE
 }
+
+/* ---- whole blocks of bytes ---- */
+
+static __device__ bool aligned16(const void *p)
+{
+    return (uintptr_t)p % 16 == 0;
+}
+
+static __global__ void bulk_kernel(sp_cu_bulk b)
+{
+    bool wide = aligned16(b.to) && (!b.from || aligned16(b.from));
+    int64_t quads = wide ? (int64_t)(b.bytes / 16) : 0;
+    unsigned v = b.size == 1   ? (b.value & 0xff) * 0x01010101u
+                 : b.size == 2 ? (b.value & 0xffff) * 0x00010001u
+                               : b.value;
+    SP_CU_FOR(i, quads)
+    ((uint4 *)b.to)[i] = b.from ? ((const uint4 *)b.from)[i] : make_uint4(v, v, v, v);
+    SP_CU_FOR(i, (int64_t)b.bytes - quads * 16)
+    {
+        int64_t at = quads * 16 + i;
+        ((uint8_t *)b.to)[at] =
+            b.from ? ((const uint8_t *)b.from)[at] : (uint8_t)(v >> (at % 4 * 8));
+    }
+}
+
+void *sp_cu_bulk_kernel(const sp_cu_bulk *bulk, dim3 *grid, dim3 *block)
+{
+    *grid = dim3(sp_cu_blocks((int64_t)bulk->bytes / 16 + 1, SP_CU_THREADS));
+    *block = dim3(SP_CU_THREADS);
+    return (void *)bulk_kernel;
+}

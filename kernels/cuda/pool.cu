@@ -100,21 +100,23 @@ static bool run_pool4(int kind, const sp_cu_window *w, int64_t count, const void
     return true;
 }
 
-void sp_cu_pool(int kind, int half, const sp_cu_window *w, const void *x, void *y,
+void sp_cu_pool(int kind, sp_cu_type type, const sp_cu_window *w, const void *x, void *y,
                 cudaStream_t stream)
 {
     int64_t count = (int64_t)w->n * w->c_out * w->out[0] * w->out[1] * w->out[2];
     if (count <= 0) return;
     unsigned blocks = sp_cu_blocks(count, SP_CU_THREADS);
-    if (half ? run_pool4<__half>(kind, w, count, x, y, stream)
-             : run_pool4<float>(kind, w, count, x, y, stream))
-        return;
-    if (half)
-        pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const __half *)x,
-                                                          (__half *)y);
-    else
-        pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const float *)x,
-                                                          (float *)y);
+    if (type == SP_CU_F16 && run_pool4<__half>(kind, w, count, x, y, stream)) return;
+    if (type == SP_CU_F32 && run_pool4<float>(kind, w, count, x, y, stream)) return;
+#define CASE(T)                                                                                    \
+    pool_kernel<<<blocks, SP_CU_THREADS, 0, stream>>>(kind, *w, count, (const T *)x, (T *)y)
+    switch (type) {
+    case SP_CU_F16: CASE(__half); break;
+    case SP_CU_U8: CASE(uint8_t); break;
+    case SP_CU_I8: CASE(int8_t); break;
+    default: CASE(float);
+    }
+#undef CASE
 }
 
 /* ---- resizing ---- */

@@ -8,7 +8,9 @@
 #pragma nv_diag_suppress 128 /* a loop that one instance of a template leaves after one turn */
 #pragma nv_diag_suppress 177 /* what sm_75 has no use for */
 
-#define ROW_BYTES 128 /* of the inner dimension in one tile */
+#define ROW_BYTES 128   /* of the inner dimension in one tile */
+#define STATIC_BYTES 16 /* at least the shared memory that the kernel declares besides its tiles   \
+                         */
 
 typedef struct tensor_args {
     sp_cu_window w;
@@ -307,7 +309,7 @@ static void launch(const tensor_args &a, dim3 grid, const tile_shape *t, cudaStr
 {
     auto kernel = tensor_kernel<T, WHOLE, MW, NW, TM, TN, STAGES>;
     size_t bytes = shared_bytes(t);
-    if (bytes > 48 * 1024)
+    if (bytes + STATIC_BYTES > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     kernel<<<grid, t->threads, bytes, stream>>>(a);
 }
@@ -355,6 +357,12 @@ int sp_cu_tensor_can(const sp_cu_window *w, int half)
     (void)half;
     return w->group == 1 && w->in[0] == 1 && w->out[0] == 1 && w->kernel[0] == 1 && w->x_c == 1 &&
            w->y_c == 1 && w->c_in > 0 && w->c_out > 0 && rows_of(w) < (int64_t)1 << 31;
+}
+
+int sp_cu_tensor_fits(const sp_cu_window *w, int tile, size_t shared_limit)
+{
+    const tile_shape *t = &shapes[tile];
+    return shared_bytes(t) + STATIC_BYTES <= shared_limit && (w->c_out + t->n - 1) / t->n <= 65535;
 }
 
 int sp_cu_tensor_tile_count(const sp_cu_window *w, int tile)

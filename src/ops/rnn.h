@@ -1,5 +1,5 @@
-/* rnn.h - what RNN, GRU and LSTM share: parsed attributes and sizes (rnn.c) and the computation
- * (rnn_run.c). */
+/* rnn.h - what RNN, GRU and LSTM share: parsed attributes and sizes (rnn_parse.c) and the
+ * computation (rnn_run.c). */
 #ifndef SP_OPS_RNN_H
 #define SP_OPS_RNN_H
 

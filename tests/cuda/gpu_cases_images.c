@@ -219,8 +219,37 @@ static void matmul(gpu_test *t, gpu_node *g)
     gpu_compare(t, g);
 }
 
+/* Weights with many zeros. */
+static void sparse(gpu_test *t, gpu_node *g)
+{
+    int kind = (int)gpu_range(g, 0, 2); /* Conv 1x1, Gemm, MatMul */
+    int64_t m = gpu_range(g, 1, 200), n = gpu_range(g, 60, 200), k = gpu_range(g, 70, 300);
+    bool turned = kind == 1 && gpu_range(g, 0, 1);
+    if (gpu_range(g, 0, 1)) n = (n + 3) / 4 * 4, k = (k + 3) / 4 * 4;
+    gpu_start(g, kind == 0 ? "Conv" : kind == 1 ? "Gemm" : "MatMul", 13, 1);
+    if (kind == 0)
+        gpu_input(g, SPAROA_FLOAT32, 4, DIMS(2, m, 3, k));
+    else
+        gpu_input(g, SPAROA_FLOAT32, 2, DIMS(m, k));
+    const int64_t *shape = turned ? DIMS(n, k) : DIMS(k, n);
+    sparoa_tensor *w = kind == 0 ? gpu_weight(g, 4, DIMS(n, k, 1, 1)) : gpu_weight(g, 2, shape);
+    for (int64_t i = 0; i < n * k; i++)
+        if (gpu_range(g, 0, 99) < 85) ((float *)w->data)[i] = 0;
+    if (kind == 2 || gpu_range(g, 0, 1))
+        gpu_weight(g, 1, &n);
+    else
+        gpu_skip_input(g);
+    if (kind == 0) gpu_int(g, "sp.nhwc", 1);
+    if (kind == 2) gpu_int(g, "sp.bias", 1);
+    if (turned) gpu_int(g, "transB", 1);
+    g->magnitude = sum_of(k / 6);
+    epilogue(g, kind == 0 ? 4 : 2, kind == 0 ? DIMS(2, m, 3, n) : DIMS(m, n));
+    gpu_compare(t, g);
+}
+
 const gpu_family gpu_families_images[] = {
     {"pool", pool, 80},  {"global_pool", global_pool, 30}, {"resize", resize, 80},
     {"conv", conv, 300}, {"conv_other", conv_other, 40},   {"conv_transpose", conv_transpose, 50},
-    {"gemm", gemm, 120}, {"matmul", matmul, 120},          {NULL, NULL, 0},
+    {"gemm", gemm, 120}, {"matmul", matmul, 120},          {"sparse", sparse, 60},
+    {NULL, NULL, 0},
 };

@@ -47,10 +47,13 @@ static void host_free(void *user, void *ptr, size_t size)
     free(ptr);
 }
 
+static int warnings; /* of launches or library calls that failed */
+
 static void host_log(void *user, sparoa_log_level level, const char *line)
 {
-    (void)user, (void)level;
+    (void)user;
     printf("log: %s\n", line);
+    if (level <= SPAROA_LOG_WARN && strstr(line, "failed")) warnings++;
 }
 
 static void serial(const sparoa_exec *exec, int32_t count, void (*task)(void *arg, int32_t i),
@@ -297,14 +300,17 @@ static void run_family(gpu_test *t, const gpu_family *f)
         if (strcmp(f->name, "unary") == 0) g.seed = (uint64_t)i;
         f->run(t, &g);
     }
+    gpu_expect(t, warnings == 0, "%d warnings of something that failed", warnings);
+    warnings = 0;
     printf("%-16s %5d passed %4d failed\n", f->name, t->passed - passed, t->failed - failed);
     fflush(stdout);
 }
 
 static void run_families(gpu_test *t, const char *only)
 {
-    static const gpu_family *const lists[] = {gpu_families_elements, gpu_families_images};
-    for (int i = 0; i < 2; i++)
+    static const gpu_family *const lists[] = {gpu_families_elements, gpu_families_images,
+                                              gpu_families_quant};
+    for (int i = 0; i < 3; i++)
         for (const gpu_family *f = lists[i]; f->name; f++)
             if (!only || strcmp(only, f->name) == 0) run_family(t, f);
 }
@@ -324,6 +330,17 @@ static void close_device(gpu_test *t)
     t->b->queue_destroy(t->queue);
     t->b->device_close(t->dev);
     gpu_expect(t, t->live == 0, "%ld host allocations were not given back", t->live);
+}
+
+/* Products with more and more zeros in their weights, against the dense ways. */
+static int sweep(gpu_test *t, const char *path)
+{
+    gpu_test dense = *t;
+    FILE *out = fopen(path, "w");
+    bool ok = out && open_device(t, NULL) && open_device(&dense, "sparse=0");
+    if (ok) gpu_sweep(t, &dense, out);
+    if (out) fclose(out);
+    return !ok;
 }
 
 int main(int argc, char **argv)
@@ -349,8 +366,10 @@ int main(int argc, char **argv)
         return 77;
     }
     const char *only = argc > 3 ? argv[3] : NULL;
-    static const char *const options[] = {NULL, "autotune=0", "own=1", "tf32=1"};
-    for (int i = 0; i < 4; i++) {
+    if (only && strcmp(only, "zeros") == 0) return sweep(&t, argv[2]);
+    static const char *const options[] = {NULL,     "autotune=0", "own=1",
+                                          "tf32=1", "sparse=own", "sparse=cusparse"};
+    for (int i = 0; i < 6; i++) {
         const char *o = options[i];
         printf("== options %s\n", o ? o : "(none)");
         if (!open_device(&t, o)) return 1;
@@ -358,7 +377,9 @@ int main(int argc, char **argv)
         if (i == 0 || only) {
             run_families(&t, only);
             if (!only) gpu_check_slots(&t);
-        } else
+        } else if (i > 3)
+            run_families(&t, "sparse");
+        else
             for (int k = 0; k < 3; k++)
                 run_families(&t, k == 0 ? "conv" : k == 1 ? "gemm" : "matmul");
         close_device(&t);

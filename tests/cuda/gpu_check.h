@@ -40,5 +40,8 @@ void gpu_unplace(gpu_test *t, gpu_placed *p);
 /* The slots of the table besides nodes (gpu_slots.c), and the measurements (gpu_bench.c). */
 void gpu_check_slots(gpu_test *t);
 void gpu_bench(gpu_test *t, const char *options, FILE *out);
+/* Real layers with 0 to 99 % zeros on two openings of the device in turns, one of which uses dense
+ * ways only (gpu_sweep.c). */
+void gpu_sweep(gpu_test *chosen, gpu_test *dense, FILE *out);
 
 #endif

@@ -7,7 +7,7 @@
 #include "ops/epilogue.h"
 #include "ops/op.h"
 
-#define GPU_PORTS 8
+#define GPU_PORTS 10
 #define GPU_ATTRS 16
 #define GPU_INTS 16
 
@@ -61,6 +61,6 @@ typedef struct gpu_family {
 } gpu_family;
 
 /* End with a NULL name. */
-extern const gpu_family gpu_families_elements[], gpu_families_images[];
+extern const gpu_family gpu_families_elements[], gpu_families_images[], gpu_families_quant[];
 
 #endif

@@ -1,5 +1,6 @@
 /* The plug-in's table: devices, queues, events, kernels, captures. */
 #include "backends/cuda/device.h"
+#include "backends/cuda/graph.h"
 
 struct sparoa_capture {
     sparoa_dev *dev;
@@ -317,8 +318,11 @@ static sparoa_status cuda_capture_end(sparoa_queue *queue, sparoa_capture **capt
         return SPAROA_OUT_OF_MEMORY;
     }
     c->dev = dev;
+    sp_cuda_graph_refine(dev, graph);
     error = cudaGraphInstantiateWithFlags(&c->graph, graph, 0);
     cudaGraphDestroy(graph);
+    /* what the device needs of it goes there now, not at the first launch */
+    if (error == cudaSuccess && !dev->raw_graphs) cudaGraphUpload(c->graph, queue->stream);
     if (error != cudaSuccess)
         sp_cuda_host_free(dev, c, sizeof *c);
     else

@@ -2,6 +2,7 @@
  * their own kernel; the rest goes to cuDNN, to an implicit product of our own on tensor cores
  * (float16, TF32), or to one in plain float32. */
 #include "backends/cuda/conv.h"
+#include "backends/cuda/sparse.h"
 #include "backends/cuda/window.h"
 #include "ops/epilogue.h"
 
@@ -10,6 +11,7 @@ typedef struct conv_state {
     bool transposed;
     void *weight; /* packed; NULL: as the engine uploads it */
     size_t weight_bytes;
+    sp_cuda_sparse *sparse; /* of a 1x1 convolution with many zeros; else NULL */
 } conv_state;
 
 /* What has a kernel for float16 as it is: images with the channel last, depthwise or in one group.
@@ -127,7 +129,11 @@ static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, spar
     else
         s->kind = nhwc && flat && k->dev->dnn ? SP_CUDA_CONV_DNN : SP_CUDA_CONV_IMPLICIT;
     k->variant = kind_names[s->kind][sp_cuda_math_of(k->dev, node)];
-    if (s->kind == SP_CUDA_CONV_PRODUCT) return SPAROA_OK; /* [c_out][c_in] is what it wants */
+    if (s->kind == SP_CUDA_CONV_PRODUCT) { /* [c_out][c_in] is what it wants */
+        if (w->dtype != SPAROA_FLOAT32) return SPAROA_OK;
+        return sp_cuda_sparse_make(k, w->data, w->dims[0], w->dims[1], w->dims[1], 1, &s->sparse,
+                                   err);
+    }
     packing p = {w->dims[0], w->dims[1], taps, taps * w->dims[1], 1, w->dims[1], w->dims[0], 0};
     if (s->kind == SP_CUDA_CONV_DEPTHWISE) {
         p.to_outer = 1;
@@ -141,6 +147,7 @@ static void conv_destroy(sparoa_kernel *k)
 {
     conv_state *s = k->state;
     sp_cuda_free(k->dev, s->weight, s->weight_bytes);
+    sp_cuda_sparse_done(k->dev, s->sparse);
 }
 
 static bool conv_keeps_input(const sparoa_kernel *k, int32_t input)
@@ -174,11 +181,13 @@ bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice 
     case SP_CUDA_CONV_IMPLICIT:
         c->splits = choice->splits;
         c->large = choice->tile == 1;
-        return c->math != SP_CUDA_MATH_F16 && c->splits > 0 && c->splits <= 64;
+        return c->math != SP_CUDA_MATH_F16 && c->splits > 0 && c->splits <= 64 &&
+               c->window.c_out / c->window.group <= 64 * 65535;
     case SP_CUDA_CONV_TENSOR:
         if (!sp_cuda_has_cores(dev, c->math) || choice->tile < 0 ||
             choice->tile >= SP_CU_TENSOR_TILES || choice->splits < 1 || choice->splits > 64 ||
-            !sp_cu_tensor_can(&c->window, c->math == SP_CUDA_MATH_F16))
+            !sp_cu_tensor_can(&c->window, c->math == SP_CUDA_MATH_F16) ||
+            !sp_cu_tensor_fits(&c->window, choice->tile, dev->prop.sharedMemPerBlockOptin))
             return false;
         c->parts = (sp_cuda_parts){.tile = choice->tile, .splits = choice->splits};
         return sp_cuda_parts_make(dev, &c->parts, &c->window);
@@ -190,6 +199,7 @@ static void plan_product(sparoa_kernel *k, const sparoa_node *node, sp_cuda_conv
 {
     int64_t n = node->in[1]->dims[0], in = node->in[1]->dims[1];
     p->product.math = p->math;
+    p->product.sparse = ((const conv_state *)k->state)->sparse;
     p->product.shape = (sp_cu_gemm){.m = sp_count(node->out[0]) / n,
                                     .n = n,
                                     .k = in,
@@ -214,6 +224,15 @@ static void first_choice(sparoa_kernel *k, sp_cuda_conv *p, bool nhwc)
     }
     if (p->dnn.ready) c = (sp_cuda_choice){.kind = SP_CUDA_CONV_DNN};
     sp_cuda_conv_choose(k->dev, p, &c);
+}
+
+static const char *variant_of(const sp_cuda_conv *p)
+{
+    if (p->kind == SP_CUDA_CONV_PRODUCT && p->product.kind == SP_CUDA_PRODUCT_SPMM)
+        return "conv_sparse";
+    if (p->kind == SP_CUDA_CONV_PRODUCT && p->product.kind == SP_CUDA_PRODUCT_CUSPARSE)
+        return "conv_cusparse";
+    return kind_names[p->kind][p->math];
 }
 
 static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, void *prepared,
@@ -241,7 +260,7 @@ static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, voi
         first_choice(k, p, nhwc);
     }
     if (nhwc && s->kind != SP_CUDA_CONV_DEPTHWISE && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
-    k->variant = kind_names[p->kind][p->math];
+    k->variant = variant_of(p);
     *workspace = sp_cuda_conv_workspace(p);
     return SPAROA_OK;
 }

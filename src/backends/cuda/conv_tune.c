@@ -1,6 +1,7 @@
 /* Choosing between cuDNN's algorithms, a product and our own implicit products by measuring them.
  */
 #include "backends/cuda/conv.h"
+#include "backends/cuda/sparse.h"
 
 typedef struct trial {
     sparoa_dev *dev;
@@ -47,7 +48,7 @@ static void attempt(trial *t, sp_cuda_choice choice)
     t->failed = false;
     if (!sp_cuda_conv_choose(t->dev, t->conv, &choice)) return;
     if (sp_cuda_conv_workspace(t->conv) > t->bytes[4]) return;
-    float ms = sp_cuda_time(10, step, t);
+    float ms = sp_cuda_time(t->dev, 10, step, t);
     if (t->failed || ms < 0 || (t->best_ms >= 0 && ms >= t->best_ms)) return;
     t->best_ms = ms;
     t->best = choice;
@@ -86,6 +87,7 @@ static void try_all(trial *t, sp_cuda_conv_kind given)
     const sp_cuda_conv *c = t->conv;
     int processors = t->dev->prop.multiProcessorCount, half = c->math == SP_CUDA_MATH_F16;
     if (given == SP_CUDA_CONV_PRODUCT) attempt(t, (sp_cuda_choice){given, 0, 0, 1});
+    if (c->product.sparse && t->dev->sparse_ways > 1) return;
     for (int i = 0; i < c->dnn.n_algos; i++)
         attempt(t, (sp_cuda_choice){SP_CUDA_CONV_DNN, i, 0, 1});
     for (int i = 0; !half && i < 2; i++)
@@ -100,11 +102,12 @@ void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
 {
     const sp_cu_window *w = &c->window;
     char key[256];
-    snprintf(key, sizeof key, "conv %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d",
-             c->math, w->n, w->in[0], w->in[1], w->in[2], w->c_in, w->c_out, w->group, w->kernel[0],
+    snprintf(key, sizeof key,
+             "conv %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %lld", c->math,
+             w->n, w->in[0], w->in[1], w->in[2], w->c_in, w->c_out, w->group, w->kernel[0],
              w->kernel[1], w->kernel[2], w->stride[1], w->stride[2], w->dilation[1], w->dilation[2],
              w->begin[1], w->end[1], w->begin[2], c->epilogue.act, c->epilogue.residual,
-             c->has_bias);
+             c->has_bias, c->product.sparse ? (long long)c->product.sparse->csr.count : 0LL);
     trial t = {.dev = dev, .conv = c, .best_ms = -1};
     const sp_cuda_choice given = {c->kind, 0, c->parts.tile,
                                   c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1};

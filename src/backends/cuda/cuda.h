@@ -23,9 +23,12 @@ struct sparoa_dev {
     struct cudaDeviceProp prop;
     bool tf32;     /* option tf32=1: products may round their operands to 10 bits of mantissa */
     bool autotune; /* unless option autotune=0: ways to convolve are timed when they are prepared */
+    int sparse_ways; /* option sparse: 0 none, 1 those that win, 2 our own, 3 cuSPARSE, always */
+    bool raw_graphs; /* option graph=raw: recordings are left as they are */
     sp_cuda_libs libs;
     void *lt;                   /* cublasLtHandle_t, or NULL */
     void *dnn;                  /* cudnnHandle_t, or NULL */
+    void *sparse;               /* cusparseHandle_t, or NULL */
     pthread_mutex_t lock;       /* of dnn and of the memory pool */
     int *fault;                 /* pinned: set by kernels that met a bad index */
     int *fault_dev;             /* the same as the device sees it */
@@ -122,8 +125,9 @@ void sp_cuda_host_free(sparoa_dev *dev, void *ptr, size_t bytes);
 
 /* ---- time (time.c) ---- */
 /* Milliseconds on the device of `times` runs of a step, replayed from a graph; negative: it failed.
- */
-float sp_cuda_time(int times, void (*step)(void *arg, cudaStream_t stream), void *arg);
+ * A launch that the device refuses is a mistake of ours and is logged. */
+float sp_cuda_time(sparoa_dev *dev, int times, void (*step)(void *arg, cudaStream_t stream),
+                   void *arg);
 
 /* ---- errors (backend.c) ---- */
 sparoa_status sp_cuda_status(cudaError_t error);
@@ -175,10 +179,13 @@ void sp_cuda_parts_done(sparoa_dev *dev, sp_cuda_parts *p);
 
 /* ---- products (product.c, product_tune.c): y = epilogue(alpha * a b) ---- */
 #define SP_CUDA_LT_ALGOS 6
+#define SP_CUDA_SPMM_ALGOS 3
 typedef enum sp_cuda_product_kind {
     SP_CUDA_PRODUCT_PLAIN,
     SP_CUDA_PRODUCT_LT,
-    SP_CUDA_PRODUCT_TENSOR
+    SP_CUDA_PRODUCT_TENSOR,
+    SP_CUDA_PRODUCT_SPMM, /* our own sparse product */
+    SP_CUDA_PRODUCT_CUSPARSE
 } sp_cuda_product_kind;
 
 /* A product as cuBLASLt sees it, with or without the epilogue. */
@@ -201,7 +208,11 @@ typedef struct sp_cuda_product {
     int algo;         /* of the set that is used */
     sp_cuda_lt lt[2]; /* without and with the epilogue */
     sp_cuda_parts parts;
-    sp_cu_window window; /* the product as a convolution, for tensor cores */
+    sp_cu_window window;                 /* the product as a convolution, for tensor cores */
+    const struct sp_cuda_sparse *sparse; /* b once more, where it has many zeros; not owned */
+    void *spmm_x, *spmm_y;
+    size_t spmm_needs[SP_CUDA_SPMM_ALGOS]; /* SIZE_MAX: can't */
+    int spmm_tile;
     size_t workspace;
     sp_cu_epilogue epilogue;
 } sp_cuda_product;
@@ -214,8 +225,8 @@ const char *sp_cuda_product_variant(const sp_cuda_product *p);
 sparoa_status sp_cuda_product_run(sparoa_dev *dev, sp_cuda_product *p, const void *a, const void *b,
                                   const void *bias, const void *residual, void *y, void *workspace,
                                   cudaStream_t stream, const sparoa_node *node, sparoa_error *err);
-/* Sets what p is to use: kind, and by kind fused and algo (index = algo * 2 + fused), or tile and
- * splits; false: it can't. */
+/* Sets what p is to use: kind, and by kind fused and algo (index = algo * 2 + fused), tile and
+ * splits, tile alone, or cuSPARSE's algorithm (index); false: it can't. */
 bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_choice *choice);
 void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p);
 

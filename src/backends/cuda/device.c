@@ -57,7 +57,7 @@ static void option(const char *options, const char *key, char *value, size_t siz
 
 static bool option_is(const char *options, const char *key, const char *wanted)
 {
-    char value[8];
+    char value[16];
     option(options, key, value, sizeof value);
     return strcmp(value, wanted) == 0;
 }
@@ -68,9 +68,10 @@ static void open_libraries(sparoa_dev *dev, const char *options)
     option(options, "libs", folders, sizeof folders);
     cudaDeviceGetPCIBusId(bus, sizeof bus, dev->index);
     sp_cuda_libs_open(&dev->libs, folders[0] ? folders : NULL, bus);
-    if (option_is(options, "own", "1")) dev->libs.blas = dev->libs.dnn = NULL;
+    if (option_is(options, "own", "1")) dev->libs.blas = dev->libs.dnn = dev->libs.cusparse = NULL;
     if (dev->libs.blas && dev->libs.lt_create(&dev->lt) != 0) dev->lt = NULL;
     if (dev->libs.dnn && dev->libs.dnn_create(&dev->dnn) != 0) dev->dnn = NULL;
+    if (dev->libs.cusparse && dev->libs.sparse_create(&dev->sparse) != 0) dev->sparse = NULL;
     const sparoa_host *h = dev->engine;
     if (!h->log) return;
     char line[320];
@@ -103,6 +104,11 @@ sparoa_status sp_cuda_device_open(const sparoa_host *host, int32_t index, const 
     d->index = index;
     d->tf32 = option_is(options, "tf32", "1");
     d->autotune = !option_is(options, "autotune", "0");
+    d->sparse_ways = option_is(options, "sparse", "0")          ? 0
+                     : option_is(options, "sparse", "own")      ? 2
+                     : option_is(options, "sparse", "cusparse") ? 3
+                                                                : 1;
+    d->raw_graphs = option_is(options, "graph", "raw");
     char pool[16];
     option(options, "pool_mb", pool, sizeof pool);
     d->idle_limit = pool[0] ? (size_t)strtoul(pool, NULL, 10) << 20 : POOL_LIMIT;
@@ -132,6 +138,7 @@ void sp_cuda_device_close(sparoa_dev *dev)
     sp_cuda_tuned_save(dev);
     if (dev->lt) dev->libs.lt_destroy(dev->lt);
     if (dev->dnn) dev->libs.dnn_destroy(dev->dnn);
+    if (dev->sparse) dev->libs.sparse_destroy(dev->sparse);
     sp_cuda_pool_trim(dev);
     if (dev->fault) cudaFreeHost(dev->fault);
     pthread_mutex_destroy(&dev->lock);
@@ -237,7 +244,8 @@ sparoa_status sp_cuda_measure(sparoa_dev *dev, int32_t milliseconds, sparoa_devi
         return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no device memory to measure with");
     }
     cudaMemset(m.memory, 0x3c, m.bytes);
-    float product_ms = sp_cuda_time(10, multiply, &m), copy_ms = sp_cuda_time(10, duplicate, &m);
+    float product_ms = sp_cuda_time(dev, 10, multiply, &m),
+          copy_ms = sp_cuda_time(dev, 10, duplicate, &m);
     cudaError_t error = cudaDeviceSynchronize();
     sp_cuda_product_done(dev, &m.product);
     sp_cuda_free(dev, m.memory, m.bytes);

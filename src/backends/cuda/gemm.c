@@ -1,10 +1,11 @@
 /* Gemm, MatMul and their relatives of com.microsoft. */
-#include "backends/cuda/cuda.h"
+#include "backends/cuda/sparse.h"
 #include "ops/epilogue.h"
 
 typedef struct gemm_state {
     void *weight; /* constant B as [n][k], for tensor cores; NULL: as the engine uploads it */
     size_t bytes;
+    sp_cuda_sparse *sparse; /* the same, where it has many zeros; else NULL */
 } gemm_state;
 
 typedef struct gemm_prepared {
@@ -36,6 +37,11 @@ static sparoa_status pack_weight(sparoa_kernel *k, const sparoa_node *node, spar
     const sparoa_tensor *b = node->in[1];
     bool constant = node->constant && node->constant[1] && b->data;
     bool turned = sparoa_attr_int(node, "transB", 0) != 0;
+    if (constant && b->rank == 2 && b->dtype == SPAROA_FLOAT32) {
+        int64_t cols = b->dims[1];
+        SP_TRY(sp_cuda_sparse_make(k, b->data, b->dims[!turned], turned ? cols : 1, b->dims[turned],
+                                   turned ? 1 : cols, &s->sparse, err));
+    }
     if (!constant || turned || b->rank != 2 ||
         !sp_cuda_has_cores(k->dev, sp_cuda_math_of(k->dev, node)))
         return SPAROA_OK;
@@ -57,6 +63,7 @@ static void gemm_destroy(sparoa_kernel *k)
 {
     gemm_state *s = k->state;
     sp_cuda_free(k->dev, s->weight, s->bytes);
+    sp_cuda_sparse_done(k->dev, s->sparse);
 }
 
 static bool gemm_keeps_input(const sparoa_kernel *k, int32_t input)
@@ -111,6 +118,7 @@ static sparoa_status gemm_prepare(sparoa_kernel *k, const sparoa_node *node, voi
         g->b_k = 1;
         g->b_n = g->k;
     }
+    p->product.sparse = s->sparse;
     p->beta = sparoa_attr_float(node, "beta", 1);
     sp_cu_epilogue e = epilogue_for(node, g->n), none = {.channels = g->n, .inner = 1};
     p->has_c = c && p->beta != 0;
@@ -276,6 +284,7 @@ static sparoa_status matmul_prepare(sparoa_kernel *k, const sparoa_node *node, v
                                     .b_n = b.col,
                                     .alpha = sparoa_attr_float(node, "alpha", 1)};
     plan_batch(&p->product, &a, &b);
+    p->product.sparse = s->sparse;
     sp_cu_epilogue epilogue = epilogue_for(node, b.cols);
     sp_cuda_product_plan(k->dev, &p->product, &epilogue, e.bias_input >= 0);
     *workspace = p->product.workspace;

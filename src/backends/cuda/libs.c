@@ -66,12 +66,14 @@ void sp_cuda_libs_open(sp_cuda_libs *libs, const char *folders, const char *bus)
     static const char *const blas[] = {"libcublasLt.so.13", "libcublasLt.so.12",
                                        "libcublasLt.so.11", NULL};
     static const char *const dnn[] = {"libcudnn.so.9", "libcudnn.so.8", NULL};
+    static const char *const sparse[] = {"libcusparse.so.12", "libcusparse.so.11", NULL};
     static const char *const nvml[] = {"libnvidia-ml.so.1", NULL};
     memset(libs, 0, sizeof *libs);
     libs->blas = open_library(blas, "libcublasLt.so", "cublas", folders, libs->blas_why,
                               sizeof libs->blas_why);
     libs->dnn =
         open_library(dnn, "libcudnn.so", "cudnn", folders, libs->dnn_why, sizeof libs->dnn_why);
+    libs->cusparse = open_library(sparse, "libcusparse.so", "cusparse", folders, NULL, 0);
     libs->nvml = dlopen(nvml[0], RTLD_NOW);
     /* A library that lacks one function is as good as none. They stay loaded: their threads and
      * tables do not survive being unloaded. */
@@ -84,6 +86,7 @@ void sp_cuda_libs_open(sp_cuda_libs *libs, const char *folders, const char *bus)
 #undef X
 #define X(library, member, symbol, result, arguments)                                              \
     if (libs->library && !resolve(libs->library, symbol, &libs->member)) libs->library = NULL;
+    SP_CUDA_SPARSE_SYMBOLS(X)
     SP_CUDA_NVML_SYMBOLS(X)
 #undef X
     if (libs->nvml && (libs->nvml_init() != 0 || libs->nvml_by_bus(bus, &libs->nvml_device) != 0))

@@ -1,6 +1,6 @@
 /*
- * libs.h - libraries that are found at run time: cuBLASLt, cuDNN and NVML. Only what the plug-in
- * uses is declared, so that it builds without their headers. Sources: the libraries' own
+ * libs.h - libraries that are found at run time: cuBLASLt, cuDNN, cuSPARSE and NVML. Only what the
+ * plug-in uses is declared, so that it builds without their headers. Sources: the libraries' own
  * documentation; the values are part of their ABI since cuDNN 8 and cuBLAS 11.
  */
 #ifndef SP_BACKENDS_CUDA_LIBS_H
@@ -68,6 +68,15 @@ typedef struct dnn_perf {
     int reserved[3];
 } dnn_perf;
 
+/* ---- cuSPARSE ---- */
+enum {
+    SPARSE_INDEX_32I = 2,
+    SPARSE_ORDER_COL = 1,
+    SPARSE_CSR_ALG1 = 4,
+    SPARSE_CSR_ALG2 = 6,
+    SPARSE_CSR_ALG3 = 12
+};
+
 /* ---- NVML ---- */
 typedef struct nvml_utilization {
     unsigned gpu, memory;
@@ -126,6 +135,24 @@ typedef struct nvml_utilization {
       (void *, const void *, void *, const void *, void *, const void *, void *, int, void *,      \
        size_t, const void *, void *, const void *, void *, const void *, void *, void *, void *))
 
+/* What can be done without. */
+#define SP_CUDA_SPARSE_SYMBOLS(X)                                                                  \
+    X(cusparse, sparse_create, "cusparseCreate", int, (void **))                                   \
+    X(cusparse, sparse_destroy, "cusparseDestroy", int, (void *))                                  \
+    X(cusparse, sparse_version, "cusparseGetVersion", int, (void *, int *))                        \
+    X(cusparse, sparse_set_stream, "cusparseSetStream", int, (void *, cudaStream_t))               \
+    X(cusparse, sparse_csr, "cusparseCreateCsr", int,                                              \
+      (void **, int64_t, int64_t, int64_t, void *, void *, void *, int, int, int, int))            \
+    X(cusparse, sparse_matrix_destroy, "cusparseDestroySpMat", int, (void *))                      \
+    X(cusparse, sparse_dense, "cusparseCreateDnMat", int,                                          \
+      (void **, int64_t, int64_t, int64_t, void *, int, int))                                      \
+    X(cusparse, sparse_dense_destroy, "cusparseDestroyDnMat", int, (void *))                       \
+    X(cusparse, sparse_dense_set, "cusparseDnMatSetValues", int, (void *, void *))                 \
+    X(cusparse, sparse_spmm_size, "cusparseSpMM_bufferSize", int,                                  \
+      (void *, int, int, const void *, void *, void *, const void *, void *, int, int, size_t *))  \
+    X(cusparse, sparse_spmm, "cusparseSpMM", int,                                                  \
+      (void *, int, int, const void *, void *, void *, const void *, void *, int, int, void *))
+
 #define SP_CUDA_NVML_SYMBOLS(X)                                                                    \
     X(nvml, nvml_init, "nvmlInit_v2", int, (void))                                                 \
     X(nvml, nvml_by_bus, "nvmlDeviceGetHandleByPciBusId_v2", int, (const char *, void **))         \
@@ -137,10 +164,11 @@ typedef struct nvml_utilization {
 typedef struct sp_cuda_libs {
 #define X(library, member, symbol, result, arguments) result(*member) arguments;
     SP_CUDA_SYMBOLS(X)
+    SP_CUDA_SPARSE_SYMBOLS(X)
     SP_CUDA_NVML_SYMBOLS(X)
 #undef X
-    void *blas, *dnn, *nvml, *nvml_device; /* handles of dlopen; NULL: not found */
-    char blas_why[160], dnn_why[160];      /* why not */
+    void *blas, *dnn, *cusparse, *nvml, *nvml_device; /* handles of dlopen; NULL: not found */
+    char blas_why[160], dnn_why[160];                 /* why not */
 } sp_cuda_libs;
 
 /* Looks where the loader looks, then in the toolkit, then in folders (separated by ':', may be

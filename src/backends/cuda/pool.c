@@ -42,8 +42,10 @@ sparoa_status sp_cuda_window(const sparoa_node *node, sp_window *w, bool nhwc, s
 static const char *pool_refuses(sparoa_dev *dev, const sparoa_node *node, int op)
 {
     const sparoa_tensor *x = sparoa_in(node, 0);
-    if (!sp_cuda_is_f32(node, 0) && !sp_cuda_all_half(dev, node, op))
-        return "only float32 and float16";
+    if (!x) return "no input";
+    bool bytes = op == 0 && (x->dtype == SPAROA_INT8 || x->dtype == SPAROA_UINT8);
+    if (!bytes && !sp_cuda_is_f32(node, 0) && !sp_cuda_all_half(dev, node, op))
+        return "only float32, float16 and, for MaxPool, 8 bits";
     if (node->n_out > 1 && node->out[1]) return "indices";
     return x->rank >= 3 && x->rank <= 5 ? NULL : "an image of unknown or other rank";
 }
@@ -65,8 +67,8 @@ static sparoa_status pool_run(sparoa_kernel *k, void *prepared, cudaStream_t str
 {
     int kind = k->op == 0 ? 0 : sparoa_attr_int(node, "count_include_pad", 0) ? 2 : 1;
     (void)workspace, (void)err;
-    sp_cu_pool(kind, sp_cuda_is_half(node), prepared, node->in[0]->data, node->out[0]->data,
-               stream);
+    sp_cu_pool(kind, (sp_cu_type)sp_cuda_type(node->in[0]->dtype), prepared, node->in[0]->data,
+               node->out[0]->data, stream);
     return SPAROA_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Matrix products: cuBLASLt with bias, ReLU and residual in one call where it can, our own kernel
  * on tensor cores, or the plain kernel. cuBLASLt counts columns first, so it is asked for the
  * transposed product: y^T = b^T a^T. */
-#include "backends/cuda/cuda.h"
+#include "backends/cuda/sparse.h"
 #include "ops/epilogue.h"
 
 #define WORKSPACE_LIMIT ((size_t)32 << 20)
@@ -161,6 +161,15 @@ static bool as_window(const sparoa_dev *dev, sp_cuda_product *p)
     return sp_cu_tensor_can(&p->window, p->math == SP_CUDA_MATH_F16);
 }
 
+/* Sparse products take dense rows of float32. */
+static bool sparse_fits(const sp_cuda_product *p)
+{
+    const sp_cu_gemm *g = &p->shape;
+    return p->sparse && p->math != SP_CUDA_MATH_F16 && !p->outer_rank && g->batch == 1 &&
+           g->alpha == 1 && g->a_k == 1 && g->a_m == g->k && p->sparse->csr.k == g->k &&
+           p->sparse->csr.n == g->n;
+}
+
 bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_choice *c)
 {
     sp_cuda_parts_done(dev, &p->parts);
@@ -174,11 +183,21 @@ bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_c
         p->workspace = p->lt[p->fused].needs[p->algo];
     } else if (c->kind == SP_CUDA_PRODUCT_TENSOR) {
         if (!p->window.n || c->tile < 0 || c->tile >= SP_CU_TENSOR_TILES || c->splits < 1 ||
-            c->splits > 64)
+            c->splits > 64 ||
+            !sp_cu_tensor_fits(&p->window, c->tile, dev->prop.sharedMemPerBlockOptin))
             return false;
         p->parts = (sp_cuda_parts){.tile = c->tile, .splits = c->splits};
         p->workspace = sp_cu_tensor_workspace(&p->window, c->splits);
         if (!sp_cuda_parts_make(dev, &p->parts, &p->window)) return false;
+    } else if (c->kind == SP_CUDA_PRODUCT_SPMM) {
+        if (!p->sparse || c->tile < 0 || c->tile >= SP_CU_SPMM_TILES) return false;
+        p->spmm_tile = c->tile;
+    } else if (c->kind == SP_CUDA_PRODUCT_CUSPARSE) {
+        if (!p->spmm_y || c->index < 0 || c->index >= SP_CUDA_SPMM_ALGOS ||
+            p->spmm_needs[c->index] == SIZE_MAX)
+            return false;
+        p->algo = c->index;
+        p->workspace = p->spmm_needs[c->index];
     } else if (c->kind != SP_CUDA_PRODUCT_PLAIN) {
         return false; /* choices come from a file, too */
     }
@@ -190,6 +209,7 @@ void sp_cuda_product_done(sparoa_dev *dev, sp_cuda_product *p)
 {
     lt_done(dev, &p->lt[0]);
     lt_done(dev, &p->lt[1]);
+    sp_cuda_spmm_done(dev, p);
     sp_cuda_parts_done(dev, &p->parts);
 }
 
@@ -204,6 +224,8 @@ void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilo
     p->kind = SP_CUDA_PRODUCT_PLAIN;
     if (g->m < 1 || g->n < 1 || g->k < 1 || g->batch < 1 || g->batch > INT32_MAX) return;
     if (!as_window(dev, p)) p->window = (sp_cu_window){0};
+    if (!sparse_fits(p)) p->sparse = NULL;
+    if (p->sparse && !sp_cuda_spmm_plan(dev, p)) sp_cuda_spmm_done(dev, p);
     for (int fuse = 0; fuse < 2; fuse++)
         if (dev->lt && (!fuse || can_fuse(p)) && !plan_lt(dev, p, fuse)) lt_done(dev, &p->lt[fuse]);
     sp_cuda_choice first = {.kind = SP_CUDA_PRODUCT_PLAIN};
@@ -219,9 +241,10 @@ void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilo
 
 const char *sp_cuda_product_variant(const sp_cuda_product *p)
 {
-    static const char *const names[][3] = {{"gemm_f32", "gemm_cublaslt", "gemm_f32"},
-                                           {"gemm_f32", "gemm_cublaslt_tf32", "gemm_tensor_tf32"},
-                                           {"gemm_f16", "gemm_cublaslt_f16", "gemm_tensor_f16"}};
+    static const char *const names[][5] = {
+        {"gemm_f32", "gemm_cublaslt", "gemm_f32", "gemm_sparse", "gemm_cusparse"},
+        {"gemm_f32", "gemm_cublaslt_tf32", "gemm_tensor_tf32", "gemm_sparse", "gemm_cusparse"},
+        {"gemm_f16", "gemm_cublaslt_f16", "gemm_tensor_f16", "gemm_f16", "gemm_f16"}};
     return names[p->math][p->kind];
 }
 
@@ -283,9 +306,17 @@ static void run_one(sparoa_dev *dev, sp_cuda_product *p, const void *a, const vo
                      p->parts.arrivals, a, b, bias, residual, y, stream);
         return;
     }
+    if (p->kind == SP_CUDA_PRODUCT_SPMM && fits) {
+        sp_cu_spmm(&p->sparse->csr, p->spmm_tile, &p->epilogue, p->shape.m, a, bias, residual, y,
+                   stream);
+        return;
+    }
+    bool done = p->kind == SP_CUDA_PRODUCT_CUSPARSE && fits &&
+                sp_cuda_spmm_run(dev, p, a, y, workspace, stream);
+    if (p->kind == SP_CUDA_PRODUCT_CUSPARSE && fits && !done) p->kind = SP_CUDA_PRODUCT_PLAIN;
     bool lt = p->kind == SP_CUDA_PRODUCT_LT && fits &&
               call_lt(dev, p, a, b, bias, residual, y, workspace, stream);
-    if (!lt) sp_cu_gemm_run(&p->shape, half, a, b, y, stream);
+    if (!lt && !done) sp_cu_gemm_run(&p->shape, half, a, b, y, stream);
     if (!lt || !p->fused)
         sp_cu_epilogue_run(&p->epilogue, half, y, bias, residual, p->outer_y, stream);
 }

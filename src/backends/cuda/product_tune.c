@@ -1,6 +1,8 @@
 /* Choosing how to multiply by timing the ways: cuBLASLt's proposals with and without the epilogue,
  * and our own kernel on tensor cores. */
-#include "backends/cuda/cuda.h"
+#include "backends/cuda/sparse.h"
+
+#define CLEARLY 0.97f
 
 typedef struct trial {
     sparoa_dev *dev;
@@ -23,13 +25,14 @@ static void step(void *arg, cudaStream_t stream)
     if (p->kind != kind) t->failed = true;
 }
 
-static void attempt(trial *t, sp_cuda_choice choice)
+/* margin: part of the best time so far that it must stay below. */
+static void attempt(trial *t, sp_cuda_choice choice, float margin)
 {
     t->failed = false;
     if (!sp_cuda_product_choose(t->dev, t->product, &choice)) return;
     if (t->product->workspace > t->bytes[4]) return;
-    float ms = sp_cuda_time(10, step, t);
-    if (t->failed || ms < 0 || (t->best_ms >= 0 && ms >= t->best_ms)) return;
+    float ms = sp_cuda_time(t->dev, 10, step, t);
+    if (t->failed || ms < 0 || (t->best_ms >= 0 && ms >= margin * t->best_ms)) return;
     t->best_ms = ms;
     t->best = choice;
 }
@@ -48,6 +51,8 @@ static size_t most_workspace(const trial *t)
     for (int f = 0; f < 2; f++)
         for (int i = 0; i < p->lt[f].count; i++)
             if (p->lt[f].needs[i] > most) most = p->lt[f].needs[i];
+    for (int i = 0; p->spmm_y && i < SP_CUDA_SPMM_ALGOS; i++)
+        if (p->spmm_needs[i] != SIZE_MAX && p->spmm_needs[i] > most) most = p->spmm_needs[i];
     for (int i = 0; p->window.n && i < SP_CU_TENSOR_TILES; i++) {
         int splits = sp_cu_tensor_splits(&p->window, p->math == SP_CUDA_MATH_F16, i,
                                          t->dev->prop.multiProcessorCount);
@@ -80,19 +85,35 @@ static bool prepare_memory(trial *t)
     return cudaDeviceSynchronize() == cudaSuccess;
 }
 
+/* After the dense ways: a sparse one must win clearly, so that what the zeros gain is no noise. */
+static void try_sparse(trial *t)
+{
+    const float dense_ms = t->best_ms;
+    const int ways = t->dev->sparse_ways;
+    if (ways > 1) t->best_ms = -1; /* whatever it takes */
+    for (int i = 0; ways != 3 && i < SP_CU_SPMM_TILES; i++)
+        attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_SPMM, 0, i, 1},
+                t->best_ms < dense_ms ? 1 : CLEARLY);
+    for (int i = 0; ways != 2 && i < SP_CUDA_SPMM_ALGOS; i++)
+        attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_CUSPARSE, i, 0, 1},
+                t->best_ms < dense_ms ? 1 : CLEARLY);
+    if (t->best_ms < 0) t->best_ms = dense_ms;
+}
+
 static void try_all(trial *t)
 {
     const sp_cuda_product *p = t->product;
     for (int f = 0; f < 2; f++)
         for (int i = 0; i < p->lt[f].count; i++)
-            attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_LT, i * 2 + f, 0, 1});
+            attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_LT, i * 2 + f, 0, 1}, 1);
     for (int i = 0; p->window.n && i < SP_CU_TENSOR_TILES; i++) {
         int splits = sp_cu_tensor_splits(&p->window, p->math == SP_CUDA_MATH_F16, i,
                                          t->dev->prop.multiProcessorCount);
-        attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, 1});
-        if (splits > 1) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits});
-        if (splits > 3) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits / 2});
+        attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, 1}, 1);
+        if (splits > 1) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits}, 1);
+        if (splits > 3) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits / 2}, 1);
     }
+    if (t->best_ms >= 0 && p->sparse) try_sparse(t);
 }
 
 void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p)
@@ -103,8 +124,8 @@ void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p)
                      p->math, (long long)g->m, (long long)g->n, (long long)g->k,
                      (long long)g->batch, (long long)g->a_m, (long long)g->a_k, (long long)g->b_k,
                      (long long)g->b_n, (long long)g->b_batch);
-    snprintf(key + n, sizeof key - (size_t)n, " %d %d %d", p->epilogue.act, p->epilogue.residual,
-             p->has_bias);
+    snprintf(key + n, sizeof key - (size_t)n, " %d %d %d %lld", p->epilogue.act,
+             p->epilogue.residual, p->has_bias, p->sparse ? (long long)p->sparse->csr.count : 0LL);
     trial t = {.dev = dev, .product = p, .best_ms = -1};
     const sp_cuda_choice given = {p->kind, p->algo * 2 + p->fused, p->parts.tile, p->parts.splits};
     if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_product_choose(dev, p, &t.best)) return;

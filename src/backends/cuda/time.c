@@ -16,7 +16,21 @@ static cudaGraphExec_t captured(int times, void (*step)(void *arg, cudaStream_t 
     return exec;
 }
 
-float sp_cuda_time(int times, void (*step)(void *arg, cudaStream_t stream), void *arg)
+static bool launched(sparoa_dev *dev)
+{
+    const sparoa_host *h = dev->engine;
+    cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess && h->log) {
+        char line[160];
+        snprintf(line, sizeof line, "cuda%d: a launch that was to be timed failed: %s", dev->index,
+                 cudaGetErrorString(error));
+        h->log(h->log_user, SPAROA_LOG_WARN, line);
+    }
+    return error == cudaSuccess;
+}
+
+float sp_cuda_time(sparoa_dev *dev, int times, void (*step)(void *arg, cudaStream_t stream),
+                   void *arg)
 {
     cudaEvent_t start = NULL, end = NULL;
     cudaStream_t stream = NULL;
@@ -25,7 +39,7 @@ float sp_cuda_time(int times, void (*step)(void *arg, cudaStream_t stream), void
     if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess &&
         cudaEventCreate(&start) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess) {
         step(arg, stream); /* loads the code */
-        graph = captured(times, step, arg, stream);
+        if (launched(dev)) graph = captured(times, step, arg, stream);
         for (int k = 0; k < 3 && graph; k++) {
             float ms;
             cudaEventRecord(start, stream);

@@ -13,12 +13,14 @@ typedef struct sp_cuda_tuned {
 
 static void identity(const sparoa_dev *dev, char *text, size_t size)
 {
-    int driver = 0, runtime = 0;
+    int driver = 0, runtime = 0, sparse = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    snprintf(text, size, "sparoa cuda 1; %.80s; driver %d; runtime %d; cudnn %zu; cublaslt %zu\n",
+    if (dev->sparse) dev->libs.sparse_version(dev->sparse, &sparse);
+    snprintf(text, size,
+             "sparoa cuda 2; %.80s; driver %d; runtime %d; cudnn %zu; cublaslt %zu; cusparse %d\n",
              dev->prop.name, driver, runtime, dev->dnn ? dev->libs.dnn_version() : (size_t)0,
-             dev->lt ? dev->libs.lt_version() : (size_t)0);
+             dev->lt ? dev->libs.lt_version() : (size_t)0, sparse);
 }
 
 static sp_cuda_tuned *find(sparoa_dev *dev, const char *key)
