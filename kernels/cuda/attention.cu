@@ -195,11 +195,12 @@ static __global__ void __launch_bounds__(128) attention_tensor(attention_args p)
         sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 2);
         int64_t r = row + i * 8;
         if (r >= a.q_len) continue;
+        bool none = sum[i] == 0; /* no key counts: zero, whatever the values are */
         float inverse = 1 / sum[i];
 #pragma unroll
         for (int d = 0; d < D / 8; d++) {
-            sp_cu_put2(y + r * a.y[2] + d * 8 + t * 2, out[d][i * 2] * inverse,
-                       out[d][i * 2 + 1] * inverse);
+            sp_cu_put2(y + r * a.y[2] + d * 8 + t * 2, none ? 0.0f : out[d][i * 2] * inverse,
+                       none ? 0.0f : out[d][i * 2 + 1] * inverse);
         }
     }
 #else
@@ -289,7 +290,7 @@ static __global__ void __launch_bounds__(256) attention_plain(attention_args p)
     if (q0 + row >= a.q_len) return;
     T *y = (T *)p.y + b * a.y[0] + h * a.y[1] + (q0 + row) * a.y[2];
     for (int d = 0; d < D / 8; d++)
-        if (lane + d * 8 < a.v_head) y[lane + d * 8] = (T)(out[d] / sum);
+        if (lane + d * 8 < a.v_head) y[lane + d * 8] = (T)(sum == 0 ? 0.0f : out[d] / sum);
 }
 
 template <typename K>

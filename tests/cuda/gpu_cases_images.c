@@ -219,6 +219,31 @@ static void matmul(gpu_test *t, gpu_node *g)
     gpu_compare(t, g);
 }
 
+/* With masks that leave some queries no key at all. */
+static void attention(gpu_test *t, gpu_node *g)
+{
+    static const int64_t sizes[] = {32, 64, 20};
+    int64_t b = gpu_range(g, 1, 2), h = gpu_range(g, 1, 3), d = PICK(g, sizes);
+    int64_t q = gpu_range(g, 1, 100), kv = gpu_range(g, 1, 150);
+    int mask = (int)gpu_range(g, 0, 2); /* none, bool, added */
+    gpu_start(g, "Attention", 23, 1);
+    gpu_input(g, SPAROA_FLOAT32, 4, DIMS(b, h, q, d));
+    gpu_input(g, SPAROA_FLOAT32, 4, DIMS(b, h, kv, d));
+    gpu_input(g, SPAROA_FLOAT32, 4, DIMS(b, h, kv, d));
+    if (mask) {
+        sparoa_tensor *m = gpu_input(g, mask == 1 ? SPAROA_BOOL : SPAROA_FLOAT32, 2, DIMS(q, kv));
+        for (int64_t i = 0; i < q * kv; i++) {
+            bool hidden = i / kv % 3 == 1 || gpu_range(g, 0, 3) == 0;
+            if (mask == 1)
+                ((uint8_t *)m->data)[i] = !hidden;
+            else if (hidden)
+                ((float *)m->data)[i] = -INFINITY;
+        }
+    }
+    if (!mask) gpu_int(g, "is_causal", gpu_range(g, 0, 1));
+    gpu_compare(t, g);
+}
+
 /* Weights with many zeros. */
 static void sparse(gpu_test *t, gpu_node *g)
 {
@@ -248,8 +273,15 @@ static void sparse(gpu_test *t, gpu_node *g)
 }
 
 const gpu_family gpu_families_images[] = {
-    {"pool", pool, 80},  {"global_pool", global_pool, 30}, {"resize", resize, 80},
-    {"conv", conv, 300}, {"conv_other", conv_other, 40},   {"conv_transpose", conv_transpose, 50},
-    {"gemm", gemm, 120}, {"matmul", matmul, 120},          {"sparse", sparse, 60},
+    {"pool", pool, 80},
+    {"global_pool", global_pool, 30},
+    {"resize", resize, 80},
+    {"conv", conv, 300},
+    {"conv_other", conv_other, 40},
+    {"conv_transpose", conv_transpose, 50},
+    {"gemm", gemm, 120},
+    {"matmul", matmul, 120},
+    {"sparse", sparse, 60},
+    {"attention", attention, 60},
     {NULL, NULL, 0},
 };

@@ -377,11 +377,11 @@ int main(int argc, char **argv)
         if (i == 0 || only) {
             run_families(&t, only);
             if (!only) gpu_check_slots(&t);
-        } else if (i > 3)
-            run_families(&t, "sparse");
-        else
-            for (int k = 0; k < 3; k++)
-                run_families(&t, k == 0 ? "conv" : k == 1 ? "gemm" : "matmul");
+        } else {
+            static const char *const some[] = {"conv", "gemm", "matmul", "attention"};
+            for (int k = 0; i < 4 && k < COUNT(some); k++) run_families(&t, some[k]);
+            if (i > 3) run_families(&t, "sparse");
+        }
         close_device(&t);
     }
     FILE *out = argc > 2 ? fopen(argv[2], "w") : NULL;
