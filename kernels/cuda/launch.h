@@ -281,6 +281,16 @@ size_t sp_cu_tensor_workspace(const sp_cu_window *w, int splits);
 void sp_cu_tensor(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int tile, int splits,
                   void *workspace, unsigned *arrivals, const void *x, const void *weight,
                   const void *bias, const void *residual, void *y, cudaStream_t stream);
+/* 3x3 with stride 1, channels fastest, float32 (winograd.cu): weights [c_out][9][c_in] become
+ * [36][c_out][c_in], the image [36][tile][c_in]; what comes back are products [36][tile][c_out]. */
+#define SP_CU_WINOGRAD_POINTS 36
+int sp_cu_winograd_can(const sp_cu_window *w);
+int64_t sp_cu_winograd_tiles(const sp_cu_window *w);
+void sp_cu_winograd_weight(const float *weight, float *u, int64_t c_out, int64_t c_in,
+                           cudaStream_t stream);
+void sp_cu_winograd_input(const sp_cu_window *w, const float *x, float *to, cudaStream_t stream);
+void sp_cu_winograd_output(const sp_cu_window *w, const sp_cu_epilogue *e, const float *m,
+                           const float *bias, const float *residual, float *y, cudaStream_t stream);
 /* Weights [group][kernel...][c_in / group][c_out / group]. */
 void sp_cu_conv_transpose(const sp_cu_window *w, const sp_cu_epilogue *e, const float *x,
                           const float *weight, const float *bias, const float *residual, float *y,

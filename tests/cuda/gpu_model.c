@@ -1,10 +1,11 @@
 /*
- * gpu_model PLUGIN MODEL --batch N --precision P [--options LIST] [--nodes] [--seconds S]
+ * gpu_model PLUGIN MODEL --batch N --precision P [--options LIST] [--nodes] [--turns] [--seconds S]
  *
  * Device time of a whole model: all nodes that the device runs, captured together and replayed, and
  * the host's time to launch that. One JSON object on standard output. With --nodes also the device
  * time of each node, the longest first, and the nodes that the device does not run. Nodes on the
- * host and copies to and from it do not count.
+ * host and copies to and from it do not count. With --turns a line on standard input asks for the
+ * next measurement, until there is none: to measure in turns with something else.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ typedef struct arguments {
     const char *plugin, *model, *precision, *options;
     long batch;
     double seconds;
-    bool nodes;
+    bool nodes, turns;
 } arguments;
 
 typedef struct timing {
@@ -47,45 +48,72 @@ static bool enqueue(sp_frame *f, const sp_device *d, size_t i)
     return false;
 }
 
-/* Nodes first..end-1, `times` times in one capture; medians of its launches. */
-static timing measure(sp_frame *f, const sp_device *d, size_t first, size_t end, int times,
-                      double seconds)
+/* Some nodes of a frame, captured. */
+typedef struct recording {
+    const sp_device *d;
+    sparoa_capture *capture;
+    sparoa_event *start, *stop;
+    int times; /* that the nodes are in it */
+} recording;
+
+static void drop(recording *r)
 {
-    enum { MOST = 4000 };
-    static double device[MOST], launch[MOST];
+    const sparoa_backend *t = r->d->table;
+    if (r->capture) t->capture_destroy(r->capture);
+    if (r->start) t->event_destroy(r->start);
+    if (r->stop) t->event_destroy(r->stop);
+}
+
+/* Nodes first..end-1; false: it can't be done. */
+static bool record(recording *r, sp_frame *f, const sp_device *d, size_t first, size_t end,
+                   int times)
+{
     const sparoa_backend *t = d->table;
-    sparoa_capture *capture = NULL;
-    sparoa_event *start = NULL, *stop = NULL;
-    timing result = {-1, -1};
-    int n = 0;
+    *r = (recording){.d = d, .times = times};
     for (size_t i = first; i < end; i++)
-        if (on_device(f, i) && !enqueue(f, d, i)) return result;
+        if (on_device(f, i) && !enqueue(f, d, i)) return false;
     if (t->queue_sync(d->queue) != SPAROA_OK || t->capture_begin(d->queue) != SPAROA_OK)
-        return result;
+        return false;
     for (int k = 0; k < times; k++)
         for (size_t i = first; i < end; i++)
             if (on_device(f, i)) enqueue(f, d, i);
-    if (t->capture_end(d->queue, &capture) != SPAROA_OK) return result;
-    if (t->event_create(d->dev, &start) != SPAROA_OK || t->event_create(d->dev, &stop) != SPAROA_OK)
-        return result;
-    for (int i = 0; i < 5; i++) t->capture_launch(capture, d->queue);
+    return t->capture_end(d->queue, &r->capture) == SPAROA_OK &&
+           t->event_create(d->dev, &r->start) == SPAROA_OK &&
+           t->event_create(d->dev, &r->stop) == SPAROA_OK;
+}
+
+/* Medians of the launches that fit in the time, at least ten. */
+static timing replay(recording *r, double seconds)
+{
+    enum { MOST = 4000 };
+    static double device[MOST], launch[MOST];
+    const sp_device *d = r->d;
+    const sparoa_backend *t = d->table;
+    int n = 0;
+    for (int i = 0; i < 5; i++) t->capture_launch(r->capture, d->queue);
     t->queue_sync(d->queue);
     int64_t begin = sp_now_ns();
     while (n < MOST && (n < 10 || (double)(sp_now_ns() - begin) < seconds * 1e9)) {
-        t->event_record(start, d->queue);
+        t->event_record(r->start, d->queue);
         int64_t before = sp_now_ns();
-        t->capture_launch(capture, d->queue);
+        t->capture_launch(r->capture, d->queue);
         launch[n] = (double)(sp_now_ns() - before) / 1e3;
-        t->event_record(stop, d->queue);
-        if (t->queue_sync(d->queue) != SPAROA_OK) break;
-        device[n++] = t->event_elapsed_ns(start, stop) / 1e3 / times;
+        t->event_record(r->stop, d->queue);
+        if (t->queue_sync(d->queue) != SPAROA_OK) return (timing){-1, -1};
+        device[n++] = t->event_elapsed_ns(r->start, r->stop) / 1e3 / r->times;
     }
-    t->capture_destroy(capture);
-    t->event_destroy(start);
-    t->event_destroy(stop);
     qsort(device, (size_t)n, sizeof *device, by_value);
     qsort(launch, (size_t)n, sizeof *launch, by_value);
-    if (n) result = (timing){device[n / 2], launch[n / 2]};
+    return (timing){device[n / 2], launch[n / 2]};
+}
+
+static timing measure(sp_frame *f, const sp_device *d, size_t first, size_t end, int times,
+                      double seconds)
+{
+    recording r;
+    timing result = {-1, -1};
+    if (record(&r, f, d, first, end, times)) result = replay(&r, seconds);
+    drop(&r);
     return result;
 }
 
@@ -191,10 +219,19 @@ static int run(const arguments *a)
         else
             host++;
     }
-    timing t = measure(s->frame, &s->devices[1], 0, count, 1, a->seconds);
-    printf("{\"model\": \"%s\", \"precision\": \"%s\", \"batch\": %ld, \"device_us\": %.1f, "
-           "\"launch_us\": %.2f, \"nodes\": %zu, \"host_nodes\": %zu, \"prepare_ms\": %.0f}\n",
-           a->model, a->precision, a->batch, t.device_us, t.launch_us, device, host, first_ms);
+    recording r;
+    timing t = {-1, -1};
+    char asked[64];
+    bool ok = record(&r, s->frame, &s->devices[1], 0, count, 1);
+    while (ok && (!a->turns || fgets(asked, sizeof asked, stdin))) {
+        t = replay(&r, a->seconds);
+        printf("{\"model\": \"%s\", \"precision\": \"%s\", \"batch\": %ld, \"device_us\": %.1f, "
+               "\"launch_us\": %.2f, \"nodes\": %zu, \"host_nodes\": %zu, \"prepare_ms\": %.0f}\n",
+               a->model, a->precision, a->batch, t.device_us, t.launch_us, device, host, first_ms);
+        fflush(stdout);
+        if (!a->turns || t.device_us < 0) break;
+    }
+    drop(&r);
     if (a->nodes) list_nodes(s->frame, &s->devices[1]);
     for (size_t i = 0; i < n_in; i++) free(inputs[i].data);
     free(inputs);
@@ -210,6 +247,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--nodes"))
             a.nodes = true;
+        else if (!strcmp(argv[i], "--turns"))
+            a.turns = true;
         else if (!strcmp(argv[i], "--batch") && i + 1 < argc)
             a.batch = atol(argv[++i]);
         else if (!strcmp(argv[i], "--precision") && i + 1 < argc)

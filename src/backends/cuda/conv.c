@@ -11,6 +11,8 @@ typedef struct conv_state {
     bool transposed;
     void *weight; /* packed; NULL: as the engine uploads it */
     size_t weight_bytes;
+    void *winograd; /* the weights for it; NULL: not yet needed */
+    size_t winograd_bytes;
     sp_cuda_sparse *sparse; /* of a 1x1 convolution with many zeros; else NULL */
 } conv_state;
 
@@ -114,7 +116,8 @@ static const char *const kind_names[][3] = {
     {"conv_depthwise", "conv_depthwise", "conv_depthwise_f16"},
     {"conv_cudnn", "conv_cudnn_tf32", "conv_cudnn_f16"},
     {"conv_implicit", "conv_implicit", "conv_implicit"},
-    {"conv_tensor", "conv_tensor_tf32", "conv_tensor_f16"}};
+    {"conv_tensor", "conv_tensor_tf32", "conv_tensor_f16"},
+    {"conv_winograd", "conv_winograd", "conv_winograd"}};
 
 static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
 {
@@ -147,6 +150,7 @@ static void conv_destroy(sparoa_kernel *k)
 {
     conv_state *s = k->state;
     sp_cuda_free(k->dev, s->weight, s->weight_bytes);
+    sp_cuda_free(k->dev, s->winograd, s->winograd_bytes);
     sp_cuda_sparse_done(k->dev, s->sparse);
 }
 
@@ -157,6 +161,18 @@ static bool conv_keeps_input(const sparoa_kernel *k, int32_t input)
 
 /* ---- running ---- */
 
+/* The image as transformed; points [tile][channel]. */
+static size_t points_bytes(const sp_cu_window *w, int64_t channels)
+{
+    size_t bytes = (size_t)(SP_CU_WINOGRAD_POINTS * sp_cu_winograd_tiles(w) * channels) * 4;
+    return (bytes + 255) / 256 * 256;
+}
+
+size_t sp_cuda_winograd_weight_bytes(const sp_cu_window *w)
+{
+    return (size_t)SP_CU_WINOGRAD_POINTS * (size_t)w->c_in * (size_t)w->c_out * sizeof(float);
+}
+
 size_t sp_cuda_conv_workspace(const sp_cuda_conv *c)
 {
     switch (c->kind) {
@@ -164,6 +180,9 @@ size_t sp_cuda_conv_workspace(const sp_cuda_conv *c)
     case SP_CUDA_CONV_DNN: return c->dnn.workspace + c->dnn.pad_bytes;
     case SP_CUDA_CONV_IMPLICIT: return sp_cu_conv_workspace(&c->window, c->splits);
     case SP_CUDA_CONV_TENSOR: return sp_cu_tensor_workspace(&c->window, c->parts.splits);
+    case SP_CUDA_CONV_WINOGRAD:
+        return points_bytes(&c->window, c->window.c_in) +
+               points_bytes(&c->window, c->window.c_out) + c->product.workspace;
     default: return 0;
     }
 }
@@ -173,7 +192,8 @@ bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice 
     sp_cuda_parts_done(dev, &c->parts);
     c->kind = (sp_cuda_conv_kind)choice->kind;
     switch (c->kind) {
-    case SP_CUDA_CONV_PRODUCT: return c->product.shape.m > 0;
+    case SP_CUDA_CONV_PRODUCT: return c->product.shape.m > 0 && !c->winograd;
+    case SP_CUDA_CONV_WINOGRAD: return c->winograd;
     case SP_CUDA_CONV_DNN:
         if (choice->index < 0 || choice->index >= c->dnn.n_algos) return false;
         sp_cuda_dnn_choose(&c->dnn, &c->epilogue, choice->index);
@@ -210,6 +230,46 @@ static void plan_product(sparoa_kernel *k, const sparoa_node *node, sp_cuda_conv
                                     .b_n = in,
                                     .alpha = 1};
     sp_cuda_product_plan(k->dev, &p->product, &p->epilogue, p->has_bias);
+}
+
+/* Winograd's products, where they may pay: not for few pixels, whose transforms cost as much. */
+static void plan_winograd(sparoa_kernel *k, sp_cuda_conv *p)
+{
+    const sp_cu_window *w = &p->window;
+    int64_t m = sp_cu_winograd_tiles(w);
+    p->winograd = p->math == SP_CUDA_MATH_F32 && k->dev->autotune && sp_cu_winograd_can(w) &&
+                  w->c_in >= 16 && w->c_out >= 16;
+    if (!p->winograd) return;
+    p->product.math = p->math;
+    p->product.shape = (sp_cu_gemm){.m = m,
+                                    .n = w->c_out,
+                                    .k = w->c_in,
+                                    .batch = SP_CU_WINOGRAD_POINTS,
+                                    .a_m = w->c_in,
+                                    .a_k = 1,
+                                    .a_batch = m * w->c_in,
+                                    .b_k = 1,
+                                    .b_n = w->c_in,
+                                    .b_batch = (int64_t)w->c_in * w->c_out,
+                                    .y_batch = m * w->c_out,
+                                    .alpha = 1};
+    const sp_cu_epilogue none = {.channels = w->c_out, .inner = 1};
+    sp_cuda_product_plan(k->dev, &p->product, &none, false);
+}
+
+static sparoa_status winograd_weight(sparoa_kernel *k, const sp_cu_window *w, sparoa_error *err)
+{
+    conv_state *s = k->state;
+    if (s->winograd) return SPAROA_OK;
+    s->winograd_bytes = sp_cuda_winograd_weight_bytes(w);
+    if (sp_cuda_alloc(k->dev, s->winograd_bytes, &s->winograd) != SPAROA_OK)
+        return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, NULL, "no device memory for %zu bytes",
+                           s->winograd_bytes);
+    k->bytes += s->winograd_bytes;
+    sp_cu_winograd_weight(s->weight, s->winograd, w->c_out, w->c_in, NULL);
+    cudaError_t error = cudaStreamSynchronize(NULL);
+    return error == cudaSuccess ? SPAROA_OK
+                                : sp_cuda_fail(err, NULL, "transforming weights", error);
 }
 
 /* Before anything is measured. */
@@ -257,9 +317,11 @@ static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, voi
     else if (s->kind != SP_CUDA_CONV_DEPTHWISE) {
         if (s->kind == SP_CUDA_CONV_DNN)
             sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue, p->math);
+        if (nhwc) plan_winograd(k, p);
         first_choice(k, p, nhwc);
     }
     if (nhwc && s->kind != SP_CUDA_CONV_DEPTHWISE && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
+    if (p->kind == SP_CUDA_CONV_WINOGRAD) SP_TRY(winograd_weight(k, &p->window, err));
     k->variant = variant_of(p);
     *workspace = sp_cuda_conv_workspace(p);
     return SPAROA_OK;
@@ -271,6 +333,20 @@ static void conv_unprepare(sparoa_kernel *k, void *prepared)
     sp_cuda_product_done(k->dev, &p->product);
     sp_cuda_dnn_done(k->dev, &p->dnn);
     sp_cuda_parts_done(k->dev, &p->parts);
+}
+
+static sparoa_status winograd_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *x,
+                                     const void *weight, const void *bias, const void *residual,
+                                     void *y, void *workspace, cudaStream_t stream,
+                                     const sparoa_node *node, sparoa_error *err)
+{
+    const sp_cu_window *w = &c->window;
+    char *image = workspace, *result = image + points_bytes(w, w->c_in);
+    sp_cu_winograd_input(w, x, (float *)image, stream);
+    SP_TRY(sp_cuda_product_run(dev, &c->product, image, weight, NULL, NULL, result,
+                               result + points_bytes(w, w->c_out), stream, node, err));
+    sp_cu_winograd_output(w, &c->epilogue, (const float *)result, bias, residual, y, stream);
+    return SPAROA_OK;
 }
 
 sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *x,
@@ -288,6 +364,8 @@ sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *
         sp_cu_depthwise(w, &c->epilogue, half, x, weight, bias, residual, y, stream);
         return SPAROA_OK;
     }
+    if (c->kind == SP_CUDA_CONV_WINOGRAD)
+        return winograd_launch(dev, c, x, weight, bias, residual, y, workspace, stream, node, err);
     bool dnn = c->kind == SP_CUDA_CONV_DNN && c->dnn.ready;
     if (dnn && sp_cuda_dnn_run(dev, &c->dnn, &c->epilogue, x, weight, bias, residual, y, count,
                                workspace, stream))
@@ -309,8 +387,10 @@ static sparoa_status conv_run(sparoa_kernel *k, void *prepared, cudaStream_t str
 {
     const conv_state *s = k->state;
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
-    return sp_cuda_conv_launch(k->dev, prepared, node->in[0]->data,
-                               s->weight ? s->weight : node->in[1]->data, bias_of(node),
+    const sp_cuda_conv *p = prepared;
+    const void *weight = s->weight ? s->weight : node->in[1]->data;
+    if (p->kind == SP_CUDA_CONV_WINOGRAD) weight = s->winograd;
+    return sp_cuda_conv_launch(k->dev, prepared, node->in[0]->data, weight, bias_of(node),
                                residual_of(node), node->out[0]->data, workspace, stream, node, err);
 }
 

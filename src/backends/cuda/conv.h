@@ -9,7 +9,8 @@ typedef enum sp_cuda_conv_kind {
     SP_CUDA_CONV_DEPTHWISE,
     SP_CUDA_CONV_DNN,
     SP_CUDA_CONV_IMPLICIT,
-    SP_CUDA_CONV_TENSOR
+    SP_CUDA_CONV_TENSOR,
+    SP_CUDA_CONV_WINOGRAD
 } sp_cuda_conv_kind;
 
 typedef struct sp_cuda_conv {
@@ -21,11 +22,15 @@ typedef struct sp_cuda_conv {
     sp_cuda_parts parts; /* of the product on tensor cores */
     sp_cu_window window;
     sp_cu_epilogue epilogue;
-    sp_cuda_product product;
+    sp_cuda_product product; /* of a pointwise convolution, or Winograd's */
+    bool winograd;           /* it can be done so: then product is planned for it */
     sp_cuda_dnn dnn;
 } sp_cuda_conv;
 
+/* Room in bytes for Winograd's weights, and for the transformed image and results. */
+size_t sp_cuda_winograd_weight_bytes(const sp_cu_window *w);
 size_t sp_cuda_conv_workspace(const sp_cuda_conv *c);
+/* weight: Winograd's where that is chosen. */
 sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *x,
                                   const void *weight, const void *bias, const void *residual,
                                   void *y, void *workspace, cudaStream_t stream,

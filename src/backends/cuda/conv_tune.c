@@ -6,8 +6,8 @@
 typedef struct trial {
     sparoa_dev *dev;
     sp_cuda_conv *conv;
-    void *memory[5]; /* x, weight, bias, y and residual, workspace */
-    size_t bytes[5];
+    void *memory[6]; /* x, weight, bias, y and residual, workspace, Winograd's weight */
+    size_t bytes[6];
     bool failed;
     float best_ms;
     sp_cuda_choice best;
@@ -19,8 +19,9 @@ static void step(void *arg, cudaStream_t stream)
     sp_cuda_conv *c = t->conv;
     bool dnn = c->kind == SP_CUDA_CONV_DNN;
     sparoa_status status = sp_cuda_conv_launch(
-        t->dev, c, t->memory[0], t->memory[1], c->has_bias ? t->memory[2] : NULL,
-        c->epilogue.residual ? t->memory[3] : NULL, t->memory[3], t->memory[4], stream, NULL, NULL);
+        t->dev, c, t->memory[0], t->memory[c->kind == SP_CUDA_CONV_WINOGRAD ? 5 : 1],
+        c->has_bias ? t->memory[2] : NULL, c->epilogue.residual ? t->memory[3] : NULL, t->memory[3],
+        t->memory[4], stream, NULL, NULL);
     if (status != SPAROA_OK || (dnn && !c->dnn.ready)) t->failed = true;
 }
 
@@ -36,9 +37,10 @@ static bool prepare_memory(trial *t, size_t workspace)
     t->bytes[2] = (size_t)w->c_out * size;
     t->bytes[3] = (size_t)(w->n * out * w->c_out) * size;
     t->bytes[4] = workspace;
-    for (int i = 0; i < 5; i++) {
+    t->bytes[5] = t->conv->winograd ? sp_cuda_winograd_weight_bytes(w) : 0;
+    for (int i = 0; i < 6; i++) {
         if (sp_cuda_alloc(t->dev, t->bytes[i], &t->memory[i]) != SPAROA_OK) return false;
-        if (i < 4 && cudaMemset(t->memory[i], 0x3c, t->bytes[i]) != cudaSuccess) return false;
+        if (i != 4 && cudaMemset(t->memory[i], 0x3c, t->bytes[i]) != cudaSuccess) return false;
     }
     return cudaDeviceSynchronize() == cudaSuccess;
 }
@@ -64,6 +66,11 @@ static size_t most_workspace(const trial *t)
     const sp_cuda_conv *c = t->conv;
     int processors = t->dev->prop.multiProcessorCount, half = c->math == SP_CUDA_MATH_F16;
     size_t most = c->product.workspace;
+    if (c->winograd) {
+        sp_cuda_conv w = *c;
+        w.kind = SP_CUDA_CONV_WINOGRAD;
+        most = sp_cuda_conv_workspace(&w);
+    }
     for (int i = 0; i < c->dnn.n_algos; i++)
         most = larger(most, c->dnn.needs[i] + c->dnn.pad_bytes);
     for (int i = 0; !half && i < 2; i++)
@@ -90,6 +97,7 @@ static void try_all(trial *t, sp_cuda_conv_kind given)
     if (c->product.sparse && t->dev->sparse_ways > 1) return;
     for (int i = 0; i < c->dnn.n_algos; i++)
         attempt(t, (sp_cuda_choice){SP_CUDA_CONV_DNN, i, 0, 1});
+    if (c->winograd) attempt(t, (sp_cuda_choice){SP_CUDA_CONV_WINOGRAD, 0, 0, 1});
     for (int i = 0; !half && i < 2; i++)
         try_parts(t, SP_CUDA_CONV_IMPLICIT, i, sp_cu_conv_splits(&c->window, i, processors));
     /* a product has tried tensor cores itself */
@@ -117,6 +125,6 @@ void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
     if (!sp_cuda_conv_choose(dev, c, &t.best)) sp_cuda_conv_choose(dev, c, &given);
     if (t.best_ms >= 0) sp_cuda_tuned_keep(dev, key, &t.best);
     cudaDeviceSynchronize();
-    for (int i = 0; i < 5; i++) sp_cuda_free(dev, t.memory[i], t.bytes[i]);
+    for (int i = 0; i < 6; i++) sp_cuda_free(dev, t.memory[i], t.bytes[i]);
     cudaGetLastError();
 }
