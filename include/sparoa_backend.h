@@ -310,7 +310,9 @@ enum {
     SPAROA_CAP_HOST_MEMORY = 1 << 0, /* kernels read and write host memory: no copies needed */
     SPAROA_CAP_ASYNC = 1 << 1, /* run and copy return before the work is done; events order it */
     SPAROA_CAP_TIMED_EVENTS = 1 << 2,
-    SPAROA_CAP_CAPTURE = 1 << 3 /* capture_* slots work */
+    SPAROA_CAP_CAPTURE = 1 << 3, /* capture_* slots work */
+    SPAROA_CAP_UNIFIED = 1 << 4  /* kernels use SPAROA_MEMORY_UNIFIED as well as their own memory:
+                                    values that host and device share are not copied */
 };
 
 typedef struct sparoa_device_info {

@@ -181,35 +181,45 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
     return sp_lanes_prepare(f, err);
 }
 
-/* Host memory that a device copies from and to is the device's to give: copies are faster then and
- * need not hold up the host. */
-static bool alloc_pinned(sp_frame *f, sp_side *side)
+static bool alloc_host_side(sp_frame *f, int32_t d, sparoa_memory_kind kind)
 {
-    const sp_engine *e = f->program->engine;
-    for (int32_t d = 1; d < e->device_count; d++) {
-        const sp_device *device = &e->devices[d];
-        if (!f->sides[d].tensors || !device->idle) continue;
-        void *memory = NULL;
-        if (device->table->buffer_alloc(device->dev, side->memory_bytes, SPAROA_MEMORY_PINNED,
-                                        &memory) != SPAROA_OK)
-            return false;
-        if ((uintptr_t)memory % SP_ALIGN == 0) {
-            side->memory = memory;
-            side->memory_device = d;
-            side->memory_kind = SPAROA_MEMORY_PINNED;
-            return true;
-        }
-        device->table->buffer_free(device->dev, memory, side->memory_bytes, SPAROA_MEMORY_PINNED);
+    sp_side *side = &f->sides[0];
+    const sp_device *device = &f->program->engine->devices[d];
+    void *memory = NULL;
+    if (device->table->buffer_alloc(device->dev, side->memory_bytes, kind, &memory) != SPAROA_OK)
+        return false;
+    if ((uintptr_t)memory % SP_ALIGN != 0) {
+        device->table->buffer_free(device->dev, memory, side->memory_bytes, kind);
         return false;
     }
-    return false;
+    side->memory = memory;
+    side->memory_device = d;
+    side->memory_kind = kind;
+    return true;
+}
+
+/* Host memory that a device copies from and to is the device's to give: where it can use it itself
+ * nothing is copied, else copies are faster and need not hold up the host. */
+static bool alloc_pinned(sp_frame *f)
+{
+    const sp_engine *e = f->program->engine;
+    int32_t first = 0;
+    for (int32_t d = e->device_count - 1; d > 0; d--) {
+        const sp_device *device = &e->devices[d];
+        if (!f->sides[d].tensors || !device->idle) continue;
+        first = d;
+        if (device->caps & SPAROA_CAP_UNIFIED) f->unified = d;
+    }
+    if (f->unified && alloc_host_side(f, f->unified, SPAROA_MEMORY_UNIFIED)) return true;
+    f->unified = 0;
+    return first && alloc_host_side(f, first, SPAROA_MEMORY_PINNED);
 }
 
 static sparoa_status alloc_side(sp_frame *f, int32_t device, sparoa_error *err)
 {
     const sp_device *d = &f->program->engine->devices[device];
     sp_side *side = &f->sides[device];
-    if (!side->memory_bytes || (device == 0 && alloc_pinned(f, side))) return SPAROA_OK;
+    if (!side->memory_bytes || (device == 0 && alloc_pinned(f))) return SPAROA_OK;
     side->memory_device = device;
     side->memory_kind = SPAROA_MEMORY_DEVICE;
     sparoa_status status =
@@ -217,6 +227,33 @@ static sparoa_status alloc_side(sp_frame *f, int32_t device, sparoa_error *err)
     if (status == SPAROA_OUT_OF_MEMORY && device == 0)
         return sp_no_memory(&f->program->engine->alloc, side->memory_bytes, err);
     return status == SPAROA_OK ? status : sp_device_failed(d, status, "allocating memory", err);
+}
+
+/* The host's memory of a value that a transfer brings or takes; NULL: it is not the frame's. */
+static void *host_memory(const sp_frame *f, const sp_transfer *t)
+{
+    const sp_location *at = &f->locations[t->value];
+    if (t->staging) return t->staging;
+    if (at->place == SP_PLACE_ALIAS) at = &f->locations[at->root];
+    return at->place == SP_PLACE_ARENA ? f->tensors[t->value].data : NULL;
+}
+
+/* Once the host's memory is there: what a device that shares it has in common with the host. */
+static void share(sp_frame *f)
+{
+    for (uint32_t i = 0; i < f->transfer_count; i++) {
+        sp_transfer *t = &f->transfers[i];
+        t->shared = f->unified && t->from + t->to == f->unified && host_memory(f, t);
+    }
+}
+
+static void place_shared(sp_frame *f, int32_t device)
+{
+    for (uint32_t i = 0; i < f->transfer_count; i++) {
+        const sp_transfer *t = &f->transfers[i];
+        if (t->shared && t->from + t->to == device)
+            f->sides[device].tensors[t->value].data = host_memory(f, t);
+    }
 }
 
 /* Memory of one side, and where each of its values lies in it. */
@@ -236,6 +273,7 @@ static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
         if (at->place == SP_PLACE_ARENA && !(f->lanes && f->lanes->inner[i]))
             side->tensors[i].data = (char *)side->memory + at->offset;
     }
+    if (device) place_shared(f, device);
     for (size_t i = 0; i < p->graph->value_count; i++) {
         const sp_location *at = &side->locations[i];
         if (at->place != SP_PLACE_ALIAS) continue;
@@ -251,6 +289,7 @@ static sparoa_status place_side(sp_frame *f, int32_t device, sparoa_error *err)
             fn->workspace = (char *)side->memory + offsets[i];
     }
     if (device == 0) sp_lanes_place(f);
+    if (device == 0) share(f);
     return SPAROA_OK;
 }
 

@@ -26,6 +26,7 @@ typedef struct planner {
     sp_side *side;
     int32_t device;
     bool *copied;     /* by value: comes to this side by a transfer */
+    bool *shared;     /* by value: lies in the host's memory */
     uint32_t *last;   /* by value: position of the last node that reads it or an alias of it */
     uint32_t *output; /* by value: graph output index + 1, or 0 */
     block *blocks;
@@ -72,7 +73,8 @@ static bool alias_view(planner *p, size_t i)
 static sp_id inplace_root(const planner *p, size_t i)
 {
     const sp_gnode *n = &p->g->nodes[i];
-    if (!(n->op->flags & SPAROA_OP_INPLACE) || n->out[0] == SP_NO_ID || p->output[n->out[0]])
+    if (!(n->op->flags & SPAROA_OP_INPLACE) || n->out[0] == SP_NO_ID || p->output[n->out[0]] ||
+        p->shared[n->out[0]])
         return SP_NO_ID;
     size_t bytes = sparoa_tensor_bytes(&p->f->tensors[n->out[0]]);
     for (int32_t k = 0; k < n->n_in; k++) {
@@ -160,6 +162,7 @@ static void find_lifetimes(planner *p)
     for (uint32_t i = 0; i < p->f->transfer_count; i++) {
         const sp_transfer *t = &p->f->transfers[i];
         if (t->from == p->device || t->to == p->device) p->last[t->value] = UINT32_MAX;
+        if (p->device && t->shared && t->from == p->device) p->shared[t->value] = true;
         if (t->to != p->device) continue;
         p->copied[t->value] = true;
         if (t->after == 0) place_own(p, 0, t->value);
@@ -189,6 +192,18 @@ static void add_staging(planner *p)
     }
 }
 
+/* What this device and the host have in common needs no room here; but a view does not lie in the
+ * host's memory. */
+static void find_shared(planner *p)
+{
+    for (uint32_t i = 0; p->device && i < p->f->transfer_count; i++) {
+        sp_transfer *t = &p->f->transfers[i];
+        if (!t->shared || t->from + t->to != p->device) continue;
+        t->shared = p->side->locations[t->value].place == SP_PLACE_ARENA;
+        p->shared[t->value] = t->shared;
+    }
+}
+
 /* Blocks inside a lane, or all others, the memory of the lanes among them. */
 static void collect_blocks(planner *p, bool inner)
 {
@@ -198,6 +213,7 @@ static void collect_blocks(planner *p, bool inner)
     for (size_t v = 0; v < p->g->value_count; v++) {
         if (p->side->locations[v].place != SP_PLACE_ARENA || is_inner(p, (sp_id)v) != inner)
             continue;
+        if (p->shared[v]) continue;
         sp_id producer = p->g->values[v].producer;
         /* known values are copied to a device before the first node */
         if (p->f->locations[v].place == SP_PLACE_KNOWN) producer = SP_NO_ID;
@@ -282,6 +298,7 @@ static void plan_side(planner *p, size_t *placed, size_t *workspace_offsets)
         for (size_t i = lanes->first; i <= lanes->last; i++)
             lanes->workspaces[i - lanes->first] = workspace_offsets[i];
     }
+    find_shared(p);
     collect_blocks(p, false);
     p->side->memory_bytes = place_blocks(p, placed, workspace_offsets);
 }
@@ -296,13 +313,15 @@ sparoa_status sp_frame_plan_memory(sp_frame *frame, int32_t side, size_t *worksp
     p.last = sp_calloc(a, g->value_count, sizeof *p.last);
     p.output = sp_calloc(a, g->value_count, sizeof *p.output);
     p.copied = sp_calloc(a, g->value_count, sizeof *p.copied);
+    p.shared = sp_calloc(a, g->value_count, sizeof *p.shared);
     p.blocks = sp_calloc(a, n, sizeof *p.blocks);
     size_t *placed = sp_calloc(a, n, sizeof *placed);
-    bool ok = p.last && p.output && p.copied && p.blocks && placed;
+    bool ok = p.last && p.output && p.copied && p.shared && p.blocks && placed;
     if (ok) plan_side(&p, placed, workspace_offsets);
     sp_free(a, p.last, g->value_count * sizeof *p.last);
     sp_free(a, p.output, g->value_count * sizeof *p.output);
     sp_free(a, p.copied, g->value_count * sizeof *p.copied);
+    sp_free(a, p.shared, g->value_count * sizeof *p.shared);
     sp_free(a, p.blocks, n * sizeof *p.blocks);
     sp_free(a, placed, n * sizeof *placed);
     return ok ? SPAROA_OK : sp_no_memory(a, n * sizeof *placed, err);

@@ -159,6 +159,7 @@ typedef struct sp_transfer {
     size_t staging_offset; /* + 1; 0: none */
     void *staging; /* in the host's memory: the caller's input is copied there first, as a device
                       may read it after the run has ended with an error; NULL: not needed */
+    bool shared;   /* the host's memory is the device's, too: nothing is copied */
     bool waited;   /* by the host, in the run under way */
 } sp_transfer;
 
@@ -197,6 +198,7 @@ struct sp_frame {
     sp_side *sides;         /* by device */
     sparoa_tensor *tensors; /* sides[0].tensors */
     sp_location *locations; /* sides[0].locations */
+    int32_t unified;        /* the device that shares the host's memory of this frame; 0: none */
     sp_growable *dynamic;   /* by value */
     sp_frame_node *nodes;
     uint32_t *order; /* by position: node */

@@ -242,12 +242,14 @@ sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count,
         size_t bytes = sparoa_tensor_bytes(from);
         const void *data = from->data;
         if (t->staging && bytes) data = memcpy(t->staging, data, bytes);
-        sp_trace_event *event =
-            sp_queue_trace(frame, t->from ? t->from : t->to, queue, SP_TRACE_COPY,
-                           frame->program->graph->values[t->value].name, (int64_t)bytes);
-        sparoa_status status =
-            d->table->copy(queue, frame->sides[t->to].tensors[t->value].data, data, bytes);
-        sp_queue_trace_end(d, queue, event);
+        sparoa_status status = SPAROA_OK;
+        if (!t->shared) {
+            sp_trace_event *event =
+                sp_queue_trace(frame, t->from ? t->from : t->to, queue, SP_TRACE_COPY,
+                               frame->program->graph->values[t->value].name, (int64_t)bytes);
+            status = d->table->copy(queue, frame->sides[t->to].tensors[t->value].data, data, bytes);
+            sp_queue_trace_end(d, queue, event);
+        }
         if (status == SPAROA_OK && t->done) status = d->table->event_record(t->done, queue);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "copying a value", err);
         t->waited = false;

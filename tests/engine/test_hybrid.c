@@ -188,15 +188,15 @@ static void check_graph(bed *b, uint64_t seed)
 
 static void placements_agree(void **state)
 {
-    static const char *const options[] = {"delay_us=20,copy_delay_us=20,seed=5", NULL,
-                                          "support=every_other,copy_delay_us=30",
-                                          "support=conv+gemm+pool,delay_us=15,streams=1"};
+    static const char *const options[] = {
+        "delay_us=20,copy_delay_us=20,seed=5", NULL, "support=every_other,copy_delay_us=30",
+        "support=conv+gemm+pool,delay_us=15,streams=1", "unified=1,delay_us=15,copy_delay_us=15"};
     (void)state;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         bed b;
         bed_make(&b, options[k]);
         for (uint64_t seed = first_seed; seed < first_seed + seed_count; seed++)
-            if (seed / 2 % 4 == (uint64_t)k) check_graph(&b, seed);
+            if (seed / 2 % 5 == (uint64_t)k) check_graph(&b, seed);
         bed_clear(&b);
     }
 }

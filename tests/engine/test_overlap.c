@@ -104,6 +104,24 @@ static void host_and_device_overlap(void **state)
     bed_clear(&b);
 }
 
+/* A device that shares the host's memory is handed what it reads where it lies: with the first copy
+ * failing, it can run only if there is none. */
+static void shared_memory_is_not_copied(void **state)
+{
+    (void)state;
+    bed b;
+    const sparoa_session_options forbid = {.fallback = SPAROA_FALLBACK_FORBID};
+    bed_make(&b, 5, "unified=1,fail_copy=1,delay_us=200", forbid);
+    for (int i = 0; i < 4; i++) right(&b); /* as it is, then recorded */
+    bed_clear(&b);
+    bed_make(&b, 5, "fail_copy=1", forbid);
+    sparoa_error err;
+    sparoa_tensor out = {0};
+    assert_int_not_equal(sparoa_session_run(b.session, &b.in, 1, &out, 1, &err), SPAROA_OK);
+    right(&b);
+    bed_clear(&b);
+}
+
 static void runs_allocate_nothing_once_recorded(void **state)
 {
     (void)state;
@@ -241,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(host_and_device_overlap),
+        cmocka_unit_test(shared_memory_is_not_copied),
         cmocka_unit_test(runs_allocate_nothing_once_recorded),
         cmocka_unit_test(a_silent_device_is_lost),
         cmocka_unit_test(deadlines_hold_while_a_device_works),

@@ -24,6 +24,7 @@ struct sparoa_dev {
     bool tf32;     /* option tf32=1: products may round their operands to 10 bits of mantissa */
     bool autotune; /* unless option autotune=0: ways to convolve are timed when they are prepared */
     int sparse_ways; /* option sparse: 0 none, 1 those that win, 2 our own, 3 cuSPARSE, always */
+    bool unified;    /* kernels use mapped host memory: integrated GPUs, or option zero_copy=1 */
     bool raw_graphs; /* option graph=raw: recordings are left as they are */
     sp_cuda_libs libs;
     void *lt;                   /* cublasLtHandle_t, or NULL */

@@ -124,6 +124,8 @@ sparoa_status sp_cuda_device_open(const sparoa_host *host, int32_t index, const 
         return sp_cuda_fail(err, NULL, "opening the device", error);
     }
     *d->fault = 0;
+    d->unified = (d->prop.integrated || option_is(options, "zero_copy", "1")) &&
+                 d->prop.canMapHostMemory && !option_is(options, "zero_copy", "0");
     open_libraries(d, options);
     option(options, "cache", d->tuned_path, sizeof d->tuned_path);
     sp_cuda_tuned_load(d);
@@ -162,6 +164,7 @@ void sp_cuda_device_info(const sparoa_dev *dev, sparoa_device_info *info)
              p->minor);
     info->kind = p->integrated ? SPAROA_DEVICE_INTEGRATED_GPU : SPAROA_DEVICE_GPU;
     info->caps = SPAROA_CAP_ASYNC | SPAROA_CAP_TIMED_EVENTS | SPAROA_CAP_CAPTURE;
+    if (dev->unified) info->caps |= SPAROA_CAP_UNIFIED;
     info->memory_bytes = p->totalGlobalMem;
     info->peak_flops =
         2.0 * lanes * p->multiProcessorCount * attribute(dev, cudaDevAttrClockRate) * 1e3;

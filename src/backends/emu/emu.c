@@ -68,7 +68,8 @@ static void device_info(const sparoa_dev *dev, sparoa_device_info *info)
                                  .description = "accelerator emulated on the host",
                                  .kind = SPAROA_DEVICE_GPU,
                                  .caps = SPAROA_CAP_ASYNC | SPAROA_CAP_TIMED_EVENTS |
-                                         SPAROA_CAP_CAPTURE,
+                                         SPAROA_CAP_CAPTURE |
+                                         (dev->options.unified ? SPAROA_CAP_UNIFIED : 0),
                                  .memory_bytes = (size_t)dev->options.memory,
                                  .alignment = EMU_ALIGN};
     snprintf(info->name, sizeof info->name, "emu%d", dev->index);

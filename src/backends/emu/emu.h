@@ -20,6 +20,7 @@
  *                       DEVICE_LOST
  *   hang_at=N           the N-th command does not end before its queue or device is closed ...
  *   hang_ms=T           ... or T milliseconds passed; it is DEVICE_LOST then
+ *   unified=1           kernels use memory of the host's that it gave (kind UNIFIED) as their own
  *   support=LIST        all (default), every_other, or classes of operators joined by '+':
  *                       eltwise reduce gemm conv pool norm attention rnn move shape other
  *   load=X clock=X temperature=X power=X    what device_status says (0..1, MHz, degrees, watts)
@@ -44,6 +45,7 @@
 typedef struct emu_options {
     uint64_t memory, streams, delay_us, copy_delay_us, seed;
     uint64_t fail_alloc, fail_copy, fail_kernel, lose_at, hang_at, hang_ms; /* 0: never */
+    uint64_t unified;
     uint64_t classes; /* by bit: classes of operators supported */
     bool every_other;
     double load, clock_mhz, temperature_c, power_w;

@@ -53,7 +53,7 @@ static bool read_value(emu_options *o, const char *key, size_t key_size, const c
         {"lose_at", &o->lose_at, NULL},     {"hang_at", &o->hang_at, NULL},
         {"hang_ms", &o->hang_ms, NULL},     {"load", NULL, &o->load},
         {"clock", NULL, &o->clock_mhz},     {"temperature", NULL, &o->temperature_c},
-        {"power", NULL, &o->power_w},
+        {"power", NULL, &o->power_w},       {"unified", &o->unified, NULL},
     };
     char *end;
     if (same(key, key_size, "support")) return read_support(o, text, n);
