@@ -49,8 +49,9 @@ uint32_t sp_op_key(const char *op)
 /* The mean of the nearest samples' factors in the log, weighted by the inverse square of their
  * distance; a far sample counts little against the roofline itself. */
 enum { NEAREST = 6 };
-#define TRUST 0.04f /* weight of the roofline: that of a sample five units (of log) away */
-#define SOFT 0.02f  /* added to squares of distances: samples differ by noise */
+#define TRUST 0.0016f /* weight of the roofline: that of a sample five units (of log) away */
+#define SOFT 0.02f    /* added to squares of distances: samples differ by noise */
+#define APART 4       /* square of the distance between operators of one kind */
 
 typedef struct nearest {
     uint32_t count;
@@ -77,17 +78,14 @@ static double correction(const sp_platform *platform, const sp_platform_kind *k,
     const float at[4] = {(float)log1p(work->cost.flops), (float)log1p(work->cost.bytes_in),
                          (float)log1p(work->cost.bytes_w), (float)log1p(work->cost.bytes_out)};
     nearest near = {0};
-    bool same = false;
-    for (uint32_t i = 0; work->op && i < k->sample_count && !same; i++) same = s[i].key == work->op;
     for (uint32_t i = 0; i < k->sample_count; i++) {
-        float square = 0;
-        if (same && s[i].key != work->op) continue;
+        float square = work->op && s[i].key != work->op ? APART : 0;
         for (int d = 0; d < 4; d++) square += (at[d] - s[i].at[d]) * (at[d] - s[i].at[d]);
         consider(&near, square, s[i].factor);
     }
     double sum = 0, weights = TRUST;
     for (uint32_t i = 0; i < near.count; i++) {
-        double w = 1 / (near.square[i] + SOFT);
+        double w = 1 / ((near.square[i] + SOFT) * (near.square[i] + SOFT));
         sum += w * log(near.factor[i]);
         weights += w;
     }

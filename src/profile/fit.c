@@ -117,26 +117,49 @@ static void fit_kind(const sp_fit *fit, sp_platform_device *d, int kind, point *
 
 /* ---- samples ---- */
 
-static bool same_work(const sp_platform_sample *a, const sp_platform_sample *b)
+static int by_work(const void *a, const void *b)
 {
-    return a->key == b->key && memcmp(a->at, b->at, sizeof a->at) == 0;
+    const sp_fit_sample *x = a, *y = b;
+    const double sizes[5][2] = {{x->kind, y->kind},
+                                {x->cost.flops, y->cost.flops},
+                                {x->cost.bytes_in, y->cost.bytes_in},
+                                {x->cost.bytes_w, y->cost.bytes_w},
+                                {x->cost.bytes_out, y->cost.bytes_out}};
+    int order = strcmp(x->op, y->op);
+    for (int i = 0; !order && i < 5; i++)
+        order = (sizes[i][0] > sizes[i][1]) - (sizes[i][0] < sizes[i][1]);
+    return order;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    double x = ((const sp_fit_sample *)a)->ns, y = ((const sp_fit_sample *)b)->ns;
+    return (x > y) - (x < y);
+}
+
+/* The same work measured in several networks becomes one sample, the median. */
+static void merge_same(sp_fit *fit)
+{
+    size_t kept = 0;
+    qsort(fit->samples, fit->count, sizeof *fit->samples, by_work);
+    for (size_t from = 0, to; from < fit->count; from = to) {
+        for (to = from + 1;
+             to < fit->count && by_work(&fit->samples[from], &fit->samples[to]) == 0;)
+            to++;
+        qsort(fit->samples + from, to - from, sizeof *fit->samples, by_time);
+        fit->samples[kept++] = fit->samples[from + (to - from) / 2];
+    }
+    fit->count = kept;
 }
 
 static void add_sample(sp_platform *p, sp_platform_kind *k, const sp_fit_sample *s, double factor)
 {
     const double size[4] = {s->cost.flops, s->cost.bytes_in, s->cost.bytes_w, s->cost.bytes_out};
-    sp_platform_sample *to = &p->samples[p->sample_count];
+    sp_platform_sample *to = &p->samples[p->sample_count++];
     *to = (sp_platform_sample){.key = sp_op_key(s->op), .factor = (float)clamp(factor, 1e-3, 1e3)};
     snprintf(to->op, sizeof to->op, "%s", s->op);
     for (int i = 0; i < 4; i++) to->at[i] = (float)log1p(size[i]);
-    for (uint32_t i = 0; i < k->sample_count; i++) {
-        sp_platform_sample *known = &p->samples[k->first_sample + i];
-        if (!same_work(known, to)) continue;
-        known->factor = sqrtf(known->factor * to->factor); /* measured again */
-        return;
-    }
     k->sample_count++;
-    p->sample_count++;
 }
 
 static void keep_samples(const sp_fit *fit, sp_platform *p, uint32_t device, int kind,
@@ -164,12 +187,14 @@ static void keep_samples(const sp_fit *fit, sp_platform *p, uint32_t device, int
     }
 }
 
-bool sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room)
+bool sp_fit_device(sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room)
 {
     sp_platform_device *d = &platform->devices[device];
     size_t kinds[SP_KIND_COUNT] = {0}, used = 0;
-    point *points = sp_alloc(&fit->alloc, (fit->count + 1) * sizeof *points);
+    size_t room_for_points = (fit->count + 1) * sizeof(point);
+    point *points = sp_alloc(&fit->alloc, room_for_points);
     if (!points) return false;
+    merge_same(fit);
     for (size_t i = 0; i < fit->count; i++) {
         const sp_fit_sample *s = &fit->samples[i];
         double rate = s->cost.flops / s->ns * 1e9, width = bytes_of(s) / s->ns * 1e9;
@@ -188,6 +213,6 @@ bool sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, ui
         fit_kind(fit, d, k, points);
         keep_samples(fit, platform, device, k, (uint32_t)cap);
     }
-    sp_free(&fit->alloc, points, (fit->count + 1) * sizeof *points);
+    sp_free(&fit->alloc, points, room_for_points);
     return true;
 }

@@ -26,8 +26,9 @@ bool sp_fit_add(sp_fit *fit, const sp_profile *profile, uint32_t device);
 void sp_fit_free(sp_fit *fit);
 
 /* Fills kinds and samples of a platform's device. Its peaks and bandwidth must be set (0: taken
- * from the best sample), and "default"'s overheads, in every kind. At most `room` samples are kept.
+ * from the best sample), and "default"'s overheads, in every kind. At most `room` samples are kept;
+ * samples of the same work are merged first.
  * Devices must be filled in order. False: no memory; the platform is as it was. */
-bool sp_fit_device(const sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room);
+bool sp_fit_device(sp_fit *fit, sp_platform *platform, uint32_t device, uint32_t room);
 
 #endif

@@ -153,7 +153,11 @@ static sp_id bottleneck(net *n, sp_id x, int64_t channels, int64_t size)
 /* Plain convolutions as in ResNets and detectors. */
 static sp_id plain(net *n, sp_id x, int64_t channels, int64_t size)
 {
-    int64_t kernel = PICK(n, 1, 3, 3, 3, 5), to = PICK(n, 8, 10, 16, 24, 32, 48, 64, 128, 256);
+    int64_t kernel = PICK(n, 1, 3, 3, 3, 5), to = PICK(n, 8, 10, 16, 24, 32, 48, 64, 128, 256, 512);
+    if (draw(n, 2)) { /* a residual block */
+        sp_id y = activate(n, conv(n, x, channels, channels, 3, 1, 1));
+        return activate(n, binary(n, "Add", conv(n, y, channels, channels, 3, 1, 1), x));
+    }
     if (to * channels * kernel * kernel * size * size > 400000000) to = 16;
     sp_id y = activate(n, conv(n, x, channels, to, kernel, 1, 1));
     y = activate(n, conv(n, y, to, to, 3, PICK(n, 1, 1, 2), 1));
@@ -162,10 +166,17 @@ static sp_id plain(net *n, sp_id x, int64_t channels, int64_t size)
 
 static sp_id stem(net *n, sp_id *x)
 {
+    sp_id y;
     int64_t size = PICK(n, 64, 96, 128, 160, 192, 224, 256), to = PICK(n, 8, 16, 24, 32, 64);
     *x = input(n, DIMS(1, PICK(n, 3, 3, 1), size, size));
     int64_t from = n->failed ? 1 : n->g->values[*x].fact.dims[1];
-    sp_id y = activate(n, conv(n, *x, from, to, PICK(n, 3, 3, 7), 2, 1));
+    if (draw(n, 4) == 0) { /* patches */
+        int64_t patch = PICK(n, 4, 8, 16);
+        y = conv(n, *x, from, patch * PICK(n, 12, 24, 48), patch, patch, 1);
+        set_ints(n, y, "pads", DIMS(0, 0, 0, 0));
+        return y;
+    }
+    y = activate(n, conv(n, *x, from, to, PICK(n, 3, 3, 7), 2, 1));
     if (draw(n, 2)) {
         y = unary(n, "MaxPool", y);
         set_ints(n, y, "kernel_shape", DIMS(3, 3));
@@ -187,7 +198,7 @@ static sp_id image_net(net *n)
     while (channels * size * size > 420000) channels /= 2;
     sp_id x = input(n, DIMS(1, channels, size, size));
     sp_id y = activate(n, conv(n, x, channels, channels, 1, 1, 1));
-    if (family < 4) return bottleneck(n, y, channels, size);
+    if (family < 5) return bottleneck(n, y, channels, size);
     if (family < 7) return plain(n, y, channels, size);
     /* a decoder's step: enlarge, join, smooth */
     const float scales[4] = {1, 1, 2, 2};
@@ -250,7 +261,11 @@ static sp_id attention(net *n, sp_id x, int64_t batch, int64_t tokens, int64_t w
     }
     sp_id y;
     if (draw(n, 3)) {
-        y = sp_insert_node(n->g, "Attention", 23, "Attention", part, 3);
+        sp_id in[4] = {part[0], part[1], part[2]};
+        bool bias = tokens <= 100 && draw(n, 2); /* of positions, or a mask for each window too */
+        if (bias) in[3] = weights(n, DIMS(draw(n, 2) ? batch : 1, heads, tokens, tokens), 1);
+        y = n->failed ? SP_NO_ID
+                      : sp_insert_node(n->g, "Attention", 23, "Attention", in, bias ? 4 : 3);
         n->failed |= y == SP_NO_ID;
     } else {
         y = binary(n, "MatMul", part[0], transpose(n, part[1], DIMS(0, 1, 3, 2)));

@@ -1,6 +1,7 @@
 /* The static profile of a graph. */
 #include "profile/profile.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "graph/infer.h"
@@ -93,6 +94,39 @@ static void shape_features(const sp_graph *g, const sp_gnode *n, const sparoa_no
     }
 }
 
+/* How a permutation moves data: whether rows keep together, and the binary logarithm of their
+ * length in the result. */
+enum { MOVE_WIDTHS = 13 };
+static const char *const move_names[2][MOVE_WIDTHS] = {
+    {"mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed6", "mixed7", "mixed8",
+     "mixed9", "mixed10", "mixed11", "mixed12"},
+    {"rows0", "rows1", "rows2", "rows3", "rows4", "rows5", "rows6", "rows7", "rows8", "rows9",
+     "rows10", "rows11", "rows12"}};
+
+const char *sp_profile_variant(const char *text)
+{
+    static const char *const plain[2] = {"mixed", "rows"};
+    for (int kind = 0; kind < 2; kind++) {
+        if (strcmp(text, plain[kind]) == 0) return plain[kind];
+        for (int i = 0; i < MOVE_WIDTHS; i++)
+            if (strcmp(text, move_names[kind][i]) == 0) return move_names[kind][i];
+    }
+    return NULL;
+}
+
+static const char *move_variant(const int64_t *perm, size_t axes, const sparoa_tensor *out)
+{
+    size_t axis = axes;
+    double length = 1;
+    bool rows = perm[axes - 1] == (int64_t)axes - 1;
+    do {
+        axis--;
+        length *= dim(out, (int32_t)axis);
+    } while (rows && axis > 0 && perm[axis - 1] == (int64_t)axis - 1);
+    int width = (int)fmin(log2(length), MOVE_WIDTHS - 1);
+    return move_names[rows][width];
+}
+
 static void node_features(const sp_graph *g, const sp_gnode *n, const sparoa_node *view,
                           sp_profile_node *p)
 {
@@ -107,7 +141,8 @@ static void node_features(const sp_graph *g, const sp_gnode *n, const sparoa_nod
     shape_features(g, n, view, p);
     size_t axes;
     const int64_t *perm = sparoa_attr_ints(view, "perm", &axes);
-    p->variant = axes ? perm[axes - 1] == (int64_t)axes - 1 ? "rows" : "mixed" : NULL;
+    const sparoa_tensor *out = sparoa_out(view, 0);
+    if (axes && out && out->rank == (int32_t)axes) p->variant = move_variant(perm, axes, out);
     if (n->op->flags & SPAROA_OP_VIEW) p->kind = SP_KIND_VIEW;
     if (p->op_class == SPAROA_CLASS_CONV && p->groups > 1 && p->groups == p->in_channels)
         p->kind = SP_KIND_DEPTHWISE;
@@ -262,8 +297,16 @@ bool sp_profile_record(sp_profile *p, uint32_t device, const double *ns)
 
 bool sp_profile_label(const sp_profile_node *node, char *label, size_t size)
 {
-    int n = snprintf(label, size, "%s%s%s", node->op, node->variant ? "." : "",
-                     node->variant ? node->variant : "");
+    char variant[32] = "";
+    bool filter = node->op_class == SPAROA_CLASS_CONV;
+    double tokens = node->height > 1 ? node->height : node->width;
+    if (node->variant)
+        snprintf(variant, sizeof variant, ".%s", node->variant);
+    else if (filter)
+        snprintf(variant, sizeof variant, ".k%.0fs%.0f", node->kernel, node->stride);
+    else if (node->op_class == SPAROA_CLASS_ATTENTION)
+        snprintf(variant, sizeof variant, ".t%.0f", floor(log2(fmax(1, tokens))));
+    int n = snprintf(label, size, "%s%s", node->op, variant);
     return n > 0 && (size_t)n < size;
 }
 

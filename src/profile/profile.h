@@ -20,9 +20,8 @@ typedef struct sp_profile_value {
 
 typedef struct sp_profile_node {
     const char *name, *op;
-    const char
-        *variant; /* of how it moves data: "rows" (whole rows keep together), "mixed", or NULL */
-    int kind;     /* SPAROA_CLASS_* or SP_KIND_* */
+    const char *variant; /* sp_profile_variant, or NULL */
+    int kind;            /* SPAROA_CLASS_* or SP_KIND_* */
     sparoa_op_class op_class;
     sparoa_cost cost;
     double weight_zeros, input_zeros, output_zeros; /* shares of zeros; -1: not known or none */
@@ -67,8 +66,13 @@ sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *g
                                 sp_regime regime, sp_profile **profile, sparoa_error *err);
 void sp_profile_destroy(sp_profile *profile);
 
-/* "op" or "op.variant", by which samples of a platform are of the same operator; false: it does not
- * fit. And its sp_op_key. */
+/* How a permutation moves data: "rows" (whole rows keep together) or "mixed", with the binary
+ * logarithm of a row's length where it is known: "rows5". NULL: the text is none of these. */
+const char *sp_profile_variant(const char *text);
+
+/* By which samples of a platform are of the same operator: "Transpose.rows5" with its variant,
+ * "Conv.k3s1" with kernel and stride, "Attention.t7" with the logarithm of its length; else "op".
+ * False: it does not fit. And its sp_op_key. */
 bool sp_profile_label(const sp_profile_node *node, char *label, size_t size);
 uint32_t sp_profile_key(const sp_profile_node *node);
 

@@ -250,9 +250,8 @@ static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, u
     to->op = sp_arena_strdup(&p->arena, sp_yaml_string(r, n, "op", true));
     if (!to->name || !to->op) r->status = sp_no_memory(&p->alloc, 64, r->err);
     const sp_yaml_node *variant = sp_yaml_child(r, n, "variant", SP_YAML_TEXT, false);
-    if (variant) to->variant = strcmp(variant->text, "rows") ? "mixed" : "rows";
-    if (variant && strcmp(variant->text, to->variant))
-        sp_yaml_fault(r, variant, SPAROA_MALFORMED, "expected rows or mixed");
+    if (variant && !(to->variant = sp_profile_variant(variant->text)))
+        sp_yaml_fault(r, variant, SPAROA_MALFORMED, "expected rows or mixed, or rows0 to mixed12");
     to->op_class = (sparoa_op_class)kind_named(r, n, "class", SPAROA_CLASS_COUNT);
     to->kind = kind_named(r, n, "kind", SP_KIND_COUNT);
 #define X(field, member, least) to->member = sp_yaml_number(r, n, #field, least, 1e18);

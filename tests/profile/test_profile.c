@@ -164,7 +164,7 @@ static void recorded(void **state)
     sp_text_init(&yaml, &alloc);
     sp_text_init(&json, &alloc);
     sp_text_init(&again, &alloc);
-    p->nodes[1].variant = "mixed";
+    p->nodes[1].variant = sp_profile_variant("mixed6");
     sp_profile_write(p, &yaml);
     sp_profile_write_json(p, &json);
     if (sp_profile_parse(&alloc, "p.json", json.data, json.size, &read, &err))
@@ -251,6 +251,50 @@ static void fitted(void **state)
         if (fabs(ns / nodes[i].measured_ns[0] - 1) > 0.08)
             fail_msg("node %d: %g ns, measured %g", i, ns, nodes[i].measured_ns[0]);
     }
+    sp_fit_free(&fit);
+}
+
+/* What samples of one operator have in common beside its name; the same work measured in several
+ * networks is one sample, the median. */
+static void alike(void **state)
+{
+    char label[24];
+    sp_profile_node n = {.op = "Conv", .op_class = SPAROA_CLASS_CONV, .kernel = 3, .stride = 2};
+    assert_true(sp_profile_label(&n, label, sizeof label));
+    assert_string_equal(label, "Conv.k3s2");
+    n = (sp_profile_node){
+        .op = "Attention", .op_class = SPAROA_CLASS_ATTENTION, .height = 197, .width = 64};
+    assert_true(sp_profile_label(&n, label, sizeof label));
+    assert_string_equal(label, "Attention.t7");
+    n = (sp_profile_node){.op = "Transpose", .variant = sp_profile_variant("rows5")};
+    assert_true(sp_profile_label(&n, label, sizeof label));
+    assert_string_equal(label, "Transpose.rows5");
+    assert_null(sp_profile_variant("rows13"));
+    assert_null(sp_profile_variant("rows5 "));
+    assert_non_null(sp_profile_variant("mixed"));
+    n.op = "AnOperatorOfALongNameIndeed";
+    assert_false(sp_profile_label(&n, label, sizeof label));
+
+    static sp_platform made;
+    sp_fit fit = {.alloc = alloc};
+    sp_profile_node nodes[4] = {{0}};
+    sp_profile p = {.alloc = alloc, .node_count = 4, .nodes = nodes};
+    const double ns[4] = {1000, 2000, 9000, 500};
+    for (int i = 0; i < 4; i++) {
+        nodes[i] = (sp_profile_node){.op = "Relu",
+                                     .kind = SPAROA_CLASS_ELTWISE,
+                                     .op_class = SPAROA_CLASS_ELTWISE,
+                                     .cost = {1e3, i < 3 ? 4e3 : 4e2, 0, 4e3}};
+        nodes[i].measured_ns[0] = ns[i];
+    }
+    memset(&made, 0, sizeof made);
+    made.device_count = 1;
+    made.devices[0].peak_flops = made.devices[0].bandwidth = 1e9;
+    for (int k = 0; k < SP_KIND_COUNT; k++) made.devices[0].kinds[k].bandwidth = 1;
+    assert_true(sp_fit_add(&fit, &p, 0) && sp_fit_device(&fit, &made, 0, 100));
+    assert_int_equal(made.sample_count, 2);
+    const sp_work w = {SPAROA_CLASS_ELTWISE, nodes[0].cost, 0, 0, sp_op_key("Relu")};
+    assert_true(fabs(sp_platform_cost(&made, 0, SP_REGIME_EAGER, &w, NULL).ns / 2000 - 1) < 0.02);
     sp_fit_free(&fit);
 }
 
