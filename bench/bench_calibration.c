@@ -51,6 +51,41 @@ static void dispatch_law(void)
         }
 }
 
+/* V7: bandwidth and products by mode, from those at full clocks. Sources ran with DVFS. */
+static void rates(const sp_platform *p, const char *board, const char *what, int kind,
+                  sparoa_cost cost, const char *const *modes, const double *published,
+                  const char *const *use, int count, const char *unit)
+{
+    const sp_work w = {.kind = kind, .cost = cost};
+    double full = sp_platform_cost(p, 1, SP_REGIME_GRAPH, &w, NULL).ns;
+    for (int m = 1; m < count; m++) {
+        const sp_platform_mode *mode = sp_platform_find_mode(p, modes[m]);
+        char text[96];
+        if (!mode) continue;
+        double ns = sp_platform_cost(p, 1, SP_REGIME_GRAPH, &w, &mode->state).ns;
+        snprintf(text, sizeof text, "%s %s, %s", board, modes[m], what);
+        line("V7", text, use[m], published[0] * full / ns, published[m], unit);
+    }
+}
+
+static void by_mode(void)
+{
+    static const char *const agx_modes[] = {"MAXN", "MODE_50W", "MODE_30W", "MODE_15W"};
+    static const char *const nano_modes[] = {"MAXN_SUPER", "25W", "15W"};
+    static const char *const fit_50[] = {"fit", "fit", "held out", "held out"};
+    static const char *const held[] = {"fit", "held out", "held out", "held out"};
+    static const char *const fit[] = {"fit", "fit", "fit"};
+    const sparoa_cost add = {.flops = 1e8, .bytes_in = 1e9, .bytes_out = 5e8};
+    const sparoa_cost product = {
+        .flops = 1.4e11, .bytes_in = 6.7e7, .bytes_w = 6.7e7, .bytes_out = 6.7e7};
+    rates(&agx, "AGX", "GPU addition", SPAROA_CLASS_ELTWISE, add, agx_modes,
+          (const double[]){187.5, 169.6, 124, 79}, fit_50, 4, "GB/s");
+    rates(&nano, "Nano", "GPU addition", SPAROA_CLASS_ELTWISE, add, nano_modes,
+          (const double[]){95.3, 95.5, 63.4}, fit, 3, "GB/s");
+    rates(&agx, "AGX", "GPU product FP32", SPAROA_CLASS_GEMM, product, agx_modes,
+          (const double[]){2139, 1730, 756, 380}, held, 4, "GFLOPS");
+}
+
 /* ---- V2: operators of PyTorch eager, fused by the source's tracer into chains ---- */
 
 typedef struct group {
@@ -64,6 +99,17 @@ static double price(int kind, double flops, double bytes)
 {
     const sp_work w = {.kind = kind, .cost = {.flops = flops, .bytes_in = bytes}};
     return sp_platform_cost(&agx, 1, SP_REGIME_EAGER, &w, NULL).ns * 1e-6;
+}
+
+/* Steps of the tracer that compute nothing: views, and attributes, indices and checks of Python. */
+static bool is_view(const char *name)
+{
+    static const char *const parts[] = {
+        "flatten",  "reshape", "permute", "drop",  "swapaxes",         "getitem", "getattr",
+        "floordiv", "eq_",     "_assert", "chunk", "stochastic_depth", "view"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strstr(name, parts[i])) return true;
+    return false;
 }
 
 /* A chain's time: its heavy part with all FLOPs, the rest with overhead and its bytes. */
@@ -82,11 +128,14 @@ static double chain_ms(const char *pattern, const char *name, double flops, doub
     if (strstr(pattern, "AvgPool")) ms += price(SPAROA_CLASS_POOL, 0, bytes);
     if (strstr(pattern, "add_")) ms += price(SPAROA_CLASS_ELTWISE, 0, bytes);
     if (strstr(pattern, "Dropout")) ms += price(SP_KIND_VIEW, 0, 0);
-    if (strstr(pattern, "+3more")) ms += 3 * price(SPAROA_CLASS_CONV, flops / 3, 0);
+    if (strstr(pattern,
+               "+3more")) { /* the same again; after a pool convolution, sigmoid, product */
+        bool gate = strstr(pattern, "AvgPool");
+        ms += price(SPAROA_CLASS_CONV, 0, 0) + price(SPAROA_CLASS_ELTWISE, 0, 0) +
+              price(gate ? SPAROA_CLASS_ELTWISE : SPAROA_CLASS_NORM, 0, 0);
+    }
     if (strcmp(pattern, "Unfused") == 0) {
-        bool pool = strstr(name, "pool"), view = strstr(name, "flatten") ||
-                                                 strstr(name, "reshape") ||
-                                                 strstr(name, "permute") || strstr(name, "drop");
+        bool pool = strstr(name, "pool"), view = is_view(name);
         bool heavy = flops > 1e6 && !pool;
         ms = view    ? price(SP_KIND_VIEW, 0, 0)
              : heavy ? price(SPAROA_CLASS_CONV, flops, bytes)
@@ -232,13 +281,35 @@ static void models(int argc, char **argv)
         }
 }
 
+/* Rails of CPU and GPU under a stress test, by mode, from those at full clocks. */
+static void stress(void)
+{
+    static const char *const modes[] = {"MODE_50W", "MODE_30W", "MODE_15W"};
+    static const double watts[2][4] = {{15.2, 6.0, 5.6, 1.6}, {40.4, 18.4, 7.6, 5.2}};
+    static const double idle[2] = {1.7, 5.0}; /* at full clocks */
+    for (uint32_t d = 0; d < 2; d++)
+        for (int m = 0; m < 3; m++) {
+            const sp_platform_mode *mode = sp_platform_find_mode(&agx, modes[m]);
+            const sp_platform_device *k = &agx.devices[d];
+            char what[64];
+            if (!mode) continue;
+            const sp_device_state *s = &mode->state.device[d];
+            double at = (watts[d][0] - idle[d]) * pow(s->clock, k->clock_power) * s->units +
+                        idle[d] - k->idle_clock_watts * (1 - s->clock * s->units);
+            snprintf(what, sizeof what, "AGX %s, %s under stress", modes[m], k->name);
+            line("V8", what, m ? "held out" : "fit", at, watts[d][m + 1], "W");
+        }
+}
+
 static void power(void)
 {
     const sp_platform_device *g = &agx.devices[1];
+    const sp_platform_mode *mode = sp_platform_find_mode(&nano, "25W");
+    stress();
     line("V8", "AGX memory-bound GPU load", "held out",
          agx.idle_watts + g->active_watts + agx.joules_per_byte * g->bandwidth, 36, "W");
     line("V8", "Nano onnxruntime CPU ResNet-18", "fit",
-         nano.idle_watts + nano.devices[0].active_watts, 7.5, "W");
+         sp_platform_idle_watts(&nano, &mode->state) + nano.devices[0].active_watts, 7.5, "W");
     line("V8", "Nano PyTorch YOLOv8n", "held out", nano.idle_watts + nano.devices[1].active_watts,
          11.4, "W");
 }
@@ -259,6 +330,7 @@ int main(int argc, char **argv)
     }
     printf("| id | figure | use | predicted | published | error |\n|---|---|---|---:|---:|---:|\n");
     dispatch_law();
+    by_mode();
     models(argc - 2, argv + 2);
     power();
     if (argc > 2 && !strchr(argv[2], '=')) operators(argv[2]);

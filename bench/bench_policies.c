@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "bench_models_in.h"
+#include "schedule/clocks.h"
 #include "schedule/env_build.h"
 #include "schedule/env_predict.h"
 #include "schedule/env_sim.h"
@@ -71,7 +72,8 @@ static void fail(const char *what, const sparoa_error *err)
 }
 
 /* Returns the price; prints a row under the name `as`. */
-static sp_env_result run(bench *b, const char *policy, const char *as, sp_policy_options o)
+static sp_env_result run(bench *b, const char *policy, const char *as, sp_policy_options o,
+                         double energy_bound)
 {
     sp_policy_result r;
     sp_sim_result sim;
@@ -93,38 +95,15 @@ static sp_env_result run(bench *b, const char *policy, const char *as, sp_policy
     uint32_t split = 0;
     for (uint32_t i = 0; i < b->env->node_count; i++) split += sp_place_share(b->device[i]) > 0;
     printf("%s\t%s\t%s\t%s\t%u\t%.6g\t%.6g\t%.6g\t%.6g\t%.6g\t%.6g\t%.4g\t%.4g\t%.6g\t%u\t%u\t%u\t"
-           "%.4g\t%.4g\t%d\n",
+           "%.4g\t%.4g\t%d\t%.6g\t%.3g\t%.3g\n",
            b->platform->name, sp_regime_name(b->profile->regime), b->model, as, b->env->node_count,
            r.price.makespan_ns * 1e-6, sim.mean_ns * 1e-6, sim.p99_ns * 1e-6,
            sp_env_lower_bound(b->env, split > 0) * 1e-6, r.price.energy_j * 1e3, sim.energy_j * 1e3,
            off_host(r.price.flops, n), off_host(sim.busy_ns, n), sim.transfer_ns * 1e-6,
            r.price.copies, r.price.segments, split, decide, b->steps ? converged(b) : decide,
-           r.optimal);
+           r.optimal, energy_bound * 1e3, b->state.device[0].clock, b->state.device[1].clock);
     fflush(stdout);
     return r.price;
-}
-
-/* The clocks at which the least energy within the limit is least; leaves the prices there. */
-static void choose_clocks(bench *b, sp_policy_options o)
-{
-    static const double host[] = {1, 0.85}, gpu[] = {1, 0.8, 0.65, 0.5, 0.4};
-    sp_platform_state best = sp_platform_nominal(b->platform);
-    double least = INFINITY;
-    for (int k = 0; k < 10; k++) {
-        sp_platform_state s = sp_platform_nominal(b->platform);
-        sp_policy_result r;
-        sparoa_error err;
-        s.device[0].clock = host[k / 5];
-        s.device[1].clock = gpu[k % 5];
-        sp_env_reprice(b->env, b->profile, b->platform, b->profile->regime, &s);
-        if (sp_policy_run(sp_policy_find("portfolio"), b->env, &o, b->device, &r, &err))
-            fail("clocks", &err);
-        if (!(sp_policy_score(&o, &r.price) < least)) continue;
-        least = sp_policy_score(&o, &r.price);
-        best = s;
-    }
-    b->state = best;
-    sp_env_reprice(b->env, b->profile, b->platform, b->profile->regime, &best);
 }
 
 static void use(void *user, const char *name, sp_profile *profile)
@@ -145,16 +124,22 @@ static void use(void *user, const char *name, sp_profile *profile)
     sp_env_result both = {0};
     const sp_policy_options latency = {.updates = b->updates, .seed = 1};
     for (const sp_policy *p = sp_policy_table; p->name; p++) {
-        sp_env_result r = run(b, p->name, p->name, latency);
+        sp_env_result r = run(b, p->name, p->name, latency, 0);
         if (p->run == sp_policy_portfolio) memcpy(b->start, b->device, b->env->node_count);
         if (p->run == sp_policy_coexec) both = r;
     }
     sp_policy_options o = {
         .objective = SP_OBJECTIVE_ENERGY, .limit_ns = 1.1 * both.makespan_ns, .start = b->start};
-    run(b, "portfolio", "energy", o);
+    run(b, "portfolio", "energy", o, sp_env_energy_bound(b->env, o.limit_ns));
     memcpy(b->start, b->device, b->env->node_count);
-    choose_clocks(b, o);
-    run(b, "portfolio", "energy+clock", o);
+    sp_clock_choice choice;
+    sp_policy_result r;
+    if (sp_clocks_choose(b->env, profile, b->platform, &nominal, sp_policy_find("portfolio"), &o,
+                         b->device, &r, &choice, &err))
+        fail("clocks", &err);
+    b->state = choice.state;
+    memcpy(b->start, b->device, b->env->node_count);
+    run(b, "portfolio", "energy+clock", o, choice.bound);
     free(b->device);
     free(b->start);
     sp_env_destroy(b->env);
@@ -170,7 +155,7 @@ int main(int argc, char **argv)
     b.updates = (uint32_t)atoi(argv[1]);
     puts("platform\tregime\tmodel\tpolicy\tnodes\tpredicted_ms\tsimulated_ms\tp99_ms\tbound_ms\t"
          "predicted_mj\tsimulated_mj\toff_host_flops\toff_host_busy\tcopies_ms\tcopies\tsegments\t"
-         "split\tdecide_ms\tconverged_ms\tproved");
+         "split\tdecide_ms\tconverged_ms\tproved\tenergy_bound_mj\thost_clock\tgpu_clock");
     for (char *path = strtok(argv[2], ","); path && !code; path = strtok(NULL, ",")) {
         if (sp_platform_load(&b.rt->alloc, path, b.platform, &err)) fail(path, &err);
         code = bench_each_profile(b.rt, argc - 3, argv + 3, use, &b);

@@ -6,7 +6,9 @@
  * before; queues it knows. "best static" is the plan that
  * is best in the mean over this very trace (in hindsight) among the best plans of all its states;
  * "nominal" the best plan for the idle machine; "clairvoyant" plans with the state to come: a bound
- * on what re-planning can gain. Usage: bench_replan UPDATES PLATFORM.yaml[,...] NAME=MODEL.onnx...
+ * on what re-planning can gain. "static, divided" and "clairvoyant, divided" are the same where
+ * heavy operators may be divided between both devices. Usage: bench_replan UPDATES
+ * PLATFORM.yaml[,...] NAME=MODEL.onnx...
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,15 +21,23 @@
 #include "schedule/env_sim.h"
 #include "schedule/replan.h"
 
-enum { INFERENCES = 200, STATES = 120, WAYS = 6, SCENARIOS = 6 };
+/* By index: how an inference is placed. What re-planning does comes first. */
+enum { CLAIRVOYANT = 5, STATIC_DIVIDED, CLAIRVOYANT_DIVIDED, WAYS };
+enum { INFERENCES = 200, STATES = 120, SCENARIOS = 6 };
 static const char *const scenarios[SCENARIOS] = {
     "host bursts",        "accelerator busy",
     "throttling",         "host, accelerator, throttling",
     "accelerator seized", "queues"};
-static const char *const ways[WAYS] = {"greedy",       "dp",     "heft",
-                                       "policy alone", "replan", "clairvoyant"};
-static const uint32_t way_mask[WAYS] = {SP_REPLAN_GREEDY, SP_REPLAN_DP,  SP_REPLAN_HEFT,
-                                        SP_REPLAN_POLICY, SP_REPLAN_ALL, 0};
+static const char *const ways[WAYS] = {"greedy",
+                                       "dp",
+                                       "heft",
+                                       "policy alone",
+                                       "replan",
+                                       "clairvoyant",
+                                       "static, divided",
+                                       "clairvoyant, divided"};
+static const uint32_t way_mask[CLAIRVOYANT] = {SP_REPLAN_GREEDY, SP_REPLAN_DP, SP_REPLAN_HEFT,
+                                               SP_REPLAN_POLICY, SP_REPLAN_ALL};
 
 typedef struct trace {
     sp_live_state state[STATES];
@@ -128,16 +138,27 @@ static void set_state(const bench *b, const sp_profile *profile, sp_env *env,
     for (uint32_t d = 0; d < 2; d++) env->devices[d].queue_ns = state->queue_ns[d];
 }
 
-/* plans[state]: the best of each; returns the index of the one that is best in the mean. */
+/* plans[state]: the best of each, and the same with nodes divided where that is better. */
+static void plan_states(bench *b, const sp_profile *profile, sp_env *env, const trace *t,
+                        uint8_t *plans, uint8_t *divided, uint8_t *trial)
+{
+    const sp_policy_options o = {.split = true};
+    size_t n = env->node_count;
+    sparoa_error err;
+    for (uint32_t s = 0; s < t->count; s++) {
+        set_state(b, profile, env, &t->state[s]);
+        best_at(env, plans + s * n, trial);
+        memcpy(divided + s * n, plans + s * n, n);
+        if (sp_policy_divide(env, &o, divided + s * n, &err)) exit(1);
+    }
+}
+
+/* The index of the plan that is best in the mean over the trace. */
 static uint32_t best_static(bench *b, const sp_profile *profile, sp_env *env, const trace *t,
-                            uint8_t *plans, uint8_t *trial)
+                            const uint8_t *plans)
 {
     uint32_t n = env->node_count, best = 0;
     double mean[STATES] = {0};
-    for (uint32_t s = 0; s < t->count; s++) {
-        set_state(b, profile, env, &t->state[s]);
-        best_at(env, plans + (size_t)s * n, trial);
-    }
     for (uint32_t s = 0; s < t->count; s++) {
         set_state(b, profile, env, &t->state[s]);
         for (uint32_t c = 0; c < t->count; c++)
@@ -150,11 +171,14 @@ static uint32_t best_static(bench *b, const sp_profile *profile, sp_env *env, co
 
 /* What way w runs inference k with. */
 static const uint8_t *plan_of(sp_replanner *r, const trace *t, int w, int k, const uint8_t *plans,
-                              uint8_t *plan)
+                              const uint8_t *divided, uint32_t fixed, uint8_t *plan)
 {
     uint32_t now = t->at[k], before = k ? t->at[k - 1] : now;
     sp_replan_result result;
-    if (w == WAYS - 1) return plans + (size_t)now * sp_replanner_env(r)->node_count;
+    size_t n = sp_replanner_env(r)->node_count;
+    if (w == CLAIRVOYANT) return plans + now * n;
+    if (w == STATIC_DIVIDED) return divided + fixed * n;
+    if (w == CLAIRVOYANT_DIVIDED) return divided + now * n;
     sp_live_state seen = t->state[before];
     memcpy(seen.queue_ns, t->state[now].queue_ns, sizeof seen.queue_ns);
     sp_replan(r, &seen, way_mask[w], plan, &result);
@@ -170,18 +194,22 @@ static void run_scenario(bench *b, const sp_profile *profile, sp_replanner *r, s
     uint32_t n = env->node_count;
     double mean[WAYS + 2] = {0};
     uint8_t *plans = malloc((size_t)(STATES + 1) * n), *plan = malloc(n), *trial = malloc(n);
-    if (!plans || !plan || !trial) exit(1);
+    uint8_t *divided = malloc((size_t)STATES * n);
+    if (!plans || !plan || !trial || !divided) exit(1);
     const sp_live_state idle = {.platform = sp_platform_nominal(b->platform)};
     set_state(b, profile, env, &idle);
     uint8_t *first = plans + (size_t)STATES * n;
     if (sp_policy_run(sp_policy_find("portfolio"), env, NULL, first, &nominal, &err)) exit(1);
     make_trace(b->platform, scenario, 1, nominal.price.makespan_ns, &t);
-    uint32_t fixed = best_static(b, profile, env, &t, plans, trial);
+    plan_states(b, profile, env, &t, plans, divided, trial);
+    uint32_t fixed = best_static(b, profile, env, &t, plans);
+    uint32_t fixed_divided = best_static(b, profile, env, &t, divided);
     for (int w = 0; w < WAYS + 2; w++)
         for (int k = 0; k < INFERENCES; k++) {
-            const uint8_t *use = w == WAYS       ? plans + (size_t)fixed * n
-                                 : w == WAYS + 1 ? first
-                                                 : plan_of(r, &t, w, k, plans, plan);
+            const uint8_t *use = w == WAYS ? plans + (size_t)fixed * n
+                                 : w == WAYS + 1
+                                     ? first
+                                     : plan_of(r, &t, w, k, plans, divided, fixed_divided, plan);
             mean[w] += simulate(b, profile, use, &t.state[t.at[k]], (uint64_t)k) / INFERENCES;
         }
     printf("| %s | %s | %s | %s | %u | %.3f | %.3f |", name, b->platform->name,
@@ -197,6 +225,7 @@ static void run_scenario(bench *b, const sp_profile *profile, sp_replanner *r, s
     putchar('\n');
     fflush(stdout);
     free(plans);
+    free(divided);
     free(plan);
     free(trial);
 }
@@ -259,7 +288,7 @@ int main(int argc, char **argv)
     b.updates = (uint32_t)atoi(argv[1]);
     fputs("| model | platform | regime | scenario | states | best static, ms | nominal |", stdout);
     for (int w = 0; w < WAYS; w++) printf(" %s |", ways[w]);
-    puts("\n|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    puts("\n|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (char *path = strtok(argv[2], ","); path && !code; path = strtok(NULL, ",")) {
         if (sp_platform_load(&b.rt->alloc, path, b.platform, &err))
             return fprintf(stderr, "%s\n", err.message), 1;

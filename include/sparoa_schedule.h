@@ -184,6 +184,11 @@ typedef struct sparoa_plan_options {
                                            weights inside the library */
     double clock[SPAROA_MAX_DEVICES];   /* by device: share of the mode's clock that it is set to,
                                            0.05..1; 0: 1 */
+    /* Not 0: clocks of the host and the first accelerator are part of the decision: any of the
+     * platform's clock_steps, of the mode's or those set above. latency_limit then is against the
+     * fastest plan at full clocks. The plan tells the clocks chosen; setting them is the caller's.
+     */
+    int32_t choose_clocks;
 } sparoa_plan_options;
 
 /* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
@@ -227,7 +232,8 @@ typedef struct sparoa_plan_info {
     double busy_ns[SPAROA_MAX_DEVICES];
     double flops[SPAROA_MAX_DEVICES];
     size_t nodes[SPAROA_MAX_DEVICES];
-    double plan_ns; /* how long deciding took; 0 for a loaded plan */
+    double plan_ns;                   /* how long deciding took; 0 for a loaded plan */
+    double clock[SPAROA_MAX_DEVICES]; /* of the device's highest, that the plan is priced for */
 } sparoa_plan_info;
 SPAROA_API void sparoa_plan_get_info(const sparoa_plan *plan, sparoa_plan_info *info);
 

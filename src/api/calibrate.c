@@ -154,6 +154,7 @@ static sparoa_status measure_net(job *j, sp_graph *graph)
     for (int i = 0; status == SPAROA_OK && i < WARMUP; i++) status = run(j, &t);
     bool slow = (double)(sp_now_ns() - start) > SLOW_NS;
     start = sp_now_ns();
+    sp_pool_enter(j->rt->pool); /* in a model workers are awake by the second node */
     for (int i = 0; status == SPAROA_OK && i < MOST_RUNS; i++) {
         if (i >= (slow ? 2 : LEAST_RUNS) && (double)(sp_now_ns() - start) > NET_NS) break;
         if (large) pass_by(j, &t);
@@ -162,6 +163,7 @@ static sparoa_status measure_net(job *j, sp_graph *graph)
             status =
                 sparoa_profile_sample(profile, t.session, j->rt->names[j->device], NULL, j->err);
     }
+    sp_pool_leave(j->rt->pool);
     if (status == SPAROA_OK) {
         drop_others(j, &t, profile);
         if (!sp_fit_add(&j->fit, profile->p, 0))
@@ -390,6 +392,7 @@ static sparoa_status measure_peaks(job *j)
     d->kind = info.kind;
     d->lanes = 1;
     d->clock_power = 1;
+    d->memory_by_clock = 0.2;
     d->memory_bytes = (double)info.memory_bytes;
     d->peak_flops = peak.gflops_all > 0 ? peak.gflops_all * 1e9 : fmax(info.peak_flops, 1e6);
     d->bandwidth = peak.bandwidth > 0 ? peak.bandwidth * 1e9 : fmax(info.memory_bandwidth, 1e6);

@@ -36,6 +36,7 @@ void sparoa_plan_get_info(const sparoa_plan *plan, sparoa_plan_info *info)
         info->busy_ns[d] = p->price.busy_ns[d];
         info->flops[d] = p->price.flops[d];
         info->nodes[d] = p->price.nodes[d];
+        info->clock[d] = p->clock[d];
     }
 }
 

@@ -1,6 +1,7 @@
 /* sparoa_schedule.h: platforms, profiles, plans and their simulation. */
 #include "api/schedule_objects.h"
 #include "base/clock.h"
+#include "schedule/clocks.h"
 #include "schedule/env_predict.h"
 
 _Static_assert((int)SPAROA_MAX_DEVICES == (int)SP_ENV_DEVICES, "devices");
@@ -365,6 +366,29 @@ static sparoa_status close_job(job *j, const sparoa_profile *profile, sparoa_sta
     return status;
 }
 
+/* With clocks: within the limit against the fastest plan at full ones, which is where to begin. */
+static sparoa_status decide_clocks(job *j, const sparoa_profile *profile,
+                                   const sparoa_platform *platform, const sp_policy *policy,
+                                   sp_policy_options po, sparoa_error *err)
+{
+    const sparoa_allocator *a = &profile->runtime->alloc;
+    const sp_policy_options fast = {.labels = po.labels, .split = po.split};
+    sp_clock_choice choice;
+    uint8_t *start = sp_calloc(a, profile->p->node_count + 1, 1);
+    if (!start) return sp_no_memory(a, profile->p->node_count, err);
+    sparoa_status status =
+        sp_policy_run(sp_policy_find("portfolio"), j->env, &fast, start, &j->price, err);
+    po.limit_ns = po.latency_limit * j->price.price.makespan_ns;
+    po.latency_limit = 0;
+    po.start = start;
+    if (status == SPAROA_OK)
+        status = sp_clocks_choose(j->env, profile->p, &platform->p, &j->state, policy, &po,
+                                  j->device, &j->price, &choice, err);
+    sp_free(a, start, profile->p->node_count + 1);
+    if (status == SPAROA_OK) j->price.optimal = false; /* of these clocks only */
+    return status;
+}
+
 static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_platform *platform,
                             sparoa_error *err)
 {
@@ -386,7 +410,10 @@ static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_
         SP_TRY(sp_env_predict(j->env, profile->p, &machine, j->o.predictor->p, NULL, err));
     else if (policy->thresholds)
         SP_TRY(sp_env_predict_shipped(j->env, profile->p, &machine, NULL, err));
-    SP_TRY(sp_policy_run(policy, j->env, &po, j->device, &j->price, err));
+    if (j->o.choose_clocks)
+        SP_TRY(decide_clocks(j, profile, platform, policy, po, err));
+    else
+        SP_TRY(sp_policy_run(policy, j->env, &po, j->device, &j->price, err));
     j->plan_ns = (double)(sp_now_ns() - start);
     j->origin.policy = policy->name;
     j->origin.optimal = j->price.optimal;

@@ -104,9 +104,12 @@ static void print_summary(const sparoa_plan_info *info)
            info->platform, info->regime, info->policy, info->latency_ns * 1e-6,
            info->optimal ? ", proved optimal" : "", info->lower_bound_ns * 1e-6,
            info->energy_j * 1e3);
-    for (size_t d = 0; d < info->device_count; d++)
-        printf("%s: %zu nodes, busy %.3f ms\n", info->device[d], info->nodes[d],
+    for (size_t d = 0; d < info->device_count; d++) {
+        printf("%s: %zu nodes, busy %.3f ms", info->device[d], info->nodes[d],
                info->busy_ns[d] * 1e-6);
+        if (info->clock[d] < 1) printf(", clock %.3g of the highest", info->clock[d]);
+        putchar('\n');
+    }
     printf("%zu copies of %.3f ms, %.3f ms waited for; %zu segments; decided in %.2f ms\n",
            info->copies, info->transfer_ns * 1e-6, info->exposed_ns * 1e-6, info->segments,
            info->plan_ns * 1e-6);
@@ -171,6 +174,9 @@ static bool print_json(const plan_command *c, const sparoa_plan_info *info)
     sp_json_number(&j, "transfer_us", info->transfer_ns * 1e-3);
     sp_json_number(&j, "exposed_us", info->exposed_ns * 1e-3);
     sp_json_number(&j, "plan_us", info->plan_ns * 1e-3);
+    sp_json_flat_array(&j, "clocks");
+    for (size_t d = 0; d < info->device_count; d++) sp_json_number(&j, NULL, info->clock[d]);
+    sp_json_end_array(&j);
     sp_json_array(&j, "nodes");
     for (size_t i = 0; i < info->node_count; i++) {
         sparoa_plan_node_info n;

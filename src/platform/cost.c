@@ -29,6 +29,15 @@ const sp_platform_mode *sp_platform_find_mode(const sp_platform *platform, const
     return NULL;
 }
 
+double sp_platform_idle_watts(const sp_platform *platform, const sp_platform_state *state)
+{
+    double watts = state->idle_watts;
+    for (uint32_t d = 0; d < platform->device_count; d++)
+        watts -= platform->devices[d].idle_clock_watts *
+                 (1 - state->device[d].clock * state->device[d].units);
+    return fmax(0, watts);
+}
+
 /* What the better of the sparse kernels gains. */
 static double sparse_gain(const sp_platform_kind *k, const sp_work *work)
 {
@@ -112,9 +121,10 @@ sp_price sp_platform_cost(const sp_platform *platform, uint32_t device, sp_regim
     p.bytes = work->cost.bytes_in + work->cost.bytes_out +
               work->cost.bytes_w * (p.sparse && work->weight_zeros > 0 ? kept : 1);
     if (work->kind == SP_KIND_VIEW || work->kind == SPAROA_CLASS_SHAPE) p.bytes = 0;
-    /* One clock or unit less asks for less, but the memory itself is the limit at first. */
-    double width = d->bandwidth * k->bandwidth *
-                   fmin(state->memory_clock, sqrt(s->clock * s->units)) * free_share;
+    /* Most of the way is the memory's own, the rest goes with the device. */
+    double way =
+        (1 - d->memory_by_clock) / state->memory_clock + d->memory_by_clock / (s->clock * s->units);
+    double width = d->bandwidth * k->bandwidth / way * free_share;
     double factor = correction(platform, k, work);
     p.compute_ns = work->cost.flops > 0 && rate > 0 ? work->cost.flops / rate / gain * 1e9 : 0;
     p.memory_ns = width > 0 ? p.bytes / width * 1e9 : 0;

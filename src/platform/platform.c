@@ -7,6 +7,7 @@
 
 #define FORMAT "sparoa-platform"
 #define VERSION 1
+#define MEMORY_BY_CLOCK 0.2 /* where a file does not say: about that of an AGX Orin's devices */
 
 static const char *const device_kinds[] = {"cpu", "gpu", "integrated_gpu", "npu"};
 
@@ -95,11 +96,28 @@ static void read_name(sp_yaml_reader *r, const sp_yaml_node *map, const char *ke
         snprintf(to, size, "%s", text);
 }
 
+static void read_steps(sp_yaml_reader *r, const sp_yaml_node *device, sp_platform_device *d)
+{
+    const sp_yaml_node *list = sp_yaml_child(r, device, "clock_steps", SP_YAML_LIST, false);
+    if (list && list->count > SP_CURVE_POINTS) {
+        sp_yaml_fault(r, list, SPAROA_MALFORMED, "at most %d clocks", SP_CURVE_POINTS);
+        return;
+    }
+    for (const sp_yaml_node *v = list ? list->first : NULL; v && r->status == SPAROA_OK;
+         v = v->next) {
+        uint32_t i = d->clock_step_count++;
+        d->clock_steps[i] = sp_yaml_value(r, v, 0.05, 1);
+        if (i && !(d->clock_steps[i] > d->clock_steps[i - 1]))
+            sp_yaml_fault(r, v, SPAROA_MALFORMED, "clocks must grow");
+    }
+}
+
 static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_platform_device *d)
 {
     sp_yaml_only(r, n,
                  "name|kind|lanes|peak_gflops|bandwidth_gbs|memory_gb|active_watts|clock_power|"
-                 "entry_eager_us|entry_graph_us|unsupported|kinds|samples");
+                 "idle_clock_watts|memory_by_clock|clock_steps|entry_eager_us|entry_graph_us|"
+                 "unsupported|kinds|samples");
     read_name(r, n, "name", d->name, sizeof d->name, true);
     const sp_yaml_node *kind = sp_yaml_child(r, n, "kind", SP_YAML_TEXT, true);
     int found = -1;
@@ -114,6 +132,9 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_platform_de
     d->memory_bytes = 1e9 * sp_yaml_number_or(r, n, "memory_gb", 0, 1e6, 0);
     d->active_watts = sp_yaml_number_or(r, n, "active_watts", 0, 1e5, 0);
     d->clock_power = sp_yaml_number_or(r, n, "clock_power", 0, 4, 1);
+    d->idle_clock_watts = sp_yaml_number_or(r, n, "idle_clock_watts", 0, 1e5, 0);
+    d->memory_by_clock = sp_yaml_number_or(r, n, "memory_by_clock", 0, 1, MEMORY_BY_CLOCK);
+    read_steps(r, n, d);
     d->entry_ns[0] = 1e3 * sp_yaml_number_or(r, n, "entry_eager_us", 0, 1e6, 0);
     d->entry_ns[1] = 1e3 * sp_yaml_number_or(r, n, "entry_graph_us", 0, 1e6, 0);
     const sp_yaml_node *list = sp_yaml_child(r, n, "unsupported", SP_YAML_LIST, false);
@@ -197,7 +218,6 @@ static void read_mode(sp_yaml_reader *r, const sp_yaml_node *n, const sp_platfor
     read_name(r, n, "name", m->name, sizeof m->name, true);
     m->state = sp_platform_nominal(p);
     m->state.memory_clock = sp_yaml_number_or(r, n, "memory_clock", 0.01, 1, 1);
-    m->state.idle_watts = sp_yaml_number_or(r, n, "idle_watts", 0, 1e5, p->idle_watts);
     for (int what = 0; what < 2; what++) {
         const char *key = what ? "units" : "clocks";
         const sp_yaml_node *list = sp_yaml_child(r, n, key, SP_YAML_LIST, !what), *v;
@@ -212,6 +232,10 @@ static void read_mode(sp_yaml_reader *r, const sp_yaml_node *n, const sp_platfor
             *(what ? &m->state.device[d].units : &m->state.device[d].clock) = x;
         }
     }
+    /* The file says what the mode takes; the state holds what full clocks would. */
+    double low = p->idle_watts - sp_platform_idle_watts(p, &m->state);
+    if (sp_yaml_get(r, n, "idle_watts", false))
+        m->state.idle_watts = sp_yaml_number(r, n, "idle_watts", 0, 1e5) + low;
 }
 
 static void read_machine(sp_yaml_reader *r, const sp_yaml_node *root, sp_platform *p)
@@ -381,6 +405,14 @@ static void put_device(sp_text *t, const sp_platform_device *d)
     put(t, "    ", "memory_gb", d->memory_bytes * 1e-9);
     put(t, "    ", "active_watts", d->active_watts);
     put(t, "    ", "clock_power", d->clock_power);
+    put(t, "    ", "idle_clock_watts", d->idle_clock_watts);
+    put(t, "    ", "memory_by_clock", d->memory_by_clock);
+    sp_text_add(t, "    clock_steps: [");
+    for (uint32_t i = 0; i < d->clock_step_count; i++) {
+        if (i) sp_text_add(t, ", ");
+        sp_text_number(t, d->clock_steps[i]);
+    }
+    sp_text_add(t, "]\n");
     put(t, "    ", "entry_eager_us", d->entry_ns[0] * 1e-3);
     put(t, "    ", "entry_graph_us", d->entry_ns[1] * 1e-3);
     sp_text_add(t, "    unsupported: [");
@@ -425,7 +457,7 @@ static void put_samples(sp_text *t, const sp_platform *p, const sp_platform_devi
 static void put_mode(sp_text *t, const sp_platform *p, const sp_platform_mode *m)
 {
     put_text(t, "  - ", "name", m->name);
-    put(t, "    ", "idle_watts", m->state.idle_watts);
+    put(t, "    ", "idle_watts", sp_platform_idle_watts(p, &m->state));
     put(t, "    ", "memory_clock", m->state.memory_clock);
     for (int what = 0; what < 2; what++) {
         sp_text_add(t, "    %s: [", what ? "units" : "clocks");

@@ -67,6 +67,10 @@ typedef struct sp_platform_device {
     double memory_bytes;          /* 0: no limit */
     double active_watts;          /* above idle, while it computes */
     double clock_power;           /* active power goes with clock to this power */
+    double idle_clock_watts;      /* part of the idle power that goes with clock and units */
+    double memory_by_clock;    /* part of the memory's time that goes with clock and units, 0..1 */
+    uint32_t clock_step_count; /* clocks that can be set, ascending; 0: only the highest */
+    double clock_steps[SP_CURVE_POINTS];
     double entry_ns[SP_REGIME_COUNT];
     uint32_t unsupported; /* bit per kind */
     sp_platform_kind kinds[SP_KIND_COUNT];
@@ -90,7 +94,7 @@ typedef struct sp_device_state {
 typedef struct sp_platform_state {
     sp_device_state device[SP_PLATFORM_DEVICES];
     double memory_clock; /* of the highest */
-    double idle_watts;
+    double idle_watts;   /* at full clocks; sp_platform_idle_watts tells it at these */
 } sp_platform_state;
 
 typedef struct sp_platform_mode {
@@ -100,7 +104,7 @@ typedef struct sp_platform_mode {
 
 typedef struct sp_platform {
     char name[64], description[160];
-    double idle_watts;
+    double idle_watts;       /* at full clocks */
     double dispatch_watts;   /* above idle, while the host only launches */
     double memory_bandwidth; /* that all devices share, bytes per second; 0: they share none */
     double contention_knee;  /* share of it up to which nobody is slowed */
@@ -128,6 +132,8 @@ sparoa_status sp_platform_parse(const sparoa_allocator *alloc, const char *what,
 void sp_platform_write(const sp_platform *platform, sp_text *text);
 
 sp_platform_state sp_platform_nominal(const sp_platform *platform);
+/* Power of the idle machine at the clocks and units of a state. */
+double sp_platform_idle_watts(const sp_platform *platform, const sp_platform_state *state);
 /* The mode of that name, or NULL. */
 const sp_platform_mode *sp_platform_find_mode(const sp_platform *platform, const char *name);
 

@@ -322,7 +322,7 @@ static void heat(sim *s)
     const sp_platform *p = s->platform;
     double dt = s->now - s->last_heat;
     if (!s->o->thermal || !(p->limit_c > 0) || !(dt > 0)) return;
-    double watts = s->state.idle_watts + s->heat_joules / (dt * 1e-9);
+    double watts = sp_platform_idle_watts(p, &s->state) + s->heat_joules / (dt * 1e-9);
     double target = p->ambient_c + watts * p->c_per_watt;
     s->temperature += (target - s->temperature) * (1 - exp(-dt * 1e-9 / p->thermal_s));
     s->last_heat = s->now;
@@ -386,7 +386,8 @@ static void summarise(sim *s, double *times, uint32_t runs, sp_sim_result *r)
     r->p50_ns = times[runs / 2];
     r->p99_ns = times[(uint32_t)((double)(runs - 1) * 0.99)];
     r->max_ns = times[runs - 1];
-    r->energy_j = s->energy / runs + s->state.idle_watts * r->mean_ns * 1e-9;
+    r->energy_j =
+        s->energy / runs + sp_platform_idle_watts(s->platform, &s->state) * r->mean_ns * 1e-9;
     for (int d = 0; d < SP_PLATFORM_DEVICES; d++) r->busy_ns[d] /= runs;
     r->transfer_ns /= runs;
     r->slowed_ns /= runs;
@@ -449,7 +450,8 @@ sparoa_status sp_sim_run(const sparoa_allocator *alloc, const sp_platform *platf
     double *times;
     sp_arena_init(&arena, alloc);
     s.state = options->state ? *options->state : sp_platform_nominal(platform);
-    s.temperature = platform->ambient_c + s.state.idle_watts * platform->c_per_watt;
+    s.temperature =
+        platform->ambient_c + sp_platform_idle_watts(platform, &s.state) * platform->c_per_watt;
     if (options->state && options->state->device[0].temperature > 0)
         s.temperature = options->state->device[0].temperature;
     s.next_load = options->load_period_ns > 0 ? 0 : INFINITY;

@@ -116,7 +116,7 @@ void sp_env_reprice(sp_env *env, const sp_profile *profile, const sp_platform *p
         price_node(profile, &profile->nodes[i], platform, regime, state, &env->nodes[i]);
     price_values(env, platform, regime, state);
     set_devices(env->devices, platform, regime, state);
-    env->idle_watts = state ? state->idle_watts : platform->idle_watts;
+    env->idle_watts = state ? sp_platform_idle_watts(platform, state) : platform->idle_watts;
     sp_env_refresh(env);
 }
 

@@ -145,8 +145,10 @@ sparoa_status sp_plan_create(const sp_env *env, const uint8_t *device, const sp_
     p->lower_bound_ns = sp_env_lower_bound(env, splits);
     p->device_count = env->device_count;
     p->node_count = env->node_count;
-    for (uint32_t d = 0; d < env->device_count; d++)
+    for (uint32_t d = 0; d < env->device_count; d++) {
         snprintf(p->devices[d], sizeof p->devices[d], "%s", env->devices[d].name);
+        p->clock[d] = env->devices[d].clock;
+    }
     fill_nodes(p, env, device, &state);
     bool good = true;
     for (uint32_t i = 0; i < env->node_count; i++) {

@@ -71,7 +71,9 @@ void sp_plan_write(const sp_plan *p, sp_text *t)
         sp_text_quote(t, p->devices[d]);
         put(t, ", busy_us: ", p->price.busy_ns[d] * 1e-3);
         put(t, ", flops: ", p->price.flops[d]);
-        sp_text_add(t, ", nodes: %u}\n", p->price.nodes[d]);
+        sp_text_add(t, ", nodes: %u", p->price.nodes[d]);
+        if (p->clock[d] < 1) put(t, ", clock: ", p->clock[d]);
+        sp_text_add(t, "}\n");
     }
     sp_text_add(t, "nodes:%s\n", p->node_count ? "" : " []");
     for (uint32_t i = 0; i < p->node_count; i++) put_node(t, p, &p->nodes[i]);
@@ -138,7 +140,7 @@ static void read_head(sp_yaml_reader *r, const sp_yaml_node *root, sp_plan *p)
 
 static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, uint32_t d)
 {
-    sp_yaml_only(r, n, "name|busy_us|flops|nodes");
+    sp_yaml_only(r, n, "name|busy_us|flops|nodes|clock");
     const char *name = sp_yaml_string(r, n, "name", true);
     if (!*name || strlen(name) >= sizeof p->devices[d])
         sp_yaml_fault(r, n, SPAROA_MALFORMED, "expected a name of 1..31 characters");
@@ -147,6 +149,7 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, ui
     p->price.busy_ns[d] = 1e3 * sp_yaml_number(r, n, "busy_us", 0, 1e15);
     p->price.flops[d] = sp_yaml_number(r, n, "flops", 0, 1e18);
     p->price.nodes[d] = whole(r, n, "nodes");
+    p->clock[d] = sp_yaml_number_or(r, n, "clock", 1e-4, 1, 1);
 }
 
 static uint8_t find_device(sp_yaml_reader *r, const sp_yaml_node *name, const sp_plan *p)
