@@ -88,6 +88,48 @@ static void prices_by_hand(void **state)
     assert_near(sp_platform_contention(&platform, 200e9, NULL), 2.8);
 }
 
+/* What goes with clocks: idle power, and part of the memory's time; a mode's own idle power is what
+ * it takes at its clocks. */
+static void clocks(void **state)
+{
+    static const char text[] =
+        "format: sparoa-platform\nversion: 1\nname: m\nidle_watts: 10\ndevices:\n"
+        "  - {name: cpu, kind: cpu, peak_gflops: 100, bandwidth_gbs: 100, active_watts: 8, "
+        "clock_power: 3,\n     idle_clock_watts: 2, memory_by_clock: 0.25, clock_steps: [0.5, 1], "
+        "kinds: {default: {}}}\n"
+        "modes:\n  - {name: low, clocks: [0.5]}\n  - {name: given, clocks: [0.5], idle_watts: 6}\n"
+        "  - {name: memory, clocks: [0.5], units: [0.5], memory_clock: 0.5}\n";
+    sparoa_error err;
+    if (sp_platform_parse(&alloc, "c", text, sizeof text - 1, &platform, &err))
+        fail_msg("%s", err.message);
+    const sp_platform_state full = sp_platform_nominal(&platform),
+                            *low = &sp_platform_find_mode(&platform, "low")->state,
+                            *given = &sp_platform_find_mode(&platform, "given")->state,
+                            *memory = &sp_platform_find_mode(&platform, "memory")->state;
+    assert_near(sp_platform_idle_watts(&platform, &full), 10);
+    assert_near(sp_platform_idle_watts(&platform, low), 9);
+    assert_near(sp_platform_idle_watts(&platform, given), 6);
+    assert_near(sp_platform_idle_watts(&platform, memory), 8.5);
+    const sp_work w = {.kind = SPAROA_CLASS_ELTWISE, .cost = {.flops = 1, .bytes_in = 1e6}};
+    double ns = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, &full).memory_ns;
+    sp_price p = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, low);
+    assert_near(p.memory_ns, ns * (0.75 + 0.25 / 0.5));
+    assert_near(p.joules, p.memory_ns * 1e-9 * 8 * 0.125);
+    assert_near(sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, memory).memory_ns,
+                ns * (0.75 / 0.5 + 0.25 / 0.25));
+    sp_text first, second;
+    sp_text_init(&first, &alloc);
+    sp_text_init(&second, &alloc);
+    sp_platform_write(&platform, &first);
+    if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
+        fail_msg("%s", err.message);
+    sp_platform_write(&platform, &second);
+    assert_string_equal(first.data, second.data);
+    assert_near(sp_platform_find_mode(&platform, "given")->state.idle_watts, 7);
+    sp_text_free(&first);
+    sp_text_free(&second);
+}
+
 /* The minimal file with one part replaced: status, and what the message must contain. */
 static void names_line_and_field(void **state)
 {
@@ -117,6 +159,18 @@ static void names_line_and_field(void **state)
         {"from: gpu", "from: npu", "links[1].from", SPAROA_MALFORMED},
         {"from: gpu, to: cpu", "from: cpu, to: gpu", "no link from gpu to cpu", SPAROA_MALFORMED},
         {"clocks: [0.5, 1]", "clocks: [0.5]", "one number for each device", SPAROA_MALFORMED},
+        {"peak_gflops: 1000", "peak_gflops: 1000, clock_steps: [0.5, 0.4]",
+         "m.yaml:16: devices[1].clock_steps[1]: clocks must grow", SPAROA_MALFORMED},
+        {"peak_gflops: 1000", "peak_gflops: 1000, clock_steps: [1.5]",
+         "devices[1].clock_steps[0]: 1.5 is not within", SPAROA_MALFORMED},
+        {"peak_gflops: 1000",
+         "peak_gflops: 1000, clock_steps: [.1,.2,.3,.4,.5,.6,.7,.8,.81,.82,.83,.84,.85,.86,.87,.88,"
+         ".89]",
+         "devices[1].clock_steps: at most 16 clocks", SPAROA_MALFORMED},
+        {"peak_gflops: 1000", "peak_gflops: 1000, memory_by_clock: 2",
+         "devices[1].memory_by_clock: 2 is not within", SPAROA_MALFORMED},
+        {"peak_gflops: 1000", "peak_gflops: 1000, idle_clock_watts: -1",
+         "devices[1].idle_clock_watts: -1 is not within", SPAROA_MALFORMED},
         {"name: m\n", "name: &a m\n", "anchors", SPAROA_MALFORMED},
         {"name: m\n", "name: *a\n", "aliases", SPAROA_MALFORMED},
         {"name: m\n", "name: !!str m\n", "tags", SPAROA_MALFORMED},
@@ -264,6 +318,7 @@ static void damaged_samples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(clocks, memory_set_up, memory_tear_down),
         cmocka_unit_test_setup_teardown(samples, memory_set_up, memory_tear_down),
         cmocka_unit_test_setup_teardown(damaged_samples, memory_set_up, memory_tear_down),
         cmocka_unit_test(round_trip),
