@@ -52,7 +52,7 @@ ${rows}    NULL,
 " @ONLY)
 
 file(GLOB cuda_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
-set(cuda_shared op.c conv_shape.c image.c epilogue.c resize.c resize_table.c rnn_parse.c)
+set(cuda_shared op.c conv_shape.c image.c epilogue.c resize.c resize_table.c rnn_parse.c chain_read.c)
 list(TRANSFORM cuda_shared PREPEND ${CMAKE_SOURCE_DIR}/src/ops/)
 add_library(sparoa_cuda MODULE ${cuda_files} ${cuda_kernels} ${cuda_shared}
     ${CMAKE_SOURCE_DIR}/src/base/tensor.c ${CMAKE_BINARY_DIR}/cuda_kernel_table.c)

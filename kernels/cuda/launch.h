@@ -124,6 +124,21 @@ void sp_cu_cast(sp_cu_type from, sp_cu_type to, const void *x, void *y, int64_t 
 /* low and high: device memory, or NULL for no limit. */
 void sp_cu_clip(sp_cu_type type, const void *x, const void *low, const void *high, void *y,
                 int64_t n, cudaStream_t stream);
+/* Several functions one after the other (chain.cu). Operand 0 goes through the steps; a step's
+ * function is a sp_cu_unary_op (operand < 0; SP_CU_UNARY_COUNT: clip to a..b) or a sp_cu_binary_op.
+ */
+#define SP_CU_CHAIN_STEPS 12
+#define SP_CU_CHAIN_OPERANDS 6
+typedef struct sp_cu_chain {
+    int32_t steps, operands, rank;
+    int64_t count;
+    int64_t dims[SP_CU_RANK];
+    int64_t strides[SP_CU_CHAIN_OPERANDS][SP_CU_RANK];
+    int8_t op[SP_CU_CHAIN_STEPS], operand[SP_CU_CHAIN_STEPS], left[SP_CU_CHAIN_STEPS];
+    float a[SP_CU_CHAIN_STEPS], b[SP_CU_CHAIN_STEPS];
+} sp_cu_chain;
+void sp_cu_chain_run(const sp_cu_chain *c, int half, const void *const in[], void *y,
+                     cudaStream_t stream);
 void sp_cu_scale(float factor, float *y, int64_t n, cudaStream_t stream);
 
 /* What comes after a product: y = act(y + bias + residual) or act(y + bias) + residual, in place.

@@ -27,6 +27,8 @@ const sp_pass sp_pass_table[] = {
     {"half", sp_pass_half, "lets operators work on float16 (session option precision)", true},
     {"tf32", sp_pass_tf32, "lets products round their operands to TF32 (session option precision)",
      true},
+    {"chain", sp_pass_chain, "makes one operator of element-wise ones that follow each other",
+     true},
     {"clean", sp_pass_clean, "simplifies what the passes before left", false},
     {"dce", sp_pass_dce, "drops nodes whose outputs nobody uses", false},
     {NULL, NULL, NULL, false},

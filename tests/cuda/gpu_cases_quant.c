@@ -1,5 +1,6 @@
-/* Cases of 8-bit operators and recurrent networks. */
+/* Cases of 8-bit operators, chains and recurrent networks. */
 #include "gpu_node.h"
+#include "ops/chain.h"
 
 static sparoa_dtype byte_type(gpu_node *g)
 {
@@ -218,6 +219,43 @@ static void pool_q8(gpu_test *t, gpu_node *g)
     gpu_compare(t, g);
 }
 
+/* Several element-wise functions as one operator. */
+static void chain(gpu_test *t, gpu_node *g)
+{
+    int64_t dims[4], other[4], steps[3 * SP_CHAIN_STEPS];
+    static float args[2 * SP_CHAIN_STEPS];
+    int n = (int)gpu_range(g, 2, SP_CHAIN_STEPS - 1), inputs = 1, rank = (int)gpu_range(g, 1, 4);
+    gpu_start(g, "Chain", 1, 1);
+    g->node.domain = SP_CHAIN_DOMAIN;
+    gpu_dims(g, rank, 16, dims);
+    if (gpu_range(g, 0, 1)) dims[rank - 1] = 4;
+    g->lo = 0.5;
+    g->hi = 1.5;
+    gpu_input(g, SPAROA_FLOAT32, rank, dims);
+    for (int i = 0; i < n; i++) {
+        bool two = inputs < SP_CHAIN_INPUTS && gpu_range(g, 0, 1);
+        static const sp_chain_fn one[] = {SP_CHAIN_Relu, SP_CHAIN_Sigmoid, SP_CHAIN_Tanh,
+                                          SP_CHAIN_Clip, SP_CHAIN_Abs,     SP_CHAIN_Gelu,
+                                          SP_CHAIN_Neg,  SP_CHAIN_Swish,   SP_CHAIN_HardSwish};
+        static const sp_chain_fn pair[] = {SP_CHAIN_Add, SP_CHAIN_Sub, SP_CHAIN_Mul, SP_CHAIN_Min,
+                                           SP_CHAIN_Max};
+        steps[i * 3] = two ? (int64_t)PICK(g, pair) : (int64_t)PICK(g, one);
+        steps[i * 3 + 1] = two ? inputs : -1;
+        steps[i * 3 + 2] = gpu_range(g, 0, 1);
+        args[i * 2] = -1.25f;
+        args[i * 2 + 1] = 1.5f;
+        if (!two) continue;
+        bool scalar = gpu_range(g, 0, 2) == 0;
+        for (int d = 0; d < rank; d++) other[d] = gpu_range(g, 0, 3) ? dims[d] : 1;
+        gpu_input(g, SPAROA_FLOAT32, scalar ? 0 : rank, other);
+        inputs++;
+    }
+    gpu_ints(g, "sp.steps", n * 3, steps);
+    g->attrs[g->node.n_attrs++] = (sparoa_attr){
+        .name = "sp.args", .type = SPAROA_ATTR_FLOATS, .count = (size_t)n * 2, .v.floats = args};
+    gpu_compare(t, g);
+}
+
 /* ---- recurrent networks ---- */
 
 static void rnn(gpu_test *t, gpu_node *g)
@@ -262,7 +300,9 @@ static void rnn(gpu_test *t, gpu_node *g)
 }
 
 const gpu_family gpu_families_quant[] = {
-    {"linear", linear, 60},       {"dynamic", dynamic, 10}, {"conv_q8", conv_q8, 200},
-    {"matmul_q8", matmul_q8, 80}, {"pair_q8", pair_q8, 40}, {"single_q8", single_q8, 80},
-    {"pool_q8", pool_q8, 20},     {"rnn", rnn, 150},        {NULL, NULL, 0},
+    {"linear", linear, 60},    {"dynamic", dynamic, 10},
+    {"conv_q8", conv_q8, 200}, {"matmul_q8", matmul_q8, 80},
+    {"pair_q8", pair_q8, 40},  {"single_q8", single_q8, 80},
+    {"pool_q8", pool_q8, 20},  {"rnn", rnn, 150},
+    {"chain", chain, 150},     {NULL, NULL, 0},
 };

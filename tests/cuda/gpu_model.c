@@ -1,5 +1,6 @@
 /*
- * gpu_model PLUGIN MODEL --batch N --precision P [--options LIST] [--nodes] [--turns] [--seconds S]
+ * gpu_model PLUGIN MODEL --batch N --precision P [--options LIST] [--passes LIST] [--nodes]
+ * [--turns] [--seconds S]
  *
  * Device time of a whole model: all nodes that the device runs, captured together and replayed, and
  * the host's time to launch that. One JSON object on standard output. With --nodes also the device
@@ -16,7 +17,7 @@
 #include "ops/op.h"
 
 typedef struct arguments {
-    const char *plugin, *model, *precision, *options;
+    const char *plugin, *model, *precision, *options, *passes;
     long batch;
     double seconds;
     bool nodes, turns;
@@ -190,7 +191,8 @@ static int run(const arguments *a)
     sparoa_model *model;
     sparoa_session *s;
     sparoa_runtime_options ro = {.struct_size = sizeof ro};
-    sparoa_session_options so = {.struct_size = sizeof so, .device = "cuda0"};
+    sparoa_session_options so = {
+        .struct_size = sizeof so, .device = "cuda0", .disable_passes = a->passes};
     if (!strcmp(a->precision, "tf32")) so.precision = SPAROA_PRECISION_TF32;
     if (!strcmp(a->precision, "float16")) so.precision = SPAROA_PRECISION_FLOAT16;
     size_t n_in;
@@ -255,6 +257,8 @@ int main(int argc, char **argv)
             a.precision = argv[++i];
         else if (!strcmp(argv[i], "--options") && i + 1 < argc)
             a.options = argv[++i];
+        else if (!strcmp(argv[i], "--passes") && i + 1 < argc)
+            a.passes = argv[++i];
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc)
             a.seconds = atof(argv[++i]);
         else if (!a.plugin)

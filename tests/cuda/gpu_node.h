@@ -9,7 +9,7 @@
 
 #define GPU_PORTS 10
 #define GPU_ATTRS 16
-#define GPU_INTS 16
+#define GPU_INTS 36
 
 #define COUNT(list) ((int)(sizeof(list) / sizeof(list)[0]))
 #define PICK(g, list) ((list)[gpu_random(g) % (unsigned)COUNT(list)])
