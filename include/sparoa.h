@@ -373,8 +373,9 @@ typedef struct sparoa_session_options {
     void *observer_user;
     const char *dump_dir; /* folder that gets the graph as text after every pass, or NULL */
     int32_t max_shapes;   /* input shapes whose memory plans are kept, oldest dropped first; 0: 8 */
-    const char *device; /* where nodes run: "cpu" (NULL: the same), or a device of a loaded plug-in,
-                           which then runs every node that it can */
+    const char *device;   /* where nodes run: "cpu" (NULL: the same), a device of a loaded plug-in,
+                             which then runs every node that it can, or "auto": what was measured to
+                             be fastest here (below) */
     sparoa_fallback fallback; /* for nodes that `device` can't run, and for a device that fails or
                                  is out of memory in a run: the run is then done again on the CPU,
                                  as are all later ones if the device was lost */
@@ -391,7 +392,22 @@ typedef struct sparoa_session_options {
     sparoa_precision precision;
     int64_t device_timeout_ms; /* a device that does not signal for so long is taken for lost; 0:
                                   30 s; negative: it is waited for without end */
+    const char *auto_cache; /* "auto": a file that keeps what was measured, read when the session is
+                               created and replaced after measuring; NULL: none */
+    double auto_seconds;    /* "auto": about how long the session may measure on its own, in all; 0:
+                               2; negative: never, only sparoa_session_tune measures */
 } sparoa_session_options;
+
+/* Device "auto". The session begins as one on the CPU and answers as soon. The second run at input
+ * shapes first measures: the CPU alone, each device alone, and plans that share the nodes between
+ * them, made from each node's time on each device; they run in turn with the caller's inputs, and
+ * the fastest is kept for these shapes. Where the fastest is not clearly faster, the simpler one
+ * stays. That run takes about auto_seconds longer; sparoa_session_tune (sparoa_schedule.h) does the
+ * same when it suits the caller. Without time left, and in runs with a deadline or a cancel flag,
+ * nothing is measured and the choice for the shapes nearest in size decides, or the CPU. The CPU's
+ * kernels stay ready: unless fallback is FORBID, a device that fails in a run ends in the CPU's
+ * answer, and the CPU goes on. `precision` concerns devices: the CPU computes in float32. pins,
+ * plan and reference must be left out; a session with an observer does not measure. */
 
 typedef struct sparoa_session sparoa_session;
 

@@ -13,6 +13,7 @@
  *   4. simulation   what a plan would do with noise, contention, other work and heat
  *   5. re-planning  deciding again, within a millisecond, for the state the machine is in now
  *   6. thresholds   from which work and sparsity on a device is the faster one; learning them
+ *   7. auto         what sessions with device "auto" measured and chose
  *
  *   sparoa_platform_load(rt, "jetson_orin_nano_8gb.yaml", &platform, &err);
  *   sparoa_profile_create(model, &input_shape, 1, SPAROA_REGIME_GRAPH, &profile, &err);
@@ -454,6 +455,75 @@ typedef struct sparoa_predictor_score {
 SPAROA_API sparoa_status sparoa_predictor_compare(
     sparoa_runtime *runtime, sparoa_predictor *given, const sparoa_training_options *options,
     void (*report)(void *user, const sparoa_predictor_score *score), void *user, sparoa_error *err);
+
+/* ---- 7. Auto
+ * ------------------------------------------------------------------------------------ */
+
+/* Measures now, for the shapes of these inputs and with their data, and chooses (sparoa.h, device
+ * "auto"). What was chosen for the shapes before is forgotten. seconds: about how long that may
+ * take; 0: 2. Runs of the session wait meanwhile; nothing else should use the machine. A device
+ * that fails is no error: it is not chosen, and the candidate's verdict says why. Errors:
+ * INVALID_ARGUMENT, INVALID_STATE (the session's device is not "auto", or it has an observer) and
+ * those of a run on the CPU. */
+SPAROA_API sparoa_status sparoa_session_tune(sparoa_session *session, const sparoa_tensor *inputs,
+                                             size_t input_count, double seconds, sparoa_error *err);
+
+/* Where a choice comes from. */
+typedef enum sparoa_choice_source {
+    SPAROA_CHOICE_NONE = 0,     /* nothing is decided: the CPU */
+    SPAROA_CHOICE_MEASURED = 1, /* by this session */
+    SPAROA_CHOICE_CACHED = 2,   /* read from auto_cache */
+    SPAROA_CHOICE_NEAREST = 3,  /* that of other shapes, the nearest in size */
+    SPAROA_CHOICE_FAILED = 4,   /* the device failed in a run: the CPU for good */
+    SPAROA_CHOICE_WATCHED = 5,  /* a sparoa_watch (sparoa_live.h) changed it */
+    SPAROA_CHOICE_MAX_ = 0x7fffffff
+} sparoa_choice_source;
+
+/* What became of the file of auto_cache when the session was created. All but USED measure anew. */
+typedef enum sparoa_cache_state {
+    SPAROA_CACHE_NONE = 0, /* no file is named */
+    SPAROA_CACHE_ABSENT,   /* it does not exist yet */
+    SPAROA_CACHE_USED,
+    SPAROA_CACHE_DAMAGED,       /* it cannot be read */
+    SPAROA_CACHE_OTHER_LIBRARY, /* another version of the library measured */
+    SPAROA_CACHE_OTHER_MODEL,
+    SPAROA_CACHE_OTHER_MACHINE, /* another processor or other devices */
+    SPAROA_CACHE_OTHER_THREADS,
+    SPAROA_CACHE_OTHER_OPTIONS, /* precision or passes */
+    SPAROA_CACHE_MAX_ = 0x7fffffff
+} sparoa_cache_state;
+
+#define SPAROA_CANDIDATES 8 /* most candidates of a choice */
+
+/* Something that was measured: the CPU, a device, or a plan over several. */
+typedef struct sparoa_candidate {
+    char name[48];       /* "cpu", "cuda0", "plan heft" */
+    double median_ns;    /* of its runs; 0: it never ran to the end */
+    double ratio;        /* median over the rounds of its time by the CPU's; 0: not measured */
+    double spread;       /* of these ratios, between their quartiles */
+    double predicted_ns; /* by the nodes' measured times; 0: not predicted */
+    int32_t rounds;      /* that it took part in */
+    int32_t nodes;       /* of the graph that run on devices */
+    char verdict[128];   /* "chosen", or why not */
+} sparoa_candidate;
+
+typedef struct sparoa_choice {
+    char chosen[48]; /* a candidate's name */
+    char reason[160];
+    sparoa_choice_source source;
+    sparoa_cache_state cache;
+    char cache_reason[192]; /* why the file was not used; "" if it was */
+    double tune_ns;         /* time that measuring took; 0: nothing was measured here */
+    int32_t candidate_count;
+    sparoa_candidate candidates[SPAROA_CANDIDATES]; /* the CPU first */
+} sparoa_choice;
+
+/* What decides for inputs of these shapes (data is ignored); inputs NULL: those of the latest run
+ * or tuning. Waits for a run that is under way. Errors: INVALID_ARGUMENT, INVALID_STATE (the
+ * session's device is not "auto"). */
+SPAROA_API sparoa_status sparoa_session_choice(sparoa_session *session, const sparoa_tensor *inputs,
+                                               size_t input_count, sparoa_choice *choice,
+                                               sparoa_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* sparoa_calibrate: this machine as a platform, by measuring small networks on every device. */
 #include <math.h>
 
-#include "api/schedule_objects.h"
+#include "api/calibrate.h"
 #include "base/clock.h"
 #include "profile/fit.h"
 #include "profile/micro.h"
@@ -380,22 +380,32 @@ static sparoa_status measure_contention(job *j)
 
 /* ---- the whole ---- */
 
-static sparoa_status measure_peaks(job *j)
+/* What the device says of itself. */
+static void describe_device(job *j)
 {
     sp_platform_device *d = &j->p->devices[j->device];
     const sp_device *from = &j->rt->devices[j->device];
     sparoa_device_info info = {.struct_size = sizeof info};
-    sparoa_device_peak peak = {0};
     from->table->device_info(from->dev, &info);
-    if (from->table->measure) SP_TRY(from->table->measure(from->dev, 300, &peak, j->err));
     snprintf(d->name, sizeof d->name, "%s", j->rt->names[j->device]);
     d->kind = info.kind;
     d->lanes = 1;
     d->clock_power = 1;
     d->memory_by_clock = 0.2;
     d->memory_bytes = (double)info.memory_bytes;
-    d->peak_flops = peak.gflops_all > 0 ? peak.gflops_all * 1e9 : fmax(info.peak_flops, 1e6);
-    d->bandwidth = peak.bandwidth > 0 ? peak.bandwidth * 1e9 : fmax(info.memory_bandwidth, 1e6);
+    d->peak_flops = fmax(info.peak_flops, 1e6);
+    d->bandwidth = fmax(info.memory_bandwidth, 1e6);
+}
+
+static sparoa_status measure_peaks(job *j)
+{
+    sp_platform_device *d = &j->p->devices[j->device];
+    const sp_device *from = &j->rt->devices[j->device];
+    sparoa_device_peak peak = {0};
+    describe_device(j);
+    if (from->table->measure) SP_TRY(from->table->measure(from->dev, 300, &peak, j->err));
+    if (peak.gflops_all > 0) d->peak_flops = peak.gflops_all * 1e9;
+    if (peak.bandwidth > 0) d->bandwidth = peak.bandwidth * 1e9;
     return SPAROA_OK;
 }
 
@@ -410,6 +420,39 @@ static sparoa_status measure_device(job *j)
         return sp_no_memory(&j->fit.alloc, j->fit.count * sizeof *j->fit.samples, j->err);
     SP_TRY(measure_sparse(j));
     return j->device ? measure_contention(j) : SPAROA_OK;
+}
+
+/* An empty platform for the devices of the runtime. */
+static void begin_platform(job *j, sp_platform *p, const char *name)
+{
+    sparoa_device_desc cpu = {0};
+    sparoa_device(j->rt, 0, &cpu);
+    j->p = p;
+    j->fit.alloc = j->rt->alloc;
+    j->device_count = (uint32_t)(j->rt->device_count < SP_PLATFORM_DEVICES ? j->rt->device_count
+                                                                           : SP_PLATFORM_DEVICES);
+    p->device_count = j->device_count;
+    p->spike_factor = p->contention_knee = p->throttled_clock = 1;
+    p->ambient_c = 25;
+    p->thermal_s = 100;
+    snprintf(p->name, sizeof p->name, "%s", name);
+    snprintf(p->description, sizeof p->description, "%.80s, %d threads, measured by sparoa %s",
+             cpu.description, (int)sparoa_runtime_threads(j->rt), sparoa_version());
+}
+
+sparoa_status sp_calibrate_links(sparoa_runtime *runtime, sp_platform *platform, sparoa_error *err)
+{
+    sparoa_error ignored;
+    job j = {.rt = runtime, .err = err ? err : &ignored};
+    memset(platform, 0, sizeof *platform);
+    begin_platform(&j, platform, "this_machine");
+    for (; j.device < j.device_count; j.device++) {
+        describe_device(&j);
+        if (j.device) SP_TRY(measure_copies(&j));
+        SP_TRY(measure_dispatch(&j));
+    }
+    link_accelerators(platform);
+    return SPAROA_OK;
 }
 
 sparoa_status sparoa_calibrate(sparoa_runtime *runtime, const sparoa_calibrate_options *options,
@@ -429,24 +472,12 @@ sparoa_status sparoa_calibrate(sparoa_runtime *runtime, const sparoa_calibrate_o
                            name, j.o.seconds);
     sparoa_platform *made = sp_calloc(&runtime->alloc, 1, sizeof *made);
     if (!made) return sp_no_memory(&runtime->alloc, sizeof *made, err);
-    sparoa_device_desc cpu = {0};
-    sparoa_device(runtime, 0, &cpu);
     j.passed_by = sp_calloc(&runtime->alloc, 1, PASSED_BY);
     if (!j.passed_by) {
         sp_free(&runtime->alloc, made, sizeof *made);
         return sp_no_memory(&runtime->alloc, PASSED_BY, err);
     }
-    j.p = &made->p;
-    j.fit.alloc = runtime->alloc;
-    j.device_count = (uint32_t)(runtime->device_count < SP_PLATFORM_DEVICES ? runtime->device_count
-                                                                            : SP_PLATFORM_DEVICES);
-    j.p->device_count = j.device_count;
-    j.p->spike_factor = j.p->contention_knee = j.p->throttled_clock = 1;
-    j.p->ambient_c = 25;
-    j.p->thermal_s = 100;
-    snprintf(j.p->name, sizeof j.p->name, "%s", name);
-    snprintf(j.p->description, sizeof j.p->description, "%.80s, %d threads, measured by sparoa %s",
-             cpu.description, (int)sparoa_runtime_threads(runtime), sparoa_version());
+    begin_platform(&j, &made->p, name);
     sparoa_status status = SPAROA_OK;
     for (; status == SPAROA_OK && j.device < j.device_count; j.device++) {
         j.fit.count = 0;

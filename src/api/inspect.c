@@ -1,11 +1,14 @@
 #include <string.h>
 
-#include "api/objects.h"
+#include "api/auto.h"
 #include "ops/op.h"
 
-/* The session that does the work: after a device was lost that on the CPU. */
+/* The session that does the work: with device "auto" perhaps that over all devices, after a device
+ * was lost that on the CPU. */
 static const sparoa_session *working(const sparoa_session *session)
 {
+    if (session && session->choose)
+        return session->choose->on_devices ? session->choose->devices : session;
     return session && session->lost && session->rescue ? session->rescue : session;
 }
 
@@ -96,10 +99,12 @@ void sparoa_session_profile_reset(sparoa_session *session)
 void sparoa_session_get_info(const sparoa_session *session, sparoa_session_info *info)
 {
     if (!session || !info) return;
+    bool chooses = session->choose != NULL;
+    int64_t runs = session->runs, last_run_ns = session->last_run_ns;
     session = working(session);
     *info = (sparoa_session_info){.node_count = session->program->graph->node_count,
-                                  .runs = session->runs,
-                                  .last_run_ns = session->last_run_ns};
+                                  .runs = chooses ? runs : session->runs,
+                                  .last_run_ns = chooses ? last_run_ns : session->last_run_ns};
     for (size_t i = 0; i < session->program->graph->node_count; i++)
         for (int32_t d = 0; d < session->engine.device_count; d++) {
             const sparoa_kernel *kernel = session->program->slots[i].kernels[d];

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "api/objects.h"
+#include "api/auto.h"
 #include "base/clock.h"
 #include "graph/passes.h"
 #include "ops/op.h"
@@ -106,14 +106,21 @@ sparoa_status sparoa_session_create(sparoa_model *model, const sparoa_session_op
     if ((unsigned)o.precision > SPAROA_PRECISION_FLOAT16)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "precision %d is none of the three",
                            (int)o.precision);
+    bool chooses = o.device && strcmp(o.device, "auto") == 0;
+    sparoa_session_options host = o; /* what the session itself is */
+    if (chooses) {
+        host.device = NULL;
+        host.precision = SPAROA_PRECISION_FLOAT32;
+    }
     sparoa_session *s = sp_calloc(&model->runtime->alloc, 1, sizeof *s);
     if (!s) return sp_no_memory(&model->runtime->alloc, sizeof *s, err);
     s->model = model;
     sp_model_ref(model);
     pthread_mutex_init(&s->mutex, NULL);
     sp_planned planned = {0};
-    sparoa_status status = build(s, &o, &planned, err);
+    sparoa_status status = build(s, &host, &planned, err);
     sp_planned_free(s, &planned);
+    if (status == SPAROA_OK && chooses) status = sp_auto_open(s, &o, err);
     if (status != SPAROA_OK)
         sparoa_session_destroy(s);
     else
@@ -127,6 +134,7 @@ void sparoa_session_destroy(sparoa_session *session)
     sparoa_model *model = session->model;
     const sparoa_allocator *a = &model->runtime->alloc;
     size_t outputs = session->graph ? session->graph->output_count : 0;
+    sp_auto_close(session);
     /* the queues first: nothing that they still hold may outlive what it works on */
     for (int32_t i = 0; i < SP_MAX_DEVICES; i++)
         if (session->devices[i].table) sp_device_close(&session->devices[i]);
@@ -249,8 +257,9 @@ sparoa_status sp_session_check_outputs(const sparoa_session *s, const sparoa_ten
     return SPAROA_OK;
 }
 
-static sparoa_status run_locked(sparoa_session *s, const sparoa_tensor *inputs, size_t input_count,
-                                sparoa_tensor *outputs, size_t output_count, sparoa_error *err)
+sparoa_status sp_session_run_here(sparoa_session *s, const sparoa_tensor *inputs,
+                                  size_t input_count, sparoa_tensor *outputs, size_t output_count,
+                                  sparoa_error *err)
 {
     SP_TRY(sp_session_check_inputs(s, inputs, input_count, true, err));
     SP_TRY(sp_session_check_outputs(s, outputs, output_count, s->bytes, err));
@@ -312,8 +321,10 @@ sparoa_status sp_session_run(sparoa_session *session, const sparoa_tensor *input
     pthread_mutex_lock(&session->mutex);
     sparoa_status status = SPAROA_DEVICE_LOST;
     session->engine.stop = stop;
-    if (!session->lost)
-        status = run_locked(session, inputs, input_count, outputs, output_count, &fault);
+    if (session->choose)
+        status = sp_auto_run(session, inputs, input_count, outputs, output_count, stop, &fault);
+    else if (!session->lost)
+        status = sp_session_run_here(session, inputs, input_count, outputs, output_count, &fault);
     session->engine.stop = NULL;
     if (falls_back(session, status)) {
         session->lost = status == SPAROA_DEVICE_LOST;
@@ -355,6 +366,14 @@ int64_t sparoa_session_fallbacks(const sparoa_session *session)
     return session ? atomic_load(&session->fallbacks) : 0;
 }
 
+sparoa_status sp_session_prepare_here(sparoa_session *s, const sparoa_tensor *inputs,
+                                      size_t input_count, sparoa_error *err)
+{
+    SP_TRY(sp_session_check_inputs(s, inputs, input_count, false, err));
+    SP_TRY(sp_engine_settle(&s->engine, err));
+    return sp_program_frame(s->program, inputs, &s->frame, err);
+}
+
 sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tensor *inputs,
                                      size_t input_count, sparoa_error *err)
 {
@@ -365,10 +384,9 @@ sparoa_status sparoa_session_prepare(sparoa_session *session, const sparoa_tenso
         pthread_mutex_unlock(&session->mutex);
         return status;
     }
-    sparoa_status status = sp_session_check_inputs(session, inputs, input_count, false, err);
-    if (status == SPAROA_OK) status = sp_engine_settle(&session->engine, err);
-    if (status == SPAROA_OK)
-        status = sp_program_frame(session->program, inputs, &session->frame, err);
+    sparoa_status status = session->choose
+                               ? sp_auto_prepare(session, inputs, input_count, err)
+                               : sp_session_prepare_here(session, inputs, input_count, err);
     pthread_mutex_unlock(&session->mutex);
     return status;
 }

@@ -30,8 +30,11 @@ int sp_cli_parse(sp_cli *cli, const sp_arg *table, const sp_arg *more, int argc,
          "device plug-in to load (a path with a slash)", 0, 0, NULL},
         {SP_ARG_STRING, 0, "plugin-options", &cli->plugin_options, "LIST",
          "key=value,... for its devices", 0, 0, NULL},
-        {SP_ARG_STRING, 0, "device", &cli->device, "NAME", "where nodes run (default: cpu)", 0, 0,
+        {SP_ARG_STRING, 0, "device", &cli->device, "NAME",
+         "where nodes run (default: cpu); auto: where they were measured to be fastest", 0, 0,
          NULL},
+        {SP_ARG_STRING, 0, "auto-cache", &cli->auto_cache, "FILE",
+         "with --device auto: keeps what was measured", 0, 0, NULL},
         {SP_ARG_CHOICE, 0, "fallback", &cli->fallback, "warn|allow|forbid",
          "what the device can't run: the CPU does it, or an error", 0, 0, "warn|allow|forbid"},
         {SP_ARG_CHOICE, 0, "precision", &cli->precision, "float32|tf32|float16",
@@ -66,6 +69,7 @@ sparoa_status sp_cli_plugin(const sp_cli *cli, sparoa_runtime *runtime, sparoa_e
 void sp_cli_device(const sp_cli *cli, sparoa_session_options *options)
 {
     options->device = cli->device;
+    options->auto_cache = cli->auto_cache;
     if (cli->fallback && strcmp(cli->fallback, "allow") == 0)
         options->fallback = SPAROA_FALLBACK_ALLOW;
     if (cli->fallback && strcmp(cli->fallback, "forbid") == 0)

@@ -17,13 +17,14 @@ typedef struct sp_cli {
     int64_t threads;     /* --threads, 0: the library's default */
     const char *plugin;  /* --plugin: a device to load, or NULL */
     const char *plugin_options;
-    const char *device;    /* --device, or NULL: the CPU */
-    const char *fallback;  /* --fallback, or NULL */
-    const char *plan;      /* --plan of the commands that have it, or NULL */
-    const char *precision; /* --precision, or NULL: float32 */
-    bool quiet;            /* -q: results only */
-    bool help;             /* --help */
-    const char *json_path; /* NULL: no JSON; "": to standard output; else a file */
+    const char *device;     /* --device, or NULL: the CPU */
+    const char *auto_cache; /* --auto-cache, or NULL */
+    const char *fallback;   /* --fallback, or NULL */
+    const char *plan;       /* --plan of the commands that have it, or NULL */
+    const char *precision;  /* --precision, or NULL: float32 */
+    bool quiet;             /* -q: results only */
+    bool help;              /* --help */
+    const char *json_path;  /* NULL: no JSON; "": to standard output; else a file */
 } sp_cli;
 
 typedef struct sp_command {

@@ -1,5 +1,6 @@
 /* sparoa bench: latency, throughput, memory and loading time. */
 #include "cli/bench_server.h"
+#include "cli/choice.h"
 #include "cli/stats.h"
 #include "cli/system.h"
 #include "sparoa_live.h"
@@ -247,6 +248,7 @@ static void print_text(const bench_command *b)
                (double)job->load_ns * 1e-6, (double)job->create_ns * 1e-6,
                (double)job->prepare_ns * 1e-6);
     }
+    if (!b->cli->quiet) sp_choice_print(b->cli, job);
     if (serves(b))
         sp_server_bench_text(&b->server, s);
     else if (offline(b))
@@ -286,6 +288,7 @@ static bool print_json(const bench_command *b)
     sp_json j = sp_json_to(file);
     sp_json_object(&j, NULL);
     sp_job_json(&j, b->cli, &b->job);
+    sp_choice_json(&j, b->cli, &b->job);
     sp_json_string(&j, "scenario", b->scenario);
     sp_json_int(&j, "batch", b->items);
     sp_json_int(&j, "sessions", offline(b) ? b->sessions : 1);
@@ -327,6 +330,7 @@ static int run(bench_command *b)
     int code = sp_job_load(b->cli, &b->feed, &b->job);
     if (code < 0) code = sp_job_session(b->cli, &options, &b->job);
     if (code < 0) code = sp_job_inputs(b->cli, &b->feed, &b->job);
+    if (code < 0) code = sp_job_tune(b->cli, &b->job);
     if (code >= 0) return code;
     const sparoa_tensor *first = b->job.inputs.items;
     b->items = b->job.inputs.count && first->rank > 1 && first->dims[0] > 0 ? first->dims[0] : 1;

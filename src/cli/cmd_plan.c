@@ -1,4 +1,5 @@
 /* sparoa plan: where every operator should run on a described machine, and why. */
+#include "cli/choice.h"
 #include "cli/plan_job.h"
 #include "cli/table.h"
 
@@ -208,6 +209,29 @@ static bool print_json(const plan_command *c, const sparoa_plan_info *info)
     return sp_cli_json_close(c->job.cli, file);
 }
 
+/* What a session with device "auto" does on this machine: measured, where the rest is predicted. */
+static int choose_here(plan_command *c)
+{
+    sp_job *job = &c->job.job;
+    sp_cli *cli = c->job.cli;
+    const sparoa_session_options options = {.struct_size = sizeof options};
+    int code = sp_job_load(cli, &c->job.feed, job);
+    if (code < 0) code = sp_job_session(cli, &options, job);
+    if (code < 0) code = sp_job_inputs(cli, &c->job.feed, job);
+    if (code < 0) code = sp_job_tune(cli, job);
+    if (code >= 0) return code;
+    if (sp_cli_text(cli)) sp_choice_print(cli, job);
+    if (!cli->json_path) return SP_EXIT_PASS;
+    FILE *file = sp_cli_json_open(cli);
+    if (!file) return SP_EXIT_FAIL;
+    sp_json j = sp_json_to(file);
+    sp_json_object(&j, NULL);
+    sp_job_json(&j, cli, job);
+    sp_choice_json(&j, cli, job);
+    sp_json_end_object(&j);
+    return sp_cli_json_close(cli, file) ? SP_EXIT_PASS : SP_EXIT_FAIL;
+}
+
 static int run(plan_command *c)
 {
     sparoa_error err;
@@ -249,7 +273,8 @@ int sp_cmd_plan(sp_cli *cli, int argc, char **argv)
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);
-    if (code < 0) code = run(&c);
+    bool here = !c.job.platform_path && cli->device && strcmp(cli->device, "auto") == 0;
+    if (code < 0) code = here ? choose_here(&c) : run(&c);
     sparoa_plan_destroy(c.plan);
     sp_plan_job_close(&c.job);
     return code;

@@ -1,4 +1,5 @@
 /* sparoa profile: time, work and sparsity of every operator. */
+#include "cli/choice.h"
 #include "cli/inputs_dir.h"
 #include "cli/job.h"
 #include "cli/stats.h"
@@ -308,6 +309,7 @@ static bool print_json(const profile_command *p)
     sp_json j = sp_json_to(file);
     sp_json_object(&j, NULL);
     sp_job_json(&j, p->cli, &p->job);
+    sp_choice_json(&j, p->cli, &p->job);
     sp_json_number(&j, "wall_mean_us", p->wall.mean * 1e-3);
     sp_json_number(&j, "wall_min_us", p->wall.min * 1e-3);
     sp_json_number(&j, "operators_us", p->parts_ns * 1e-3);
@@ -433,6 +435,7 @@ static int run(profile_command *p)
     int code = sp_job_load(p->cli, &p->feed, &p->job);
     if (code < 0) code = sp_job_session(p->cli, &options, &p->job);
     if (code < 0) code = open_inputs(p);
+    if (code < 0) code = sp_job_tune(p->cli, &p->job);
     if (code < 0 && !p->no_peak) sparoa_device_measure(p->job.runtime, 0, 150, &p->peak, NULL);
     if (code < 0) code = measure(p);
     if (code < 0) code = print_text(p);

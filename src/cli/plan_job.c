@@ -97,7 +97,9 @@ int sp_plan_job_open(sp_plan_job *p)
     sparoa_regime regime =
         strcmp(p->regime, "eager") == 0 ? SPAROA_REGIME_EAGER : SPAROA_REGIME_GRAPH;
     if (!p->platform_path)
-        return sp_cli_fail(p->cli, SP_EXIT_USAGE, "--platform FILE is needed (see platforms/)");
+        return sp_cli_fail(p->cli, SP_EXIT_USAGE,
+                           "--platform FILE is needed (see platforms/), or --device auto to "
+                           "measure here");
     int code = sp_job_load(p->cli, &p->feed, &p->job);
     if (code >= 0) return code;
     if (sparoa_platform_load(p->job.runtime, p->platform_path, &p->platform, &err))

@@ -221,9 +221,10 @@ static sparoa_status fill(sp_profile *p, const sp_graph *g, sparoa_error *err)
     return good ? SPAROA_OK : sp_no_memory(&p->alloc, g->node_count * sizeof *p->nodes, err);
 }
 
-sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *graph,
-                                const char *model, const sparoa_tensor *inputs, size_t input_count,
-                                sp_regime regime, sp_profile **profile, sparoa_error *err)
+/* passes NULL: the graph has been through them. */
+static sparoa_status create(const sparoa_allocator *alloc, const sp_graph *graph, const char *model,
+                            const sparoa_tensor *inputs, size_t input_count, sp_regime regime,
+                            const sp_pass_options *passes, sp_profile **profile, sparoa_error *err)
 {
     sp_graph *g = sp_graph_clone(graph, alloc);
     sp_profile *p = sp_calloc(alloc, 1, sizeof *p);
@@ -238,9 +239,7 @@ sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *g
     }
     if (status == SPAROA_OK) status = set_inputs(g, inputs, input_count, err);
     if (status == SPAROA_OK) status = sp_graph_infer(g, err);
-    const sp_log silent = {0};
-    sp_pass_options passes = {.disabled = sp_regime_disabled_passes(regime), .log = &silent};
-    if (status == SPAROA_OK) status = sp_passes_run(g, &passes, err);
+    if (status == SPAROA_OK && passes) status = sp_passes_run(g, passes, err);
     if (status == SPAROA_OK) status = fill(p, g, err);
     sp_graph_destroy(g);
     if (status == SPAROA_OK)
@@ -250,6 +249,23 @@ sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *g
     else
         sp_free(alloc, p, sizeof *p);
     return status;
+}
+
+sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *graph,
+                                const char *model, const sparoa_tensor *inputs, size_t input_count,
+                                sp_regime regime, sp_profile **profile, sparoa_error *err)
+{
+    const sp_log silent = {0};
+    sp_pass_options passes = {.disabled = sp_regime_disabled_passes(regime), .log = &silent};
+    return create(alloc, graph, model, inputs, input_count, regime, &passes, profile, err);
+}
+
+sparoa_status sp_profile_of_graph(const sparoa_allocator *alloc, const sp_graph *graph,
+                                  const sparoa_tensor *inputs, size_t input_count,
+                                  sp_profile **profile, sparoa_error *err)
+{
+    return create(alloc, graph, graph->name, inputs, input_count, SP_REGIME_GRAPH, NULL, profile,
+                  err);
 }
 
 void sp_profile_destroy(sp_profile *profile)

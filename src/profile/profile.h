@@ -64,6 +64,10 @@ const char *sp_regime_name(sp_regime regime); /* "eager", "graph" */
 sparoa_status sp_profile_create(const sparoa_allocator *alloc, const sp_graph *graph,
                                 const char *model, const sparoa_tensor *inputs, size_t input_count,
                                 sp_regime regime, sp_profile **profile, sparoa_error *err);
+/* The same of a graph that has been through its passes, such as a session's: it stays as it is. */
+sparoa_status sp_profile_of_graph(const sparoa_allocator *alloc, const sp_graph *graph,
+                                  const sparoa_tensor *inputs, size_t input_count,
+                                  sp_profile **profile, sparoa_error *err);
 void sp_profile_destroy(sp_profile *profile);
 
 /* How a permutation moves data: "rows" (whole rows keep together) or "mixed", with the binary

@@ -32,7 +32,7 @@ typedef struct sp_plan {
     uint32_t device_count, node_count;
     char devices[SP_ENV_DEVICES][32];
     double clock[SP_ENV_DEVICES]; /* of the highest, that the plan is priced for */
-    sp_plan_node *nodes; /* in dispatch order */
+    sp_plan_node *nodes;          /* in dispatch order */
 } sp_plan;
 
 /* What a plan says of itself besides the environment. */

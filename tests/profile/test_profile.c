@@ -316,7 +316,6 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(features),  cmocka_unit_test(round_trip),
                                        cmocka_unit_test(priced),    cmocka_unit_test(recorded),
                                        cmocka_unit_test(quadrants), cmocka_unit_test(fitted),
-                                       cmocka_unit_test(alike),
-        cmocka_unit_test(networks)};
+                                       cmocka_unit_test(alike),     cmocka_unit_test(networks)};
     return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }
