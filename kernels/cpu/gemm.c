@@ -27,6 +27,19 @@ typedef struct tile {
     bool whole;  /* all columns of the panel exist */
 } tile;
 
+SP_INLINE vf get(const float *p, size_t n)
+{
+    return n == VL ? vf_load(p) : vf_load_n(p, n);
+}
+
+SP_INLINE void put(float *p, vf v, size_t n)
+{
+    if (n == VL)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, n);
+}
+
 /* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
 static void finish(const tile *t, size_t rows, size_t width, float *buffer)
 {
@@ -38,15 +51,15 @@ static void finish(const tile *t, size_t rows, size_t width, float *buffer)
             for (size_t j = 0; j < t->columns; j += VL) {
                 size_t n = t->columns - j < VL ? t->columns - j : VL;
                 float *p = buffer + i * width + j;
-                vf_store(p, vf_load(p) + vf_load_n(residual + i * g->ldr + j, n));
+                vf_store(p, vf_load(p) + get(residual + i * g->ldr + j, n));
             }
     SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, buffer);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < t->columns; j += VL) {
             size_t n = t->columns - j < VL ? t->columns - j : VL;
             vf v = vf_load(buffer + i * width + j);
-            if (e->residual == 2) v += vf_load_n(residual + i * g->ldr + j, n);
-            vf_store_n(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
+            if (e->residual == 2) v += get(residual + i * g->ldr + j, n);
+            put(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
         }
 }
 
@@ -293,9 +306,26 @@ static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors, size_t ahea
     }
 }
 
+/* Few columns in one piece of memory: an activation that costs is better taken of all rows in whole
+ * vectors than of a vector per row. */
+static bool activates_later(const sp_gemm_f32 *g)
+{
+    const int act = g->epilogue.act;
+    return g->n < VL && g->ldc == g->n && !g->epilogue.residual && act != SP_ACT_NONE &&
+           act != SP_ACT_RELU && act != SP_ACT_CLIP && act != SP_ACT_HARDSWISH;
+}
+
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const sp_gemm_epilogue *e = &g->epilogue;
+    if (activates_later(g)) {
+        sp_gemm_f32 plain = *g;
+        float *c = g->c + m0 * g->n;
+        plain.epilogue = (sp_gemm_epilogue){0};
+        SP_KERNEL(sp_gemm_f32)(&plain, m0, m1, p0, p1);
+        SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, (m1 - m0) * g->n, c, c);
+        return;
+    }
     size_t panels = gemm_panels(g->n), k_total = g->k * g->taps;
     size_t depth = block_depth(g, m1 - m0), block = block_rows(g, depth);
     tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY};

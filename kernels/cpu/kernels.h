@@ -186,6 +186,16 @@ typedef struct sp_pool_f32 {
     float *out;
 } sp_pool_f32;
 
+/* The part of a pool that runs along a line: output pixel x is the largest, or the sum times
+ * scale[x], of the input pixels x * stride - pad + k * dilation, k < taps, that exist. */
+typedef struct sp_pool_line_f32 {
+    size_t channels, in_width, out_width;
+    ptrdiff_t taps, stride, dilation, pad;
+    bool max;
+    const float *in, *scale; /* scale: by output pixel, of sums only */
+    float *out;
+} sp_pool_line_f32;
+
 typedef struct sp_kernels {
     const char *isa;
     int32_t vector; /* floats in a vector */
@@ -250,6 +260,7 @@ typedef struct sp_kernels {
                           const float *bias, float *y, float *mean, float *inv_std);
 
     void (*pool_f32)(const sp_pool_f32 *p);
+    void (*pool_line_f32)(const sp_pool_line_f32 *p);
 
     /* Measuring. peak_fma: `rounds` of register-only multiply-adds, returns the operations done;
      * *sink in and out is 0..1. peak_read: reads n floats. */

@@ -42,6 +42,7 @@ void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const flo
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std);
 void SP_KERNEL(sp_pool_f32)(const sp_pool_f32 *p);
+void SP_KERNEL(sp_pool_line_f32)(const sp_pool_line_f32 *p);
 double SP_KERNEL(sp_peak_fma_f32)(size_t rounds, float *sink);
 float SP_KERNEL(sp_peak_read_f32)(size_t n, const float *x);
 

@@ -42,6 +42,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .softmax_f32 = SP_KERNEL(sp_softmax_f32),
     .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),
     .pool_f32 = SP_KERNEL(sp_pool_f32),
+    .pool_line_f32 = SP_KERNEL(sp_pool_line_f32),
     .peak_fma_f32 = SP_KERNEL(sp_peak_fma_f32),
     .peak_read_f32 = SP_KERNEL(sp_peak_read_f32),
 };

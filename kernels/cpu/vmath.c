@@ -28,7 +28,7 @@ void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, 
     case SP_ACT_TANH: MAP(vf_tanh(v)); break;
     case SP_ACT_HARDSIGMOID: MAP(vf_max(zero, vf_min(one, vf_fma(va, v, vb)))); break;
     case SP_ACT_HARDSWISH: MAP(vf_hardswish(v)); break;
-    case SP_ACT_SILU: MAP(v * vf_sigmoid(v)); break;
+    case SP_ACT_SILU: MAP(vf_silu(v)); break;
     case SP_ACT_GELU: MAP(vf_gelu(v)); break;
     case SP_ACT_GELU_TANH: MAP(vf_gelu_tanh(v)); break;
     default:

@@ -36,6 +36,18 @@ SP_INLINE vf vf_sigmoid(vf x)
     return vf_lt(x, vf_zero(), e, one) / (one + e);
 }
 
+/* x / (1 + exp(-x)). Its error counts by the size of x, so that the exponential may be shorter than
+ * vf_exp: ln 2 in one part, a term less. Below -88 the result is 0. */
+SP_INLINE vf vf_silu(vf x)
+{
+    static const float c[] = {0x1.fffdfcp-2f, -0x1.5557bp-3f, 0x1.572a64p-5f, -0x1.10625p-7f};
+    vf z = vf_max(vf_splat(-104.0f), vf_min(vf_splat(40.0f), x));
+    vf n = vf_round(z * vf_splat(-0x1.715476p+0f));
+    vf r = vf_fma(n, vf_splat(0x1.62e43p-1f), z); /* the remainder's negative */
+    vf p = vf_fma(r * r, vf_poly(r, c, 3), vf_splat(1) - r);
+    return x / (vf_scale(p, n) + vf_splat(1));
+}
+
 SP_INLINE vf vf_tanh(vf x)
 {
     static const float c[] = {-0x1.55552cp-2f, 0x1.1105a2p-3f, -0x1.b806a6p-5f, 0x1.50b828p-6f,

@@ -74,7 +74,7 @@ static sparoa_status resolve(const sparoa_node *node, sp_window *w, int32_t i, i
     return SPAROA_OK;
 }
 
-static sparoa_status read_shape(const sparoa_node *node, sp_conv *c, sparoa_error *err)
+sparoa_status sp_conv_transpose_shape(const sparoa_node *node, sp_conv *c, sparoa_error *err)
 {
     const sparoa_tensor *x = node->in[0], *weight = node->in[1];
     bool nhwc = sp_is_nhwc(node), has_shape, has_extra;
@@ -122,7 +122,7 @@ static sparoa_status transpose_infer(const sparoa_node *node, sparoa_error *err)
     out->dtype = x->dtype;
     out->rank = -1;
     if (x->rank < 0 || node->in[1]->rank < 0) return SPAROA_OK;
-    SP_TRY(read_shape(node, &c, err));
+    SP_TRY(sp_conv_transpose_shape(node, &c, err));
     out->rank = x->rank;
     out->dims[0] = c.batch;
     out->dims[nhwc ? x->rank - 1 : 1] = c.c_out;
@@ -201,7 +201,7 @@ static sparoa_status transpose_run(const sparoa_node *node, const sparoa_exec *e
 {
     bool nhwc = sp_is_nhwc(node);
     sp_conv c;
-    SP_TRY(read_shape(node, &c, exec->err));
+    SP_TRY(sp_conv_transpose_shape(node, &c, exec->err));
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
     sp_window_to_3d(&c.w);
     transpose_args a = {

@@ -178,6 +178,8 @@ typedef struct conv_case {
     const char *act;
     int residual;
     bool bias;
+    const char
+        *auto_pad; /* in place of pads, or NULL; "SHAPE": output_shape h and w times stride */
 } conv_case;
 
 static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *op)
@@ -202,7 +204,13 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
     add_int(&b, "group", q->group);
     add_ints(&b, "strides", one ? 1 : 2, q->stride + one);
     add_ints(&b, "dilations", one ? 1 : 2, q->dilation + one);
-    add_ints(&b, "pads", one ? 2 : 4, one ? pads1 : q->pads);
+    const int64_t natural[2] = {q->h * q->stride[0], q->w * q->stride[1]};
+    if (q->auto_pad && strcmp(q->auto_pad, "SHAPE") == 0)
+        add_ints(&b, "output_shape", one ? 1 : 2, natural + one);
+    else if (q->auto_pad)
+        add_string(&b, "auto_pad", q->auto_pad);
+    else
+        add_ints(&b, "pads", one ? 2 : 4, one ? pads1 : q->pads);
     if (q->act) {
         add_string(&b, "sp.act", q->act);
         add_float(&b, "sp.act_a", -0.4f);
@@ -248,6 +256,15 @@ static void random_convs(const char *op, int rounds)
         if (random_u32() % 4 == 0) { /* the plainest shape */
             q.kh = q.kw = q.stride[0] = q.stride[1] = 1;
             memset(q.pads, 0, sizeof q.pads);
+        }
+        if (strcmp(op, "ConvTranspose") == 0 && i % 3 == 0) {
+            q.auto_pad = ((const char *[]){"SAME_UPPER", "SAME_LOWER", "SHAPE"})[i / 3 % 3];
+            memset(q.pads, 0, sizeof q.pads);
+        } else if (strcmp(op, "ConvTranspose") == 0 && i % 3 == 1) { /* windows side by side */
+            q.stride[0] = q.h ? q.kh : 1, q.stride[1] = q.kw;
+            q.dilation[0] = q.dilation[1] = q.group = 1;
+            memset(q.pads, 0, sizeof q.pads);
+            if (i % 2) q.auto_pad = "SHAPE";
         }
         /* The window must fit. */
         int64_t room_h = q.h + q.pads[0] + q.pads[2] - (q.kh - 1) * q.dilation[0] - 1;
@@ -306,13 +323,13 @@ static void test_depthwise(void **unused)
 static void test_layers(void **unused)
 {
     static const conv_case cases[] = {
-        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true},
-        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true},
-        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true},
-        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true},
-        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true},
-        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false},
-        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true}};
+        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true, NULL},
+        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true, NULL},
+        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL},
+        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL},
+        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true, NULL},
+        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false, NULL},
+        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true, NULL}};
     FOR_EACH_ISA(kernels)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_conv(kernels, &cases[i], "Conv");
 }

@@ -2,7 +2,7 @@
 #include "backends/cpu/conv.h"
 #include "ops/op.h"
 
-#define MAX_CHANNELS 8
+#define MAX_CHANNELS 16
 #define MAX_LINES 64 /* of a ring */
 
 typedef struct lines_task {

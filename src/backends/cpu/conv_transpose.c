@@ -2,7 +2,8 @@
  * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights. Output
  * pixels of one phase, (position + padding) modulo stride, all see the same kernel elements, so
  * each phase is an ordinary convolution with stride 1: products whose rows of A are pointers to
- * input pixels, written straight to every stride-th pixel.
+ * input pixels, written straight to every stride-th pixel. Where windows do not overlap, all
+ * outputs of an input pixel in one row lie side by side: one product for each kernel row.
  */
 #include "backends/cpu/gemm_run.h"
 #include "ops/check.h"
@@ -14,15 +15,21 @@
 
 /* One spatial dimension. */
 typedef struct axis {
-    ptrdiff_t kernel, stride, dilation, pad;
+    ptrdiff_t kernel, stride, dilation;
 } axis;
+
+/* Padding before the first pixel, which may depend on the size of the image. */
+typedef struct deconv_pads {
+    ptrdiff_t y, x;
+} deconv_pads;
 
 typedef struct deconv_state {
     sp_epilogue epilogue;
     bool has_bias;
     size_t groups, c_in, c_out; /* channels of one group */
     axis y, x;
-    sp_cpu_packed **packed; /* [phase y][phase x][group] */
+    bool apart;             /* windows neither overlap nor leave gaps, and there is no padding */
+    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row] */
     size_t packed_count;
     float *zero; /* a pixel outside the image */
 } deconv_state;
@@ -34,11 +41,44 @@ static int64_t attr_at(const sparoa_node *node, const char *name, int32_t i, int
     return v && (size_t)i < n ? v[i] : fallback;
 }
 
+static bool all_zero(const sparoa_node *node, const char *name)
+{
+    size_t n;
+    const int64_t *v = sparoa_attr_ints(node, name, &n);
+    for (size_t i = 0; v && i < n; i++)
+        if (v[i] != 0) return false;
+    return true;
+}
+
+/* An output_shape, if any, is what the size of the image, known beforehand, gives without it. */
+static bool natural_shape(const sparoa_node *node, const deconv_state *s)
+{
+    size_t n;
+    const sparoa_tensor *x = node->in[0];
+    const int64_t *shape = sparoa_attr_ints(node, "output_shape", &n);
+    if (!shape || n == 0) return true;
+    if (x->rank < 3 || n < (size_t)x->rank - 2) return false;
+    shape += n - (size_t)(x->rank - 2);
+    for (int32_t i = 0; i < x->rank - 2; i++) {
+        const axis *a = i == x->rank - 3 ? &s->x : &s->y;
+        if (x->dims[i + 1] < 0 || shape[i] != x->dims[i + 1] * a->stride) return false;
+    }
+    return true;
+}
+
+/* auto_pad then adds nothing. */
+static bool windows_apart(const sparoa_node *node, const deconv_state *s)
+{
+    return s->groups == 1 && s->y.kernel == s->y.stride && s->x.kernel == s->x.stride &&
+           s->y.dilation == 1 && s->x.dilation == 1 && all_zero(node, "pads") &&
+           all_zero(node, "output_padding") && natural_shape(node, s);
+}
+
 static bool read_attributes(const sparoa_node *node, deconv_state *s)
 {
     const sparoa_tensor *w = node->in[1];
     const int32_t spatial = w->rank - 2;
-    *s = (deconv_state){.epilogue = sp_epilogue_of(node), .y = {1, 1, 1, 0}};
+    *s = (deconv_state){.epilogue = sp_epilogue_of(node), .y = {1, 1, 1}};
     s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
     int64_t group = sparoa_attr_int(node, "group", 1);
     if (group < 1 || group > MAX_GROUPS || w->dims[0] % group != 0) return false;
@@ -49,11 +89,12 @@ static bool read_attributes(const sparoa_node *node, deconv_state *s)
         axis *a = i == spatial - 1 ? &s->x : &s->y;
         int64_t stride = attr_at(node, "strides", i, 1),
                 dilation = attr_at(node, "dilations", i, 1);
-        int64_t pad = attr_at(node, "pads", i, 0), kernel = w->dims[i + 2];
+        int64_t kernel = w->dims[i + 2];
         if (kernel < 1 || kernel > MAX_KERNEL || stride < 1 || stride > MAX_STRIDE) return false;
-        if (dilation < 1 || dilation > INT32_MAX || pad < 0 || pad > INT32_MAX) return false;
-        *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation, (ptrdiff_t)pad};
+        if (dilation < 1 || dilation > INT32_MAX) return false;
+        *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation};
     }
+    s->apart = windows_apart(node, s);
     return true;
 }
 
@@ -65,9 +106,6 @@ static const char *deconv_supports(const sp_cpu_host *host, const sparoa_node *n
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
     if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
     if (x->rank >= 0 && x->rank != w->rank) return NULL;
-    /* Both make the padding depend on the size of the image. */
-    if (!sp_attr_is(node, "auto_pad", "NOTSET", "NOTSET") || sparoa_attr_find(node, "output_shape"))
-        return NULL;
     if (!read_attributes(node, &s)) return NULL;
     if (s.has_bias &&
         (!sp_cpu_is_constant(node, 2) || sp_count(node->in[2]) != (int64_t)(s.c_out * s.groups)))
@@ -120,6 +158,26 @@ static sp_cpu_packed *pack_phase(const deconv_state *s, const sp_cpu_host *host,
     return sp_gemm_pack_shared(host, &source, 1, taps * k * n);
 }
 
+/* The weights of one kernel row as [c_in][kernel column][c_out] in `b`, the bias for each column
+ * behind them, then packed. */
+static sp_cpu_packed *pack_row(const deconv_state *s, const sp_cpu_host *host,
+                               const sparoa_node *node, size_t ky, float *b)
+{
+    const size_t k = s->c_in, m = s->c_out, kw = (size_t)s->x.kernel;
+    const size_t elements = (size_t)s->y.kernel * kw, n = kw * m;
+    const float *w = (const float *)node->in[1]->data + ky * kw;
+    for (size_t i = 0; i < k * m; i++)
+        for (size_t kx = 0; kx < kw; kx++) b[(i / m * kw + kx) * m + i % m] = w[i * elements + kx];
+    sp_gemm_f32_source source = {
+        .n = n, .k = k, .taps = 1, .b = b, .tap_stride = k * n, .k_stride = n, .n_stride = 1};
+    source.scale = 1;
+    if (s->has_bias) {
+        for (size_t i = 0; i < n; i++) b[k * n + i] = ((const float *)node->in[2]->data)[i % m];
+        source.bias = b + k * n;
+    }
+    return sp_gemm_pack_shared(host, &source, 1, k * n);
+}
+
 static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
                                    sparoa_error *err)
 {
@@ -127,13 +185,15 @@ static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *h
     if (!s) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
     read_attributes(node, s);
     size_t bytes = sparoa_tensor_bytes(node->in[1]) / s->groups;
+    if (s->apart) bytes += (size_t)s->x.kernel * s->c_out * sizeof(float);
     float *scratch = sp_cpu_alloc(host, bytes);
-    s->packed_count = (size_t)(s->y.stride * s->x.stride) * s->groups;
+    s->packed_count = (size_t)(s->apart ? s->y.kernel : s->y.stride * s->x.stride) * s->groups;
     s->packed = sp_cpu_alloc(host, s->packed_count * sizeof *s->packed);
     s->zero = sp_cpu_alloc(host, s->c_in * sizeof(float));
     bool ok = scratch && s->packed && s->zero;
     for (size_t i = 0; ok && i < s->packed_count; i++) {
-        s->packed[i] = pack_phase(s, host, node, i, scratch);
+        s->packed[i] =
+            s->apart ? pack_row(s, host, node, i, scratch) : pack_phase(s, host, node, i, scratch);
         ok = s->packed[i] != NULL;
     }
     sp_cpu_free(host, scratch, bytes);
@@ -177,12 +237,25 @@ static int32_t pieces_of(const sparoa_node *node, int32_t threads)
 static sparoa_status deconv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
                                     void **prepared, size_t *workspace, sparoa_error *err)
 {
+    sp_conv c;
+    SP_TRY(sp_conv_transpose_shape(node, &c, err));
+    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof(deconv_pads));
+    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
+    deconv_pads *pads = *prepared;
+    pads->y = c.w.spatial == 2 ? (ptrdiff_t)c.w.pad_begin[0] : 0;
+    pads->x = (ptrdiff_t)c.w.pad_begin[c.w.spatial - 1];
     *workspace = piece_bytes(state, node) * (size_t)pieces_of(node, host->threads);
     return SPAROA_OK;
 }
 
+static void deconv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)
+{
+    sp_cpu_free(host, prepared, sizeof(deconv_pads));
+}
+
 typedef struct deconv_task {
     const deconv_state *s;
+    deconv_pads pads;
     const sp_kernels *kernels;
     const float *x, *residual;
     float *y;
@@ -198,7 +271,7 @@ static size_t point(const deconv_task *t, size_t row, ptrdiff_t first, size_t co
                     const float **rows)
 {
     const axis *ay = &t->s->y, *ax = &t->s->x;
-    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + ay->pad, ox = first + ax->pad;
+    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + t->pads.y, ox = first + t->pads.x;
     const size_t channels = t->s->c_in * t->s->groups;
     const float *image = t->x + row / t->oh * t->h * t->w * channels + group * t->s->c_in;
     size_t taps = 0;
@@ -216,17 +289,44 @@ static size_t point(const deconv_task *t, size_t row, ptrdiff_t first, size_t co
     return taps;
 }
 
+static void rows_apart(const deconv_task *t, size_t begin, size_t end)
+{
+    const deconv_state *s = t->s;
+    const size_t n = (size_t)s->x.kernel * s->c_out, kh = (size_t)s->y.kernel;
+    for (size_t row = begin; row < end; row++) {
+        size_t at = row * t->w * n;
+        sp_gemm_f32 product = {.m = t->w,
+                               .n = n,
+                               .k = s->c_in,
+                               .taps = 1,
+                               .a = t->x + row / kh * t->w * s->c_in,
+                               .lda = s->c_in,
+                               .b = s->packed[row % kh]->data,
+                               .c = t->y + at,
+                               .ldc = n,
+                               .ldr = n,
+                               .residual = t->residual ? t->residual + at : NULL};
+        product.epilogue = sp_gemm_epilogue_of(&s->epilogue);
+        t->kernels->gemm_f32(&product, 0, t->w, 0, t->kernels->gemm_f32_panels(n));
+    }
+}
+
 static void deconv_piece(void *arg, int32_t index)
 {
     const deconv_task *t = arg;
     const deconv_state *s = t->s;
     const size_t channels = s->c_out * s->groups, i = (size_t)index, pieces = (size_t)t->pieces;
+    const size_t begin = t->rows * i / pieces, end = t->rows * (i + 1) / pieces;
     const float **rows = (const float **)(t->workspace + t->piece_bytes * i);
-    for (size_t row = t->rows * i / pieces; row < t->rows * (i + 1) / pieces; row++)
+    if (s->apart) {
+        rows_apart(t, begin, end);
+        return;
+    }
+    for (size_t row = begin; row < end; row++)
         for (ptrdiff_t first = 0; first < s->x.stride && first < (ptrdiff_t)t->ow; first++) {
             size_t count = (t->ow - 1 - (size_t)first) / (size_t)s->x.stride + 1;
-            ptrdiff_t py = ((ptrdiff_t)(row % t->oh) + s->y.pad) % s->y.stride;
-            ptrdiff_t px = (first + s->x.pad) % s->x.stride;
+            ptrdiff_t py = ((ptrdiff_t)(row % t->oh) + t->pads.y) % s->y.stride;
+            ptrdiff_t px = (first + t->pads.x) % s->x.stride;
             for (size_t g = 0; g < s->groups; g++) {
                 size_t taps = point(t, row, first, count, g, rows);
                 size_t at = (row * t->ow + (size_t)first) * channels + g * s->c_out;
@@ -256,6 +356,7 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
     if (sp_count(y) == 0) return SPAROA_OK;
     bool two = y->rank == 4;
     deconv_task t = {.s = s,
+                     .pads = *(const deconv_pads *)prepared,
                      .kernels = host->kernels,
                      .x = x->data,
                      .y = y->data,
@@ -285,5 +386,6 @@ SP_CPU_KERNEL(ConvTranspose) = {
     .keeps_input = deconv_keeps_input,
     .prepare = deconv_prepare,
     .run = deconv_run,
+    .prepared_destroy = deconv_prepared_destroy,
     .destroy = deconv_destroy,
 };

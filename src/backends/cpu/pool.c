@@ -2,9 +2,11 @@
  * MaxPool on 8-bit ones too. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/conv_shape.h"
+#include "ops/move.h"
 #include "ops/op.h"
 
-#define MAX_TAPS 1024
+#define MAX_KERNEL 32
+#define MAX_TAPS (MAX_KERNEL * MAX_KERNEL)
 
 static bool is_max(const sparoa_node *node)
 {
@@ -34,7 +36,7 @@ static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *nod
     const int64_t *kernel = sparoa_attr_ints(node, "kernel_shape", &n);
     if (!kernel || n != (size_t)rank - 2) return NULL;
     for (size_t i = 0; i < n; i++)
-        if (kernel[i] < 1 || kernel[i] > 32) return NULL;
+        if (kernel[i] < 1 || kernel[i] > MAX_KERNEL) return NULL;
     return host->kernels->name;
 }
 
@@ -45,6 +47,8 @@ typedef struct pool_task {
     size_t h, w, c, oh, ow;
     ptrdiff_t kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
     bool max, count_pads;
+    char *workspace;
+    size_t slot_bytes;
     uint8_t flip; /* signed 8-bit values are compared as unsigned after this exclusive or */
 } pool_task;
 
@@ -78,34 +82,55 @@ static void max_rows_q8(void *arg, int64_t begin, int64_t end)
         }
 }
 
-static void pool_rows(void *arg, int64_t begin, int64_t end)
+/* The factor of each output pixel of an average whose window has `rows` rows that count. */
+static void scales(const pool_task *t, size_t rows, float *scale)
+{
+    for (size_t x = 0; x < t->ow; x++) {
+        ptrdiff_t first = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
+        size_t columns = t->count_pads
+                             ? taps_inside(first + t->pad_begin[1], t->kernel[1], t->dilation[1],
+                                           (ptrdiff_t)t->w + t->pad_begin[1] + t->pad_end[1])
+                             : taps_inside(first, t->kernel[1], t->dilation[1], (ptrdiff_t)t->w);
+        scale[x] = rows * columns > 0 ? 1 / (float)(rows * columns) : 0;
+    }
+}
+
+/* First down, then across: kh + kw steps instead of kh * kw, the first over a whole line. */
+static void pool_rows(void *arg, int32_t slot, int64_t begin, int64_t end)
 {
     const pool_task *t = arg;
-    const float *in[MAX_TAPS];
-    for (size_t row = (size_t)begin; row < (size_t)end; row++)
-        for (size_t x = 0; x < t->ow; x++) {
-            ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
-            ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
-            const float *image = (const float *)t->x + row / t->oh * t->h * t->w * t->c;
-            sp_pool_f32 p = {.channels = t->c,
-                             .in = in,
-                             .max = t->max,
-                             .out = (float *)t->y + (row * t->ow + x) * t->c};
-            for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
-                for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
-                    size_t iy = (size_t)(y0 + ky * t->dilation[0]),
-                           ix = (size_t)(x0 + kx * t->dilation[1]);
-                    if (iy < t->h && ix < t->w) in[p.count++] = image + (iy * t->w + ix) * t->c;
-                }
-            size_t divisor = p.count;
-            if (t->count_pads) /* explicit padding counts, what rounding up adds does not */
-                divisor = taps_inside(y0 + t->pad_begin[0], t->kernel[0], t->dilation[0],
-                                      (ptrdiff_t)t->h + t->pad_begin[0] + t->pad_end[0]) *
-                          taps_inside(x0 + t->pad_begin[1], t->kernel[1], t->dilation[1],
-                                      (ptrdiff_t)t->w + t->pad_begin[1] + t->pad_end[1]);
-            p.scale = divisor ? 1 / (float)divisor : 0;
-            t->kernels->pool_f32(&p);
+    const float *in[MAX_KERNEL];
+    float *line = (float *)(t->workspace + t->slot_bytes * (size_t)slot), *scale = line;
+    if (t->kernel[0] > 1) scale = line + t->w * t->c;
+    size_t counted = 0; /* rows that scale was made for */
+    for (size_t row = (size_t)begin; row < (size_t)end; row++) {
+        ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
+        const float *image = (const float *)t->x + row / t->oh * t->h * t->w * t->c;
+        sp_pool_f32 down = {
+            .channels = t->w * t->c, .in = in, .max = t->max, .scale = 1, .out = line};
+        for (ptrdiff_t k = 0; k < t->kernel[0]; k++) {
+            size_t y = (size_t)(y0 + k * t->dilation[0]);
+            if (y < t->h) in[down.count++] = image + y * t->w * t->c;
         }
+        size_t rows = down.count;
+        if (t->count_pads) /* explicit padding counts, what rounding up adds does not */
+            rows = taps_inside(y0 + t->pad_begin[0], t->kernel[0], t->dilation[0],
+                               (ptrdiff_t)t->h + t->pad_begin[0] + t->pad_end[0]);
+        if (!t->max && (rows != counted || row == (size_t)begin)) scales(t, rows, scale);
+        counted = rows;
+        if (down.count != 1) t->kernels->pool_f32(&down);
+        t->kernels->pool_line_f32(&(sp_pool_line_f32){.channels = t->c,
+                                                      .in_width = t->w,
+                                                      .out_width = t->ow,
+                                                      .taps = t->kernel[1],
+                                                      .stride = t->stride[1],
+                                                      .dilation = t->dilation[1],
+                                                      .pad = t->pad_begin[1],
+                                                      .max = t->max,
+                                                      .in = down.count == 1 ? in[0] : line,
+                                                      .scale = scale,
+                                                      .out = (float *)t->y + row * t->ow * t->c});
+    }
 }
 
 #define CHANNELS 64 /* of a global pool's task */
@@ -138,6 +163,23 @@ static sparoa_status run_global(pool_task *t, const sparoa_node *node, const spa
     return SPAROA_OK;
 }
 
+/* A line of sums or maxima, and a factor for each output pixel. */
+static size_t slot_bytes(const sparoa_node *node)
+{
+    const sparoa_tensor *x = node->in[0], *y = node->out[0];
+    if (is_global(node) || is_8_bit_max(node)) return 0;
+    size_t line = (size_t)(x->dims[x->rank - 2] * x->dims[x->rank - 1]),
+           out = (size_t)y->dims[y->rank - 2];
+    return ((line + out) * sizeof(float) + 63) / 64 * 64;
+}
+
+static sparoa_status pool_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
+                                  void **prepared, size_t *workspace, sparoa_error *err)
+{
+    *workspace = slot_bytes(node) * (size_t)host->threads;
+    return SPAROA_OK;
+}
+
 static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *host,
                               const sparoa_node *node, const sparoa_exec *exec)
 {
@@ -163,14 +205,20 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
     }
     t.c = (size_t)x->dims[x->rank - 1];
     int64_t work = (int64_t)(t.ow * t.c) * t.kernel[0] * t.kernel[1];
-    sp_parallel_for(exec, x->dims[0] * (int64_t)t.oh, work < 16384 ? 16384 / (work + 1) + 1 : 1,
-                    is_8_bit_max(node) ? max_rows_q8 : pool_rows, &t);
+    int64_t rows = x->dims[0] * (int64_t)t.oh, grain = work < 16384 ? 16384 / (work + 1) + 1 : 1;
+    t.workspace = exec->workspace;
+    t.slot_bytes = slot_bytes(node);
+    if (is_8_bit_max(node))
+        sp_parallel_for(exec, rows, grain, max_rows_q8, &t);
+    else
+        sp_parallel_slots(exec, rows, grain, pool_rows, &t);
     return SPAROA_OK;
 }
 
 #define POOL_ROW(name)                                                                             \
     {                                                                                              \
-        .op = name, .domain = "", .supports = pool_supports, .run = pool_run                       \
+        .op = name, .domain = "", .supports = pool_supports, .prepare = pool_prepare,              \
+        .run = pool_run                                                                            \
     }
 /* The ONNX operators of these names, all versions, without indices. */
 SP_CPU_KERNEL(MaxPool) = POOL_ROW("MaxPool");
