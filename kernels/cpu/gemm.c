@@ -318,11 +318,15 @@ static bool activates_later(const sp_gemm_f32 *g)
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const sp_gemm_epilogue *e = &g->epilogue;
-    if (activates_later(g)) {
+    const bool few = SP_KERNEL(sp_gemm_few_pays)(g);
+    if (few || activates_later(g)) {
         sp_gemm_f32 plain = *g;
         float *c = g->c + m0 * g->n;
         plain.epilogue = (sp_gemm_epilogue){0};
-        SP_KERNEL(sp_gemm_f32)(&plain, m0, m1, p0, p1);
+        if (few)
+            SP_KERNEL(sp_gemm_few_f32)(&plain, m0, m1);
+        else
+            SP_KERNEL(sp_gemm_f32)(&plain, m0, m1, p0, p1);
         SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, (m1 - m0) * g->n, c, c);
         return;
     }

@@ -136,6 +136,25 @@ static void test_random(void **unused)
     }
 }
 
+/* Few columns, with and without a rest of k, a rest of rows, and taps; too much k for the path. */
+static void test_few(void **unused)
+{
+    static const size_t depths[] = {16, 17, 48, 64, 143, 1500};
+    static const int acts[] = {SP_ACT_NONE, SP_ACT_RELU, SP_ACT_SILU};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        const sp_kernels *s = sp_cpu_kernels(isas[i]);
+        for (size_t n = 1; s && n <= 5; n++)
+            for (size_t d = 0; d < sizeof depths / sizeof *depths; d++)
+                for (size_t m = 47; m < 64; m += 3) {
+                    problem q = {.m = m, .n = n, .k = depths[d], .taps = 1, .bias = m % 2};
+                    q.indirect = d % 2;
+                    if (q.indirect) q.taps = 1 + m % 4;
+                    q.epilogue.act = PICK(acts);
+                    check(s, &q);
+                }
+    }
+}
+
 /* Every tile: rows of one matrix by 1..3 vectors of columns. */
 static void test_tiles(void **unused)
 {
@@ -177,7 +196,8 @@ static void test_nan(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_tiles),
-                                       cmocka_unit_test(test_large), cmocka_unit_test(test_nan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_few),
+                                       cmocka_unit_test(test_tiles), cmocka_unit_test(test_large),
+                                       cmocka_unit_test(test_nan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
