@@ -104,8 +104,8 @@ SPAROA_API sparoa_status sparoa_profile_measured(sparoa_profile *profile,
  * profile; NULL for GRAPH. Static storage. */
 SPAROA_API const char *sparoa_profile_passes(sparoa_regime regime);
 
-/* YAML; where the path ends in ".json" the same as JSON (which can be loaded: it is YAML as well),
- * in ".csv" a table of the nodes (which cannot). */
+/* YAML; where the path ends in ".json" the same as JSON, in ".csv" as a table with a row for each
+ * node. All of them can be loaded, whatever the file is called. */
 SPAROA_API sparoa_status sparoa_profile_save(const sparoa_profile *profile, const char *path,
                                              sparoa_error *err);
 SPAROA_API sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char *path,

@@ -10,7 +10,6 @@
 #include "base/file.h"
 #include "sparoa_backend.h"
 
-#define MAX_BYTES ((size_t)64 << 20)
 #define MAX_NODES 4000000u
 #define MAX_DEPTH 12
 #define MAX_KEYS 256u /* of a map: they are compared with each other */
@@ -153,9 +152,9 @@ static sparoa_status build(builder *b, yaml_parser_t *parser)
 sparoa_status sp_yaml_parse(const sparoa_allocator *alloc, const char *what, const void *data,
                             size_t size, sp_yaml **yaml, sparoa_error *err)
 {
-    if (size > MAX_BYTES)
+    if (size > SP_YAML_BYTES)
         return sparoa_fail(err, SPAROA_TOO_LARGE, NULL, "%.120s: %zu bytes, at most %zu are read",
-                           what, size, MAX_BYTES);
+                           what, size, SP_YAML_BYTES);
     sp_yaml *y = sp_calloc(alloc, 1, sizeof *y);
     if (!y) return sp_no_memory(alloc, sizeof *y, err);
     y->alloc = *alloc;
@@ -183,7 +182,7 @@ sparoa_status sp_yaml_load(const sparoa_allocator *alloc, const char *path, sp_y
 {
     char *data;
     size_t size;
-    sparoa_status status = sp_file_read(alloc, path, MAX_BYTES, &data, &size, err);
+    sparoa_status status = sp_file_read(alloc, path, SP_YAML_BYTES, &data, &size, err);
     if (status != SPAROA_OK) return status;
     status = sp_yaml_parse(alloc, sp_file_name(path), data, size, yaml, err);
     sp_free(alloc, data, size + 1);

@@ -26,6 +26,8 @@ typedef struct sp_yaml_node {
 
 typedef struct sp_yaml sp_yaml;
 
+#define SP_YAML_BYTES ((size_t)64 << 20) /* larger texts are not read */
+
 /* Reads a document; `what` names it in messages. Fails with MALFORMED, TOO_LARGE or OUT_OF_MEMORY.
  */
 sparoa_status sp_yaml_parse(const sparoa_allocator *alloc, const char *what, const void *data,

@@ -42,7 +42,7 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg rows[SP_PLAN_JOB_ROWS])
         {SP_ARG_STRING, 0, "predictor", &p->predictor_path, "FILE",
          "weights that predict thresholds (default: the shipped ones)", 0, 0, NULL},
         {SP_ARG_STRING, 0, "profile", &p->profile_path, "FILE",
-         "write the profile as YAML, or as CSV if FILE ends in .csv", 0, 0, NULL},
+         "write the profile as YAML, or as CSV or JSON if FILE ends in .csv or .json", 0, 0, NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}};
     _Static_assert(sizeof table / sizeof *table <= SP_PLAN_JOB_ROWS - SP_FEED_ROWS, "more rows");
     memcpy(rows, table, sizeof table);

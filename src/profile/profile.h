@@ -109,7 +109,8 @@ uint64_t sp_profile_schema_hash(void);
 
 void sp_profile_write(const sp_profile *profile, sp_text *text);      /* YAML */
 void sp_profile_write_json(const sp_profile *profile, sp_text *text); /* reads as YAML too */
-void sp_profile_write_csv(const sp_profile *profile, sp_text *text);  /* nodes only */
+/* Not without nodes: what is of the whole profile stands in the first one's row. */
+void sp_profile_write_csv(const sp_profile *profile, sp_text *text);
 sparoa_status sp_profile_parse(const sparoa_allocator *alloc, const char *what, const void *data,
                                size_t size, sp_profile **profile, sparoa_error *err);
 sparoa_status sp_profile_load(const sparoa_allocator *alloc, const char *path, sp_profile **profile,

@@ -1,38 +1,18 @@
-/* Profiles as YAML and CSV. The fields of a node are one table, which the schema hash covers. */
+/* Profiles as YAML and JSON. The fields of a node are one table, which the schema hash covers. */
 #include <math.h>
 
+#include "base/file.h"
 #include "ops/op.h"
-#include "profile/profile.h"
-
-#define FORMAT "sparoa-profile"
-#define VERSION 1
-
-/* X(field, member, least): numbers of a node in the order of files. */
-#define NODE_FIELDS(X)                                                                             \
-    X(flops, cost.flops, 0)                                                                        \
-    X(bytes_in, cost.bytes_in, 0)                                                                  \
-    X(bytes_w, cost.bytes_w, 0)                                                                    \
-    X(bytes_out, cost.bytes_out, 0)                                                                \
-    X(weight_zeros, weight_zeros, -1)                                                              \
-    X(input_zeros, input_zeros, -1)                                                                \
-    X(output_zeros, output_zeros, -1)                                                              \
-    X(batch, batch, 0)                                                                             \
-    X(channels, channels, 0)                                                                       \
-    X(height, height, 0)                                                                           \
-    X(width, width, 0)                                                                             \
-    X(in_channels, in_channels, 0)                                                                 \
-    X(kernel, kernel, 0)                                                                           \
-    X(stride, stride, 0)                                                                           \
-    X(groups, groups, 0)
+#include "profile/profile_parts.h"
 
 uint64_t sp_profile_schema_hash(void)
 {
     static const char fields[] = "op kind"
 #define X(field, member, least) " " #field
-        NODE_FIELDS(X)
+        SP_NODE_FIELDS(X)
 #undef X
         ;
-    uint64_t h = 0xcbf29ce484222325u + VERSION; /* FNV-1a */
+    uint64_t h = 0xcbf29ce484222325u + SP_PROFILE_VERSION; /* FNV-1a */
     for (const char *c = fields; *c; c++) h = (h ^ (unsigned char)*c) * 0x100000001b3u;
     return h;
 }
@@ -64,7 +44,7 @@ static void put_node(sp_text *t, const sp_profile *p, const sp_profile_node *n, 
                 q, q, q, sp_kind_name(n->kind), q);
     if (n->variant) sp_text_add(t, ", %svariant%s: %s%s%s", q, q, q, n->variant, q);
 #define X(field, member, least) put_number(t, q, #field, n->member);
-    NODE_FIELDS(X)
+    SP_NODE_FIELDS(X)
 #undef X
     sp_text_add(t, ", %sreads%s: [", q, q);
     for (uint32_t k = 0; k < n->n_in; k++)
@@ -77,7 +57,7 @@ static void put_node(sp_text *t, const sp_profile *p, const sp_profile_node *n, 
     sp_text_add(t, "}");
 }
 
-static void put_value(sp_text *t, const sp_profile_value *v, const char *q)
+void sp_profile_put_value(sp_text *t, const sp_profile_value *v, const char *q)
 {
     sp_text_add(t, "{%sname%s: ", q, q);
     sp_text_quote(t, v->name);
@@ -97,15 +77,15 @@ static void put_devices(sp_text *t, const sp_profile *p)
 
 void sp_profile_write(const sp_profile *p, sp_text *t)
 {
-    sp_text_add(t, "format: %s\nversion: %d\nschema: \"%016llx\"\nmodel: ", FORMAT, VERSION,
-                (unsigned long long)sp_profile_schema_hash());
+    sp_text_add(t, "format: %s\nversion: %d\nschema: \"%016llx\"\nmodel: ", SP_PROFILE_FORMAT,
+                SP_PROFILE_VERSION, (unsigned long long)sp_profile_schema_hash());
     sp_text_quote(t, p->model);
     sp_text_add(t, "\nregime: %s\ndevices: [", sp_regime_name(p->regime));
     put_devices(t, p);
     sp_text_add(t, "]\nvalues:%s\n", p->value_count ? "" : " []");
     for (uint32_t i = 0; i < p->value_count; i++) {
         sp_text_add(t, "  - ");
-        put_value(t, &p->values[i], "");
+        sp_profile_put_value(t, &p->values[i], "");
         sp_text_add(t, "\n");
     }
     sp_text_add(t, "nodes:%s\n", p->node_count ? "" : " []");
@@ -119,14 +99,15 @@ void sp_profile_write(const sp_profile *p, sp_text *t)
 void sp_profile_write_json(const sp_profile *p, sp_text *t)
 {
     sp_text_add(t, "{\"format\": \"%s\", \"version\": %d, \"schema\": \"%016llx\",\n\"model\": ",
-                FORMAT, VERSION, (unsigned long long)sp_profile_schema_hash());
+                SP_PROFILE_FORMAT, SP_PROFILE_VERSION,
+                (unsigned long long)sp_profile_schema_hash());
     sp_text_quote(t, p->model);
     sp_text_add(t, ", \"regime\": \"%s\", \"devices\": [", sp_regime_name(p->regime));
     put_devices(t, p);
     sp_text_add(t, "],\n\"values\": [");
     for (uint32_t i = 0; i < p->value_count; i++) {
         sp_text_add(t, i ? ",\n" : "\n");
-        put_value(t, &p->values[i], "\"");
+        sp_profile_put_value(t, &p->values[i], "\"");
     }
     sp_text_add(t, "],\n\"nodes\": [");
     for (uint32_t i = 0; i < p->node_count; i++) {
@@ -134,47 +115,6 @@ void sp_profile_write_json(const sp_profile *p, sp_text *t)
         put_node(t, p, &p->nodes[i], "\"");
     }
     sp_text_add(t, "]}\n");
-}
-
-static void put_csv(sp_text *t, const char *text)
-{
-    sp_text_add(t, "\"");
-    for (const char *c = text; *c; c++) sp_text_add(t, *c == '"' ? "\"\"" : "%c", *c);
-    sp_text_add(t, "\"");
-}
-
-void sp_profile_write_csv(const sp_profile *p, sp_text *t)
-{
-    sp_text_add(t, "name,op,class,kind");
-#define X(field, member, least) sp_text_add(t, "," #field);
-    NODE_FIELDS(X)
-#undef X
-    sp_text_add(t, ",flops_per_byte,quadrant");
-    for (uint32_t d = 0; d < p->device_count; d++)
-        sp_text_add(t, ",%s_us,%s_spread_us", p->devices[d], p->devices[d]);
-    sp_text_add(t, "\n");
-    for (uint32_t i = 0; i < p->node_count; i++) {
-        const sp_profile_node *n = &p->nodes[i];
-        put_csv(t, n->name);
-        sp_text_add(t, ",");
-        put_csv(t, n->op);
-        sp_text_add(t, ",%s,%s", sp_class_name(n->op_class), sp_kind_name(n->kind));
-#define X(field, member, least)                                                                    \
-    sp_text_add(t, ",");                                                                           \
-    sp_text_number(t, n->member);
-        NODE_FIELDS(X)
-#undef X
-        sp_text_add(t, ",");
-        sp_text_number(t, sp_flops_per_byte(n));
-        sp_text_add(t, ",%s", sp_quadrant_name(sp_quadrant_of(n, NULL)));
-        for (uint32_t d = 0; d < p->device_count; d++) {
-            sp_text_add(t, ",");
-            sp_text_number(t, n->measured_ns[d] * 1e-3);
-            sp_text_add(t, ",");
-            sp_text_number(t, n->spread_ns[d] * 1e-3);
-        }
-        sp_text_add(t, "\n");
-    }
 }
 
 /* ---- reading ---- */
@@ -255,7 +195,7 @@ static void read_node(sp_yaml_reader *r, const sp_yaml_node *n, sp_profile *p, u
     to->op_class = (sparoa_op_class)kind_named(r, n, "class", SPAROA_CLASS_COUNT);
     to->kind = kind_named(r, n, "kind", SP_KIND_COUNT);
 #define X(field, member, least) to->member = sp_yaml_number(r, n, #field, least, 1e18);
-    NODE_FIELDS(X)
+    SP_NODE_FIELDS(X)
 #undef X
     if (to->weight_zeros > 1 || to->input_zeros > 1 || to->output_zeros > 1)
         sp_yaml_fault(r, n, SPAROA_MALFORMED, "a share of zeros is above 1");
@@ -275,7 +215,7 @@ static uint32_t count_reads(const sp_yaml_node *nodes)
 
 static void read_head(sp_yaml_reader *r, const sp_yaml_node *root, sp_profile *p)
 {
-    sp_yaml_header(r, root, FORMAT, VERSION);
+    sp_yaml_header(r, root, SP_PROFILE_FORMAT, SP_PROFILE_VERSION);
     sp_yaml_only(r, root, "format|version|schema|model|regime|devices|values|nodes");
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)sp_profile_schema_hash());
@@ -343,10 +283,23 @@ static sparoa_status finish(sp_yaml *yaml, const char *what, const sparoa_alloca
     return r.status;
 }
 
+static sparoa_status parse_csv(const sparoa_allocator *alloc, const char *what, const void *data,
+                               size_t size, sp_profile **profile, sparoa_error *err)
+{
+    sp_text text;
+    sp_yaml *yaml = NULL;
+    sp_text_init(&text, alloc);
+    sparoa_status status = sp_profile_csv_to_json(what, data, size, &text, err);
+    if (status == SPAROA_OK) status = sp_yaml_parse(alloc, what, text.data, text.size, &yaml, err);
+    sp_text_free(&text);
+    return status == SPAROA_OK ? finish(yaml, what, alloc, profile, err) : status;
+}
+
 sparoa_status sp_profile_parse(const sparoa_allocator *alloc, const char *what, const void *data,
                                size_t size, sp_profile **profile, sparoa_error *err)
 {
     sp_yaml *yaml;
+    if (sp_profile_is_csv(data, size)) return parse_csv(alloc, what, data, size, profile, err);
     sparoa_status status = sp_yaml_parse(alloc, what, data, size, &yaml, err);
     return status == SPAROA_OK ? finish(yaml, what, alloc, profile, err) : status;
 }
@@ -354,9 +307,11 @@ sparoa_status sp_profile_parse(const sparoa_allocator *alloc, const char *what, 
 sparoa_status sp_profile_load(const sparoa_allocator *alloc, const char *path, sp_profile **profile,
                               sparoa_error *err)
 {
-    sp_yaml *yaml;
-    const char *slash = strrchr(path, '/');
-    sparoa_status status = sp_yaml_load(alloc, path, &yaml, err);
-    return status == SPAROA_OK ? finish(yaml, slash ? slash + 1 : path, alloc, profile, err)
-                               : status;
+    char *data;
+    size_t size;
+    sparoa_status status = sp_file_read(alloc, path, SP_YAML_BYTES, &data, &size, err);
+    if (status != SPAROA_OK) return status;
+    status = sp_profile_parse(alloc, sp_file_name(path), data, size, profile, err);
+    sp_free(alloc, data, size + 1);
+    return status;
 }

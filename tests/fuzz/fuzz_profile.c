@@ -1,5 +1,5 @@
-/* Fuzz target: any bytes as a profile; what is accepted must be priced and write back, as YAML and
- * as JSON, to the same text. */
+/* Fuzz target: any bytes as a profile; what is accepted must be priced and write back, as YAML, as
+ * JSON, and as CSV where its devices' names make titles, to the same text. */
 #include <math.h>
 #include <string.h>
 
@@ -7,12 +7,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void again(const sparoa_allocator *alloc, const sp_text *text, const sp_text *want)
+static void again(const sparoa_allocator *alloc, const sp_text *text, const sp_text *want,
+                  bool must)
 {
     sp_profile *p;
     sparoa_error err;
     sp_text got;
-    if (sp_profile_parse(alloc, "again", text->data, text->size, &p, &err)) __builtin_trap();
+    if (sp_profile_parse(alloc, "again", text->data, text->size, &p, &err)) {
+        if (must) __builtin_trap();
+        return;
+    }
     sp_text_init(&got, alloc);
     sp_profile_write(p, &got);
     if (got.size != want->size || memcmp(got.data, want->data, got.size)) __builtin_trap();
@@ -28,7 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     sp_profile *p = NULL;
     if (size > 65536) return 0;
     if (sp_profile_parse(&alloc, "fuzz", data, size, &p, &err) == SPAROA_OK) {
-        sp_text yaml, json, svg;
+        sp_text yaml, json, csv, svg;
+        sp_text_init(&csv, &alloc);
         sp_text_init(&yaml, &alloc);
         sp_text_init(&json, &alloc);
         sp_text_init(&svg, &alloc);
@@ -41,8 +46,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sp_profile_svg(p, NULL, &svg);
         sp_profile_write(p, &yaml);
         sp_profile_write_json(p, &json);
-        again(&alloc, &yaml, &yaml);
-        again(&alloc, &json, &yaml);
+        sp_profile_write_csv(p, &csv);
+        again(&alloc, &yaml, &yaml, true);
+        again(&alloc, &json, &yaml, true);
+        again(&alloc, &csv, &yaml, p->node_count && !p->device_count);
+        sp_text_free(&csv);
         sp_text_free(&yaml);
         sp_text_free(&json);
         sp_text_free(&svg);

@@ -90,6 +90,12 @@ static void round_trip(void **state)
     sp_profile_write_csv(again, &csv);
     assert_non_null(strstr(csv.data, "\"conv \"\"1\"\"\",\"Conv\",conv,depthwise,"));
     sp_profile_destroy(again);
+    b.size = 0;
+    if (sp_profile_parse(&alloc, "p", csv.data, csv.size, &again, &err))
+        fail_msg("%s", err.message);
+    sp_profile_write(again, &b);
+    assert_string_equal(a.data, b.data);
+    sp_profile_destroy(again);
     /* damage */
     for (uint64_t i = 0; i < 3000; i++) {
         memcpy(b.data, a.data, a.size);
@@ -104,6 +110,54 @@ static void round_trip(void **state)
     sp_text_free(&b);
     sp_text_free(&csv);
     sp_profile_destroy(p);
+}
+
+/* A table with one thing wrong: line and field are named. */
+static void damaged_tables(void **state)
+{
+    static const struct {
+        const char *from, *to, *message;
+    } cases[] = {
+        {"name,op,class", "name,op,calss", "t.csv:1: calss: unknown column"},
+        {"flops,bytes_in", "bytes_in,bytes_in", "t.csv:1: bytes_in: a second column of it"},
+        {"\"Relu\",eltwise", "\"Relu\",eltwize", "t.csv:3: nodes[1].class: no such class"},
+        {"\"Relu\",eltwise", "\"Relu\"", "t.csv:3: more or fewer cells than titles"},
+        {"\"relu\"", "\"relu", "t.csv:3: a quote that does not fit"},
+        {"\"relu\"", "\"re\"lu", "t.csv:3: a quote that does not fit"},
+        {",conv,depthwise,5", ",conv,depthwise,x5", "t.csv:2: nodes[0].flops: expected a number"},
+        {",conv,depthwise,5", ",conv,depthwise,-5", "t.csv:2: nodes[0].flops: -5"},
+        {",0,1,", ",7,1,", "t.csv:2: nodes[0].reads[0]: value 7 is not written"},
+        {",0,1,", ",0 x,1,", "t.csv:2: nodes[0].reads[0]: expected a number"},
+        {",eager,1,", ",eager,2,", "version"},
+        {",eager,1,", ",lazy,1,", "regime: expected eager or graph"}};
+    sp_profile *p = make_profile(SP_REGIME_EAGER), *read = NULL;
+    sp_text csv;
+    sp_text_init(&csv, &alloc);
+    sp_profile_write_csv(p, &csv);
+    sp_profile_destroy(p);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[4096];
+        const char *at = strstr(csv.data, cases[i].from);
+        sparoa_error err = {0};
+        if (!at) fail_msg("%s: not in %s", cases[i].from, csv.data);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - csv.data), csv.data, cases[i].to,
+                 at + strlen(cases[i].from));
+        if (sp_profile_parse(&alloc, "t.csv", text, strlen(text), &read, &err) == SPAROA_OK)
+            fail_msg("case %zu was read", i);
+        if (!strstr(err.message, cases[i].message)) fail_msg("case %zu: %s", i, err.message);
+    }
+    for (uint64_t i = 0; i < 3000; i++) { /* any damage: an error or a profile, never more */
+        sparoa_error err;
+        char *text = malloc(csv.size);
+        memcpy(text, csv.data, csv.size);
+        for (uint64_t k = 0; k <= i % 3; k++)
+            text[sp_rng_bits(i, 2 * k) % csv.size] =
+                "0-9:[]{},\n \"x\xff"[sp_rng_bits(i, 2 * k + 1) % 14];
+        if (sp_profile_parse(&alloc, "t", text, csv.size - i % 5, &read, &err) == SPAROA_OK)
+            sp_profile_destroy(read);
+        free(text);
+    }
+    sp_text_free(&csv);
 }
 
 static void priced(void **state)
@@ -313,9 +367,9 @@ static void networks(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(features),  cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(priced),    cmocka_unit_test(recorded),
-                                       cmocka_unit_test(quadrants), cmocka_unit_test(fitted),
-                                       cmocka_unit_test(alike),     cmocka_unit_test(networks)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(features), cmocka_unit_test(round_trip),     cmocka_unit_test(priced),
+        cmocka_unit_test(recorded), cmocka_unit_test(quadrants),      cmocka_unit_test(fitted),
+        cmocka_unit_test(alike),    cmocka_unit_test(damaged_tables), cmocka_unit_test(networks)};
     return cmocka_run_group_tests(tests, memory_set_up, memory_tear_down);
 }
