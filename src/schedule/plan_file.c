@@ -100,7 +100,11 @@ static void one_of(sp_yaml_reader *r, const sp_yaml_node *root, const char *key,
 
 static uint32_t whole(sp_yaml_reader *r, const sp_yaml_node *map, const char *key)
 {
-    return (uint32_t)sp_yaml_number(r, map, key, 0, 4e9);
+    double x = sp_yaml_number(r, map, key, 0, 4e9);
+    if (x != floor(x))
+        sp_yaml_fault(r, sp_yaml_get(r, map, key, true), SPAROA_MALFORMED,
+                      "expected a whole number");
+    return (uint32_t)x;
 }
 
 static void read_head(sp_yaml_reader *r, const sp_yaml_node *root, sp_plan *p)
@@ -146,6 +150,9 @@ static void read_device(sp_yaml_reader *r, const sp_yaml_node *n, sp_plan *p, ui
         sp_yaml_fault(r, n, SPAROA_MALFORMED, "expected a name of 1..31 characters");
     else
         snprintf(p->devices[d], sizeof p->devices[d], "%s", name);
+    for (uint32_t k = 0; k < d; k++)
+        if (strcmp(p->devices[k], p->devices[d]) == 0)
+            sp_yaml_fault(r, n, SPAROA_MALFORMED, "a second device of that name");
     p->price.busy_ns[d] = 1e3 * sp_yaml_number(r, n, "busy_us", 0, 1e15);
     p->price.flops[d] = sp_yaml_number(r, n, "flops", 0, 1e18);
     p->price.nodes[d] = whole(r, n, "nodes");

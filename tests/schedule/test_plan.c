@@ -98,6 +98,9 @@ static void damage(void **state)
                  {"device: \"cpu\"", "device: \"npu\"", ".device: there is no device"},
                  {"reason: ", "reason: X", ".reason: "},
                  {"seed: 7", "seed: -7", "bad.yaml:8: seed"},
+                 {"copies: ", "copies: 0.", "predicted.copies: expected a whole number"},
+                 {"name: \"gpu\", busy", "name: \"cpu\", busy", "devices[1]: a second device"},
+                 {"busy_us: ", "clock: 2, busy_us: ", "devices[0].clock: 2 is not within"},
                  {"objective: latency", "objective: beauty", "objective: 'beauty'"},
                  {"start_us: ", "start_us: x", ".start_us: expected a number"},
                  {"latency_us: ", "latency_us: -", "predicted.latency_us: -"}};
