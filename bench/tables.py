@@ -143,6 +143,51 @@ def start_and_memory(document):
     return "\n".join(out + ["| " + " | ".join(mean) + " |"]) + "\n"
 
 
+def fresh_start(document):
+    """Load, plan and first inference of a process that has loaded nothing before: one per case."""
+    names = ["model", "threads", "batch", "libsparoa ms"]
+    for label in document["peers"]:
+        names += [f"{label} ms", "ratio"]
+    out, starts = header(names), {p: [] for p in document["peers"]}
+    for case in document["cases"]:
+        first = {label: e["load_s"] + e["first_s"] for label, e in case["engines"].items() if "first_s" in e}
+        if document["ours"] not in first:
+            continue
+        ours = first[document["ours"]]
+        row = [case["model"], str(case["threads"]), str(case["batch"] or "as given"), milliseconds(ours)]
+        for label in document["peers"]:
+            if label not in first:
+                row += ["-"] * 2
+                continue
+            starts[label].append(first[label] / ours)
+            row += [milliseconds(first[label]), f"{starts[label][-1]:.2f}"]
+        out.append("| " + " | ".join(row) + " |")
+    mean = ["geometric mean", "", "", ""]
+    for label in document["peers"]:
+        mean += ["", f"**{geometric(starts[label]):.2f}**"]
+    return "\n".join(out + ["| " + " | ".join(mean) + " |"]) + "\n"
+
+
+def layer_classes(document):
+    """Share of a model's time and of the peak by class of layer (bench/layer_classes.py)."""
+    machine = document["machine"]
+    out = [f"- {machine['processor']} (family {machine['family']}, model {machine['model']}), {document['date']}, commit "
+           f"{document['commit']}: `{document['command']}`", ""]
+    out += header(["model", "class", "operators", "us", "share of time", "GFLOP/s", "share of peak"])
+    for model, found in document["models"].items():
+        total = sum(c["us"] for c in found["classes"].values())
+        for name, c in sorted(found["classes"].items(), key=lambda item: -item[1]["us"]):
+            if c["us"] < total * 0.005:
+                continue
+            rate = c["mflop"] / c["us"] * 1e3
+            share = f"{100 * rate / found['peak_gflops']:.0f} %"
+            if c["mflop"] == 0 or name == "data movement":
+                rate, share = 0, "-"
+            out.append(f"| {model} | {name} | {c['nodes']} | {c['us']:.0f} | {100 * c['us'] / total:.1f} % | "
+                       f"{f'{rate:.0f}' if rate else '-'} | {share} |")
+    return "\n".join(out) + "\n"
+
+
 def peak_share(document):
     """Share of the measured peak of multiply-adds that a whole inference reaches."""
     out = header(["model", "threads", "batch", "GFLOP", "GFLOP/s", "share of peak"])
