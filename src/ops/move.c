@@ -37,6 +37,9 @@ static void copy_row(const plan *p, char *dst, const char *src, int64_t n)
         if (ss == 0 && ds == bytes) {                                                              \
             any_##bytes v = *(const any_##bytes *)src;                                             \
             for (int64_t i = 0; i < n; i++) ((any_##bytes *)dst)[i] = v;                           \
+        } else if (ds == bytes && ss == 2 * bytes) { /* a constant, which is vectorised */         \
+            for (int64_t i = 0; i < n; i++)                                                        \
+                ((any_##bytes *)dst)[i] = ((const any_##bytes *)src)[2 * i];                       \
         } else if (ds == bytes) {                                                                  \
             for (int64_t i = 0; i < n; i++)                                                        \
                 ((any_##bytes *)dst)[i] = *(const any_##bytes *)(src + i * ss);                    \
