@@ -38,8 +38,8 @@ sparoa_status sp_conv_shape(const sparoa_node *node, const sparoa_tensor *x,
                             const sparoa_tensor *weight, bool nhwc, sp_conv *conv,
                             sparoa_error *err);
 
-/* The same of a ConvTranspose of its node's first two inputs: out is known where in is, and pads are
- * those that output_shape or auto_pad ask for. */
+/* The same of a ConvTranspose of its node's first two inputs: out is known where in is, and pads
+ * are those that output_shape or auto_pad ask for. */
 sparoa_status sp_conv_transpose_shape(const sparoa_node *node, sp_conv *conv, sparoa_error *err);
 
 /* Rank and dims of a convolution's output, as far as x and weight are known. Sets no type. */
