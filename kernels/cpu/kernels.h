@@ -48,6 +48,40 @@ typedef struct sp_gemm_f32_source {
     float scale;       /* of B; bias is taken as it is */
 } sp_gemm_f32_source;
 
+/* What packing a pruned B takes: made by spmm_f32_measure. */
+typedef struct sp_spmm_f32_size {
+    size_t n, k, nonzeros;
+    size_t entries;       /* nonzeros and the zeros that make columns equally long */
+    size_t blocks, depth; /* k is cut into blocks of so many */
+    size_t bytes;
+} sp_spmm_f32_size;
+
+/* What decides between the dense and the sparse product, in one unit of time: see spmm_run.c. Measured
+ * by bench_sparse where `measured` says so. */
+typedef struct sp_spmm_costs {
+    double entry, vector;        /* an entry in a tile, and for each vector of rows */
+    double column, finish, turn; /* a column in a block and tile; a vector of results, of A */
+    double dense, dense_finish;  /* a vector of multiply-adds, of results */
+    double row_entry, row_column, row_dense; /* one row: entry, column, vector of weights */
+    double margin;                           /* dense must be so many times slower */
+} sp_spmm_costs;
+
+/* C[m,n] = A[m,k] B[k,n] plus bias, then the epilogue, where most of B is zero. What stands in A
+ * under a zero is not looked at, an infinity or NaN included. Row i of A is at rows[i], or, with
+ * rows NULL, at a + i * lda. */
+typedef struct sp_spmm_f32 {
+    const void *b; /* packed by spmm_f32_pack, bias included */
+    const float *const *rows;
+    const float *a;
+    size_t lda;
+    float *c;
+    size_t ldc;
+    const float *residual; /* [m, ldr] or NULL */
+    size_t ldr;
+    sp_gemm_epilogue epilogue;
+    float *scratch; /* spmm_f32_scratch_floats, of this call alone */
+} sp_spmm_f32;
+
 /* One row of outputs of a depthwise convolution, [width, channels]. Input row r (0..kh-1) is at
  * in[r], with in_stride[r] floats from pixel to pixel: 0 makes one zero pixel serve as a row of
  * padding. */
@@ -204,13 +238,24 @@ typedef struct sp_kernels {
      * p0..p1-1. */
     /* names of variants: "gemm_f32_12x32__avx512", ... "f32__avx512" */
     const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *attention_name, *q8_name,
-        *name;
+        *spmm_name, *name;
     int32_t gemm_rows;    /* rows of a register tile */
     int32_t gemm_columns; /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);
     size_t (*gemm_f32_packed_floats)(size_t n, size_t k_total); /* k_total: k * taps */
     void (*gemm_f32_pack)(const sp_gemm_f32_source *source, size_t p0, size_t p1, float *packed);
     void (*gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
+
+    /* Pruned B: one tap, k_stride and n_stride of the source as there. row: for products of one row
+     * of A. Entries and nonzeros must stay below 2^32. A call computes columns n0..n1-1 of rows
+     * m0..m1-1; n0 is a multiple of 16. */
+    void (*spmm_f32_measure)(const sp_gemm_f32_source *source, bool row, sp_spmm_f32_size *size);
+    void (*spmm_f32_pack)(const sp_gemm_f32_source *source, const sp_spmm_f32_size *size,
+                          void *packed);
+    int32_t spmm_rows; /* of a tile */
+    sp_spmm_costs spmm_costs;
+    size_t (*spmm_f32_scratch_floats)(const sp_spmm_f32_size *size);
+    void (*spmm_f32)(const sp_spmm_f32 *g, size_t m0, size_t m1, size_t n0, size_t n1);
 
     size_t (*dwconv_f32_packed_floats)(size_t channels, size_t taps);
     /* w: [channels, taps] */

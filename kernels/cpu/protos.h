@@ -13,6 +13,11 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
 /* Products of few columns: whether they pay, and rows m0..m1-1 without the epilogue. */
 bool SP_KERNEL(sp_gemm_few_pays)(const sp_gemm_f32 *g);
 void SP_KERNEL(sp_gemm_few_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1);
+void SP_KERNEL(sp_spmm_f32_measure)(const sp_gemm_f32_source *s, bool row, sp_spmm_f32_size *size);
+void SP_KERNEL(sp_spmm_f32_pack)(const sp_gemm_f32_source *s, const sp_spmm_f32_size *size,
+                                 void *packed);
+size_t SP_KERNEL(sp_spmm_f32_scratch_floats)(const sp_spmm_f32_size *size);
+void SP_KERNEL(sp_spmm_f32)(const sp_spmm_f32 *g, size_t m0, size_t m1, size_t n0, size_t n1);
 size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps);
 void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                                    float *packed);

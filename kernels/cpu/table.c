@@ -1,5 +1,6 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/protos.h"
+#include "kernels/cpu/spmm.h"
 
 extern const sp_kernels SP_KERNEL(sp_kernels);
 
@@ -12,6 +13,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .winograd_name = "conv_winograd_f32_" TILE_NAME "__" SP_ISA_STRING,
     .attention_name = "attention_f32_" TILE_NAME "__" SP_ISA_STRING,
     .q8_name = "conv_q8__" SP_ISA_STRING,
+    .spmm_name = "spmm_f32_" SPMM_NAME "__" SP_ISA_STRING,
     .name = "f32__" SP_ISA_STRING,
     .gemm_rows = MR_OF_2,
     .gemm_columns = NR,
@@ -19,6 +21,12 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .gemm_f32_packed_floats = SP_KERNEL(sp_gemm_f32_packed_floats),
     .gemm_f32_pack = SP_KERNEL(sp_gemm_f32_pack),
     .gemm_f32 = SP_KERNEL(sp_gemm_f32),
+    .spmm_rows = SPMM_ROWS,
+    .spmm_costs = SPMM_COSTS,
+    .spmm_f32_measure = SP_KERNEL(sp_spmm_f32_measure),
+    .spmm_f32_pack = SP_KERNEL(sp_spmm_f32_pack),
+    .spmm_f32_scratch_floats = SP_KERNEL(sp_spmm_f32_scratch_floats),
+    .spmm_f32 = SP_KERNEL(sp_spmm_f32),
     .dwconv_f32_packed_floats = SP_KERNEL(sp_dwconv_f32_packed_floats),
     .dwconv_f32_pack = SP_KERNEL(sp_dwconv_f32_pack),
     .dwconv_f32 = SP_KERNEL(sp_dwconv_f32),

@@ -95,8 +95,9 @@ static sparoa_status open_cpu(sparoa_runtime *rt, bool reference, sp_device *dev
                               sparoa_error *err)
 {
     char options[64] = "";
-    snprintf(options, sizeof options, "%s,%s%.15s", reference ? "reference" : "",
-             rt->knobs.isa ? "isa=" : "", rt->knobs.isa ? rt->knobs.isa : "");
+    snprintf(options, sizeof options, "%s,%s%.15s,%s%.15s", reference ? "reference" : "",
+             rt->knobs.isa ? "isa=" : "", rt->knobs.isa ? rt->knobs.isa : "",
+             rt->knobs.sparse ? "sparse=" : "", rt->knobs.sparse ? rt->knobs.sparse : "");
     device->table = sp_cpu_backend();
     return device->table->device_open(&rt->host, 0, options, &device->dev, err);
 }

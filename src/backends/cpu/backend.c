@@ -52,9 +52,11 @@ static void cpu_device_close(sparoa_dev *dev)
 static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options,
                                      sparoa_dev **dev, sparoa_error *err)
 {
-    char isa[16] = "";
+    char isa[16] = "", sparse[16] = "auto";
     const char *wanted = options ? strstr(options, "isa=") : NULL;
     if (wanted) sscanf(wanted, "isa=%15[a-z0-9]", isa);
+    wanted = options ? strstr(options, "sparse=") : NULL;
+    if (wanted) sscanf(wanted, "sparse=%15[^,]", sparse);
     if (index != 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "cpu device %d: there is one",
                            index);
@@ -62,6 +64,10 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
     if (!kernels)
         return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL,
                            "this machine has no instruction set '%s'", isa);
+    if (strcmp(sparse, "auto") != 0 && strcmp(sparse, "never") != 0 &&
+        strcmp(sparse, "always") != 0)
+        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                           "sparse kernels: expected auto, never or always, not '%s'", sparse);
     sparoa_dev *d = sp_calloc(&host->allocator, 1, sizeof *d);
     if (!d) return sp_no_memory(&host->allocator, sizeof *d, err);
     d->engine = host;
@@ -69,6 +75,8 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
     d->host =
         (sp_cpu_host){.allocator = host->allocator, .threads = host->threads, .kernels = kernels};
     d->host.engine = host;
+    if (strcmp(sparse, "never") == 0) d->host.sparse = SP_SPARSE_NEVER;
+    if (strcmp(sparse, "always") == 0) d->host.sparse = SP_SPARSE_ALWAYS;
     d->host.cache = sp_cpu_packcache_create(&d->host.allocator);
     if (!d->host.cache) {
         cpu_device_close(d);

@@ -5,7 +5,7 @@
 #include "sparoa_backend.h"
 
 /* Options of device_open: "reference" (plain implementations only), "isa=avx2" (instruction set to
- * use). */
+ * use), "sparse=never" or "sparse=always" (SPAROA_SPARSE in docs/knobs.md). */
 const sparoa_backend *sp_cpu_backend(void);
 
 #endif

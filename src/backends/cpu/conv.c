@@ -7,6 +7,7 @@
 
 #define MAX_KERNEL 4096
 #define MAX_DEPTHWISE 64
+#define MANY_ROWS 1024 /* pixels, where they are not known: stands for any large number */
 
 static bool is_depthwise(const sparoa_node *node)
 {
@@ -46,6 +47,42 @@ static void read_attributes(const sparoa_node *node, conv_state *s)
     s->row_taps = s->groups == 1 && dense;
 }
 
+static sp_gemm_f32_source source_of(const conv_state *s, const float *w, const float *bias)
+{
+    size_t taps = s->kh * s->kw;
+    return (sp_gemm_f32_source){.n = s->c_out,
+                                .k = s->c_in,
+                                .taps = taps,
+                                .b = w,
+                                .tap_stride = 1,
+                                .k_stride = taps,
+                                .n_stride = s->c_in * taps,
+                                .bias = bias,
+                                .scale = 1};
+}
+
+/* Whether the sparse kernel takes it, for one image and for the whole batch. What is not known yet
+ * may be one pixel or many. */
+static bool is_sparse(const sp_cpu_host *host, const sparoa_node *node, const conv_state *s,
+                      sp_spmm_f32_size *size)
+{
+    sp_gemm_f32_source source = source_of(s, node->in[1]->data, NULL);
+    sparoa_tensor x = *node->in[0];
+    size_t pixels = 1, batch = 1;
+    sparoa_error err;
+    sp_conv c;
+    if (s->kind != CONV_INDIRECT || s->groups != 1 || s->kh * s->kw != 1) return false;
+    bool known = x.rank == node->in[1]->rank, one = false;
+    if (known && x.dims[0] > 0) batch = (size_t)x.dims[0], one = true;
+    x.dims[0] = 1;
+    for (int32_t i = 1; known && i < x.rank; i++) known &= x.dims[i] > 0;
+    known = known && sp_conv_shape(node, &x, node->in[1], true, &c, &err) == SPAROA_OK;
+    for (int32_t i = 0; known && i < c.w.spatial; i++)
+        if (c.w.out[i] > 0) pixels *= (size_t)c.w.out[i];
+    if (!known || !one) batch = MANY_ROWS;
+    return sp_spmm_choose(host, &source, pixels, pixels * batch, size) == SP_SPMM_YES;
+}
+
 static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
     if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
@@ -63,6 +100,8 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
     if (is_depthwise(node)) return host->kernels->dwconv_name;
     conv_state s;
     read_attributes(node, &s);
+    sp_spmm_f32_size size;
+    if (is_sparse(host, node, &s, &size)) return host->kernels->spmm_name;
     return sp_conv_winograd_pays(&s, node) ? host->kernels->winograd_name
                                            : host->kernels->conv_name;
 }
@@ -98,17 +137,8 @@ static sp_cpu_packed *pack_depthwise(const sp_cpu_host *host, const conv_state *
 static sp_cpu_packed *pack_product(const sp_cpu_host *host, const conv_state *s, const float *w,
                                    const float *bias)
 {
-    size_t taps = s->kh * s->kw;
-    sp_gemm_f32_source source = {.n = s->c_out,
-                                 .k = s->c_in,
-                                 .taps = taps,
-                                 .b = w,
-                                 .tap_stride = 1,
-                                 .k_stride = taps,
-                                 .n_stride = s->c_in * taps,
-                                 .bias = bias,
-                                 .scale = 1};
-    return sp_gemm_pack_shared(host, &source, s->groups, s->c_out * s->c_in * taps);
+    sp_gemm_f32_source source = source_of(s, w, bias);
+    return sp_gemm_pack_shared(host, &source, s->groups, source.n * source.k * source.taps);
 }
 
 static void conv_destroy(void *state, const sp_cpu_host *host)
@@ -138,7 +168,12 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
         bias = node->in[2]->data;
     }
     bool depthwise = s->kind == CONV_DEPTHWISE;
-    if (sp_conv_winograd_pays(s, node)) {
+    sp_spmm_f32_size size;
+    if (is_sparse(host, node, s, &size)) {
+        sp_gemm_f32_source source = source_of(s, w, bias);
+        s->kind = CONV_SPARSE;
+        s->packed = sp_spmm_pack_shared(host, &source, &size);
+    } else if (sp_conv_winograd_pays(s, node)) {
         s->kind = CONV_WINOGRAD;
         s->packed = sp_conv_winograd_pack(s, host, w);
         s->bias = sp_cpu_alloc(host, s->c_out * sizeof(float));
@@ -233,9 +268,7 @@ static sparoa_status plan_indirect(const conv_state *s, const sp_cpu_host *host,
 
 static bool is_pointwise(const conv_state *s, const conv_plan *p)
 {
-    return s->kind == CONV_INDIRECT && s->groups == 1 && s->kh * s->kw == 1 && p->stride_h == 1 &&
-           p->stride_w == 1 && p->oh == p->h && p->ow == p->w && p->pad_top == 0 &&
-           p->pad_left == 0;
+    return s->kind == CONV_INDIRECT && sp_conv_is_plain(s, p);
 }
 
 static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
@@ -250,6 +283,7 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
     else if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
         SP_TRY(plan_indirect(s, host, node, &plan, err));
     if (s->kind == CONV_DEPTHWISE) plan.chunk = sp_conv_depthwise_chunk(s, &plan);
+    if (s->kind == CONV_SPARSE) SP_TRY(sp_conv_sparse_plan(s, host, node, &plan, err));
     if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, &plan, err));
     if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
     if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
@@ -273,6 +307,8 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
         sp_conv_depthwise_run(s, p, host->kernels, node, exec);
     } else if (s->kind == CONV_WINOGRAD) {
         sp_conv_winograd_run(s, p, host->kernels, node, exec);
+    } else if (s->kind == CONV_SPARSE) {
+        sp_conv_sparse_run(s, p, host->kernels, node, exec);
     } else if (is_pointwise(s, p)) {
         sp_gemm_f32 g = {.m = p->batch * p->oh * p->ow,
                          .n = s->c_out,

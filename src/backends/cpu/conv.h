@@ -3,12 +3,13 @@
 #ifndef SP_BACKENDS_CPU_CONV_H
 #define SP_BACKENDS_CPU_CONV_H
 
-#include "backends/cpu/gemm_run.h"
+#include "backends/cpu/spmm_run.h"
 #include "ops/conv_shape.h"
 
 typedef enum conv_kind {
     CONV_POINTWISE, /* 1x1, stride 1, no padding: a plain product */
     CONV_INDIRECT,  /* any other: a product whose rows of A are pointers into the image */
+    CONV_SPARSE,    /* 1x1 with pruned weights */
     CONV_WINOGRAD,  /* 3x3, stride 1: 36 products of transformed 4x4 tiles */
     CONV_DEPTHWISE  /* one input and one output channel in each group */
 } conv_kind;
@@ -42,6 +43,13 @@ typedef struct conv_plan {
     sp_gemm_split split;
 } conv_plan;
 
+/* Stride 1, no padding. */
+static inline bool sp_conv_is_plain(const conv_state *s, const conv_plan *p)
+{
+    return s->groups == 1 && s->kh * s->kw == 1 && p->stride_h == 1 && p->stride_w == 1 &&
+           p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0;
+}
+
 /* Winograd: whether it pays, its weights, and running it. Memory of a piece: V, M. */
 bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node);
 sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *host, const float *w);
@@ -53,6 +61,11 @@ void sp_conv_winograd_run(const conv_state *s, const conv_plan *p, const sp_kern
 /* Memory of a piece: pointers [taps][block], then patches of taps * k floats. */
 void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                           const sparoa_node *node, const sparoa_exec *exec);
+/* Memory of a piece: pointers [block] where the window is not the plain one, then the kernel's. */
+sparoa_status sp_conv_sparse_plan(const conv_state *s, const sp_cpu_host *host,
+                                  const sparoa_node *node, conv_plan *p, sparoa_error *err);
+void sp_conv_sparse_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                        const sparoa_node *node, const sparoa_exec *exec);
 /* A channel or a few: input lines are copied with their padding, and then the windows of a row of
  * outputs are one matrix per kernel row. Memory of a piece: a ring of lines. */
 bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p);

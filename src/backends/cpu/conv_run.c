@@ -139,6 +139,57 @@ void sp_conv_indirect_run(const conv_state *s, const conv_plan *p, const sp_kern
     sp_run_pieces(exec, sp_gemm_split_count(&p->split), indirect_piece, &t);
 }
 
+/* ---- pruned weights ---- */
+
+sparoa_status sp_conv_sparse_plan(const conv_state *s, const sp_cpu_host *host,
+                                  const sparoa_node *node, conv_plan *p, sparoa_error *err)
+{
+    const sp_spmm_f32_size *size = sp_spmm_size_of(s->packed);
+    p->split = sp_spmm_split(host->kernels, size, p->batch * p->oh * p->ow, host->threads);
+    p->block = sp_conv_is_plain(s, p) ? 0 : 4 * (size_t)host->kernels->spmm_rows;
+    p->piece_bytes = (p->block * sizeof(float *) + 63) / 64 * 64;
+    if (__builtin_add_overflow(p->piece_bytes, sp_spmm_piece_bytes(host->kernels, size),
+                               &p->piece_bytes))
+        return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
+    return SPAROA_OK;
+}
+
+static void sparse_piece(void *arg, int32_t index)
+{
+    const conv_task *t = arg;
+    const conv_plan *p = t->p;
+    const sp_gemm_piece piece = sp_gemm_piece_of(&p->split, index);
+    const float **rows = (const float **)(t->workspace + p->piece_bytes * (size_t)index);
+    void *memory = (char *)rows + (p->block * sizeof *rows + 63) / 64 * 64;
+    sp_spmm_f32 g = {.b = t->s->packed->data,
+                     .a = t->x,
+                     .lda = p->c,
+                     .c = t->y,
+                     .ldc = t->s->c_out,
+                     .residual = t->residual,
+                     .ldr = t->s->c_out,
+                     .epilogue = sp_gemm_epilogue_of(&t->s->epilogue)};
+    if (p->block == 0) {
+        sp_spmm_piece(t->kernels, &g, &piece, piece.m0, piece.m1, memory);
+        return;
+    }
+    g.rows = rows;
+    for (size_t m = piece.m0; m < piece.m1; m += p->block) {
+        const size_t count = piece.m1 - m < p->block ? piece.m1 - m : p->block;
+        point_to_pixels(t, m, count, 0, rows);
+        g.c = t->y + m * t->s->c_out;
+        if (t->residual) g.residual = t->residual + m * t->s->c_out;
+        sp_spmm_piece(t->kernels, &g, &piece, 0, count, memory);
+    }
+}
+
+void sp_conv_sparse_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                        const sparoa_node *node, const sparoa_exec *exec)
+{
+    conv_task t = task_of(s, p, kernels, node, exec);
+    sp_run_pieces(exec, sp_gemm_split_count(&p->split), sparse_piece, &t);
+}
+
 /* ---- depthwise ---- */
 
 #define MAX_ROWS 64

@@ -3,15 +3,18 @@
  * dimensions of A are rows of one product. Otherwise B is packed into the workspace, matrix by
  * matrix.
  */
-#include "backends/cpu/gemm_run.h"
+#include "backends/cpu/spmm_run.h"
 #include "ops/op.h"
+
+#define MANY_ROWS 1024 /* where the number is not known: stands for any large one */
 
 typedef struct matmul_state {
     sp_epilogue epilogue;
     bool gemm, trans_a, trans_b;
     float alpha, beta;
     int32_t bias_input;    /* -1: none */
-    sp_cpu_packed *packed; /* NULL: B is packed by run */
+    sp_cpu_packed *packed; /* NULL: B is packed by run, if it is not sparse */
+    sp_cpu_packed *sparse; /* B for the sparse kernel; both: the number of rows decides */
     size_t n, k;           /* of packed */
 } matmul_state;
 
@@ -58,17 +61,6 @@ static bool bias_fits(const sparoa_node *node, const matmul_state *s)
     return (c->rank == 1 || c->dims[0] == 1) && n >= 0 && c->dims[c->rank - 1] == n;
 }
 
-static const char *matmul_supports(const sp_cpu_host *host, const sparoa_node *node)
-{
-    matmul_state s;
-    if (node->n_in < 2 || !node->in[0] || !node->in[1] || !sp_cpu_all_float32(node)) return NULL;
-    read_attributes(node, &s);
-    if (!bias_fits(node, &s)) return NULL;
-    if (s.beta != 1 && s.bias_input >= 0) return NULL;
-    if (s.gemm && (node->in[0]->rank != 2 || node->in[1]->rank != 2)) return NULL;
-    return host->kernels->gemm_name;
-}
-
 static sp_gemm_f32_source source_of(const sparoa_node *node, const matmul_state *s)
 {
     const sparoa_tensor *b = node->in[1];
@@ -89,6 +81,45 @@ static sp_gemm_f32_source source_of(const sparoa_node *node, const matmul_state 
     return source;
 }
 
+/* A dimension that is not known yet may be one or many. */
+static sp_spmm_choice choose_sparse(const sp_cpu_host *host, const sparoa_node *node,
+                                    const matmul_state *s, sp_spmm_f32_size *size)
+{
+    const sparoa_tensor *a = node->in[0];
+    const int32_t depth = s->trans_a ? a->rank - 2 : a->rank - 1;
+    size_t least = 1, many = a->rank < 0 ? MANY_ROWS : 1;
+    if (!packs_once(node, s) || s->trans_a) return SP_SPMM_NO;
+    for (int32_t i = 0; i < a->rank; i++)
+        if (i != depth && a->dims[i] > 0)
+            least *= (size_t)a->dims[i];
+        else if (i != depth)
+            many = MANY_ROWS;
+    sp_gemm_f32_source source = source_of(node, s);
+    return sp_spmm_choose(host, &source, least, least * many, size);
+}
+
+static const char *matmul_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    matmul_state s;
+    if (node->n_in < 2 || !node->in[0] || !node->in[1] || !sp_cpu_all_float32(node)) return NULL;
+    read_attributes(node, &s);
+    if (!bias_fits(node, &s)) return NULL;
+    if (s.beta != 1 && s.bias_input >= 0) return NULL;
+    if (s.gemm && (node->in[0]->rank != 2 || node->in[1]->rank != 2)) return NULL;
+    sp_spmm_f32_size size;
+    return choose_sparse(host, node, &s, &size) ? host->kernels->spmm_name
+                                                : host->kernels->gemm_name;
+}
+
+static void matmul_destroy(void *state, const sp_cpu_host *host)
+{
+    matmul_state *s = state;
+    if (!s) return;
+    sp_cpu_pack_release(s->packed);
+    sp_cpu_pack_release(s->sparse);
+    sp_cpu_free(host, s, sizeof *s);
+}
+
 static sparoa_status matmul_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
                                    sparoa_error *err)
 {
@@ -98,9 +129,13 @@ static sparoa_status matmul_create(const sparoa_node *node, const sp_cpu_host *h
     if (packs_once(node, s)) {
         sp_gemm_f32_source source = source_of(node, s);
         s->n = source.n, s->k = source.k;
-        s->packed = sp_gemm_pack_shared(host, &source, 1, source.n * source.k);
-        if (!s->packed) {
-            sp_cpu_free(host, s, sizeof *s);
+        sp_spmm_f32_size size;
+        sp_spmm_choice choice = choose_sparse(host, node, s, &size);
+        if (choice != SP_SPMM_NO) s->sparse = sp_spmm_pack_shared(host, &source, &size);
+        if (choice != SP_SPMM_YES)
+            s->packed = sp_gemm_pack_shared(host, &source, 1, source.n * source.k);
+        if ((choice != SP_SPMM_NO && !s->sparse) || (choice != SP_SPMM_YES && !s->packed)) {
+            matmul_destroy(s, host);
             return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node,
                                "no memory to pack %zu x %zu weights", source.k, source.n);
         }
@@ -112,13 +147,13 @@ static sparoa_status matmul_create(const sparoa_node *node, const sp_cpu_host *h
 static size_t matmul_bytes(const void *state)
 {
     const matmul_state *s = state;
-    return s->packed ? s->packed->bytes : 0;
+    return (s->packed ? s->packed->bytes : 0) + (s->sparse ? s->sparse->bytes : 0);
 }
 
 static bool matmul_keeps_input(const void *state, int32_t input)
 {
     const matmul_state *s = state;
-    return !s->packed || (input != 1 && input != s->bias_input);
+    return (!s->packed && !s->sparse) || (input != 1 && input != s->bias_input);
 }
 
 /* Leading dimensions, and how each operand walks along them. */
@@ -154,7 +189,7 @@ static matmul_plan plan_of(const matmul_state *s, const sp_cpu_host *host, const
     else
         plan_batch(node, &p);
     if (s->trans_a) p.a_floats = p.m * p.k;
-    if (!s->packed) {
+    if (!s->packed && !s->sparse) {
         size_t floats = host->kernels->gemm_f32_packed_floats(p.n, p.k);
         p.packed_floats = (floats + 15) / 16 * 16;
         if (p.batch >= (size_t)host->threads) p.slots = host->threads;
@@ -162,11 +197,23 @@ static matmul_plan plan_of(const matmul_state *s, const sp_cpu_host *host, const
     return p;
 }
 
+static bool runs_sparse(const matmul_state *s, const sp_cpu_host *host, size_t m)
+{
+    return s->sparse && (!s->packed || sp_spmm_pays(host, sp_spmm_size_of(s->sparse), m));
+}
+
 static sparoa_status matmul_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
                                     void **prepared, size_t *workspace, sparoa_error *err)
 {
-    matmul_plan p = plan_of(state, host, node);
+    const matmul_state *s = state;
+    matmul_plan p = plan_of(s, host, node);
     size_t floats;
+    if (runs_sparse(s, host, p.m)) {
+        const sp_spmm_f32_size *size = sp_spmm_size_of(s->sparse);
+        sp_gemm_split split = sp_spmm_split(host->kernels, size, p.m, host->threads);
+        *workspace = sp_spmm_piece_bytes(host->kernels, size) * (size_t)sp_gemm_split_count(&split);
+        return SPAROA_OK;
+    }
     if (__builtin_mul_overflow(p.packed_floats, (size_t)p.slots, &floats) ||
         __builtin_add_overflow(floats, p.a_floats, &floats) || floats > SIZE_MAX / 8)
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
@@ -220,6 +267,22 @@ static void run_slot(void *arg, int32_t i)
         run_one(t, b, packed, NULL);
 }
 
+static void run_sparse(const matmul_state *s, const sp_cpu_host *host, const sp_gemm_f32 *g,
+                       const sparoa_exec *exec)
+{
+    const sp_spmm_f32 product = {.b = s->sparse->data,
+                                 .a = g->a,
+                                 .lda = g->lda,
+                                 .c = g->c,
+                                 .ldc = g->ldc,
+                                 .residual = g->residual,
+                                 .ldr = g->ldr,
+                                 .epilogue = g->epilogue};
+    sp_gemm_split split =
+        sp_spmm_split(host->kernels, sp_spmm_size_of(s->sparse), g->m, host->threads);
+    sp_spmm_parallel(host->kernels, &product, &split, exec);
+}
+
 static sparoa_status matmul_run(void *state, void *prepared, const sp_cpu_host *host,
                                 const sparoa_node *node, const sparoa_exec *exec)
 {
@@ -237,6 +300,10 @@ static sparoa_status matmul_run(void *state, void *prepared, const sp_cpu_host *
                      .ldr = p.n};
     g.epilogue = sp_gemm_epilogue_of(&s->epilogue);
     if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
+    if (runs_sparse(s, host, p.m)) {
+        run_sparse(s, host, &g, exec);
+        return SPAROA_OK;
+    }
     float *workspace = exec->workspace;
     if (p.a_floats) {
         float *a = workspace + p.packed_floats * (size_t)p.slots;
@@ -255,14 +322,6 @@ static sparoa_status matmul_run(void *state, void *prepared, const sp_cpu_host *
     else
         for (size_t b = 0; b < p.batch; b++) run_one(&t, b, workspace, exec);
     return SPAROA_OK;
-}
-
-static void matmul_destroy(void *state, const sp_cpu_host *host)
-{
-    matmul_state *s = state;
-    if (!s) return;
-    sp_cpu_pack_release(s->packed);
-    sp_cpu_free(host, s, sizeof *s);
 }
 
 #define MATMUL_ROW(name)                                                                           \
