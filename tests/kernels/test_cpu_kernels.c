@@ -53,6 +53,15 @@ static sparoa_tensor tensor(int rank, const int64_t *dims)
     return t;
 }
 
+/* Prunes weights, now and then. */
+static void prune(sparoa_tensor *t)
+{
+    float *p = t->data;
+    uint32_t zeros = random_u32() % 3 ? random_u32() % 100 : 0; /* per cent */
+    for (int64_t i = 0; i < sparoa_tensor_count(t); i++)
+        if (random_u32() % 100 < zeros) p[i] = 0;
+}
+
 #define MAX_ATTRS 16
 typedef struct builder {
     sparoa_node node;
@@ -116,6 +125,7 @@ static void compare(builder *b, const sp_kernels *kernels, double tolerance, boo
     sp_cpu_host host = {.allocator = {&held, count_alloc, count_free},
                         .threads = 1 + (int32_t)(random_u32() % 4),
                         .kernels = kernels,
+                        .sparse = (sp_sparse)(random_u32() % 3),
                         .cache = random_u32() % 2 ? cache : NULL};
     const sparoa_op *op = sp_op_find("", b->node.op, 23, NULL, 0);
     assert_non_null(op);
@@ -193,6 +203,7 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
     sparoa_tensor w = one ? tensor(3, (int64_t[]){first, second, q->kw})
                           : tensor(4, (int64_t[]){first, second, q->kh, q->kw});
     sparoa_tensor bias = tensor(1, &q->m), residual = {0};
+    prune(&w);
     const int64_t pads1[2] = {q->pads[1], q->pads[3]};
     input(&b, &x, false);
     input(&b, &w, true);
@@ -357,6 +368,7 @@ static void test_matmul(void **unused)
             w = tensor(3, (int64_t[]){h, k, n});
         else
             w = tensor(2, (int64_t[]){k, n});
+        prune(&w);
         input(&b, &a, false);
         input(&b, &w, constant);
         if (bias) {
@@ -379,6 +391,7 @@ static void test_gemm(void **unused)
         start(&b, "Gemm");
         sparoa_tensor a = tensor(2, ta ? (int64_t[]){k, m} : (int64_t[]){m, k});
         sparoa_tensor w = tensor(2, tb ? (int64_t[]){n, k} : (int64_t[]){k, n}), c = tensor(1, &n);
+        prune(&w);
         input(&b, &a, false);
         input(&b, &w, constant);
         if (random_u32() % 2) input(&b, &c, constant);
