@@ -56,8 +56,7 @@ typedef struct sp_spmm_f32_size {
     size_t bytes;
 } sp_spmm_f32_size;
 
-/* What decides between the dense and the sparse product, in one unit of time: see spmm_run.c. Measured
- * by bench_sparse where `measured` says so. */
+/* What parts of dense and sparse products take, in one unit of time; spmm_run.c adds them up. */
 typedef struct sp_spmm_costs {
     double entry, vector;        /* an entry in a tile, and for each vector of rows */
     double column, finish, turn; /* a column in a block and tile; a vector of results, of A */

@@ -65,7 +65,7 @@ sp_spmm_choice sp_spmm_choose(const sp_cpu_host *host, const sp_gemm_f32_source 
     if (host->sparse == SP_SPARSE_NEVER || source->taps != 1) return SP_SPMM_NO;
     if (__builtin_mul_overflow(source->n, source->k, &count) || count == 0) return SP_SPMM_NO;
     if (count > UINT32_MAX / 2) return SP_SPMM_NO; /* entries are counted in 32 bits */
-    if (!always && !mostly_zeros(source)) return SP_SPMM_NO;
+    if (!always && (source->n < GROUP || !mostly_zeros(source))) return SP_SPMM_NO;
     host->kernels->spmm_f32_measure(source, most == 1, size);
     const double zeros = (double)(count - size->nonzeros);
     if (!always && zeros < FEWEST_ZEROS * (double)count) return SP_SPMM_NO;
