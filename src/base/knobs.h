@@ -6,7 +6,7 @@
 /* X(field, variable, meaning) */
 #define SP_KNOB_MAP(X)                                                                             \
     X(isa, "SPAROA_ISA", "instruction set of the CPU kernels: avx512, avx2, neon or generic")      \
-    X(sparse, "SPAROA_SPARSE", "kernels for pruned weights: auto, never or always")                 \
+    X(sparse, "SPAROA_SPARSE", "kernels for pruned weights: auto, never or always")                \
     X(log, "SPAROA_LOG", "log level 0 to 4, where the application leaves it at the default")       \
     X(dump, "SPAROA_DUMP", "folder that gets each session's graph after every pass")
 
