@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds everything and runs the tests and measurements of the CUDA plug-in on a machine with an NVIDIA GPU, without a
+# Builds what is needed and runs the tests and measurements of the CUDA plug-in on a machine with an NVIDIA GPU, without a
 # network and within ten minutes. Results are files in build/gpu-results, and packed in $OUT where that is set.
 #
 #   scripts/gpu.sh --prepare [SKIP...]   on a machine where the project builds: gathers in build/gpu-deps what a bare GPU
@@ -8,7 +8,7 @@
 #   scripts/gpu.sh [STAGE...]            on the GPU machine; needs gcc, cmake, ninja, nvcc. Without names: all stages
 #
 # Stages, each with a limit of its own; one that fails does not stop the next:
-#   check        every family of operators against the plain operator; the contract of plug-ins; ctest of what has a device
+#   check        every family of operators against the plain operator; the contract of plug-ins
 #   conformance  ONNX's tests (../shared/onnx-backend-tests) on cuda0
 #   models       the real models (../shared/models) on cuda0
 #   sanitizer    compute-sanitizer's memcheck, where it is there
@@ -90,7 +90,7 @@ build_all() {
             "-DCMAKE_C_FLAGS=-isystem $deps/include")
     fi
     bounded configure.log cmake -G Ninja -S . -B "$build" "${options[@]}" || { tail -30 "$results/configure.log"; exit 1; }
-    bounded build.log ninja -k 0 -C "$build" || grep -A5 -E 'error|FAILED' "$results/build.log" | head -60
+    bounded build.log ninja -k 0 -C "$build" sparoa_cuda gpu_check gpu_model plugin_check sparoa_command || grep -A5 -E 'error|FAILED' "$results/build.log" | head -60
     [ -e "$build/libsparoa_cuda.so" ] || exit 1
     if [ -e "$deps/shared.tar.xz" ] && [ ! -d build/gpu-shared ]; then
         mkdir -p build/gpu-shared
@@ -106,9 +106,6 @@ run_check() {
     grep -E '^(FAIL|log)' "$results/gpu_check.txt" | cut -c1-400 | head -80
     bounded plugin_check.txt "$build/plugin_check" "$build/libsparoa_cuda.so"
     tail -4 "$results/plugin_check.txt"
-    bounded ctest.txt ctest --test-dir "$build" -j8 -R 'cuda|gpu|plugin|hybrid|device|trace' -E '^gpu_check$|plugin_check_cuda' \
-        --output-on-failure
-    tail -12 "$results/ctest.txt"
 }
 
 on_gpu=(--plugin "$build/libsparoa_cuda.so" --device cuda0)
