@@ -416,14 +416,18 @@ typedef struct sp_cu_gemm {
     int64_t a_m, a_k, a_batch, b_k, b_n, b_batch, y_batch;
     float alpha;
 } sp_cu_gemm;
-/* y = epilogue(x w^T), x [m][k], y [m][n], w [n][k] sparse (spmm.cu): where each row's entries
- * begin, and the entries (column and value) by column. tile: one of the shapes of tiles. */
-#define SP_CU_SPMM_TILES 3
+/* y = epilogue(x w^T), x [m][k], y [m][n], w [n][k] sparse (spmm.cu). The inner dimension is cut
+ * into pieces; entries (column within the piece, value) of each piece by row, each row's filled up
+ * to fours; starts[piece * n + row]: where they begin, in fours. tile: one of the shapes of tiles.
+ */
+#define SP_CU_SPMM_TILES 4
+#define SP_CU_SPMM_PIECE 128
 typedef struct sp_cu_csr {
-    int64_t n, k, count;
-    const int *rows;
+    int64_t n, k, count; /* count: non-zeros */
+    const int *starts;   /* pieces * n + 1 */
     const void *entries;
 } sp_cu_csr;
+int sp_cu_spmm_fits(int tile, size_t shared_limit);
 void sp_cu_spmm(const sp_cu_csr *w, int tile, const sp_cu_epilogue *e, int64_t m, const float *x,
                 const float *bias, const float *residual, float *y, cudaStream_t stream);
 void sp_cu_gemm_run(const sp_cu_gemm *g, int half, const void *a, const void *b, void *y,

@@ -333,12 +333,18 @@ static void close_device(gpu_test *t)
 }
 
 /* Products with more and more zeros in their weights, against the dense ways. */
-static int sweep(gpu_test *t, const char *path)
+static int sweep(const gpu_test *t, const char *path)
 {
-    gpu_test dense = *t;
+    static const char *const options[GPU_SIDES] = {NULL, "sparse=0", "sparse=own",
+                                                   "sparse=cusparse"};
+    static gpu_test tests[GPU_SIDES];
     FILE *out = fopen(path, "w");
-    bool ok = out && open_device(t, NULL) && open_device(&dense, "sparse=0");
-    if (ok) gpu_sweep(t, &dense, out);
+    bool ok = out != NULL;
+    for (int i = 0; i < GPU_SIDES && ok; i++) {
+        tests[i] = *t;
+        ok = open_device(&tests[i], options[i]);
+    }
+    if (ok) gpu_sweep(tests, out);
     if (out) fclose(out);
     return !ok;
 }

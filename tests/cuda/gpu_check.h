@@ -40,8 +40,9 @@ void gpu_unplace(gpu_test *t, gpu_placed *p);
 /* The slots of the table besides nodes (gpu_slots.c), and the measurements (gpu_bench.c). */
 void gpu_check_slots(gpu_test *t);
 void gpu_bench(gpu_test *t, const char *options, FILE *out);
-/* Real layers with 0 to 99 % zeros on two openings of the device in turns, one of which uses dense
- * ways only (gpu_sweep.c). */
-void gpu_sweep(gpu_test *chosen, gpu_test *dense, FILE *out);
+/* Real layers with 0 to 99 % zeros on openings of the device in turns: as it chooses, dense ways
+ * only, our sparse product, cuSPARSE (gpu_sweep.c). */
+#define GPU_SIDES 4
+void gpu_sweep(gpu_test tests[GPU_SIDES], FILE *out);
 
 #endif

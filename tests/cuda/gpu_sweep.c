@@ -56,13 +56,19 @@ static int by_value(const void *a, const void *b)
     return (u > v) - (u < v);
 }
 
-static void one(gpu_test *chosen, gpu_test *dense, const layer *l, int64_t batch, int zeros,
-                FILE *out)
+static double median(double *v)
+{
+    qsort(v, ROUNDS, sizeof *v, by_value);
+    return v[ROUNDS / 2];
+}
+
+static void one(gpu_test tests[GPU_SIDES], const layer *l, int64_t batch, int zeros, FILE *out)
 {
     gpu_node g = {.seed = 7};
     sparoa_error err;
-    side a, d;
-    double us[2][ROUNDS], ratio[ROUNDS];
+    side sides[GPU_SIDES];
+    double us[GPU_SIDES][ROUNDS], ratio[ROUNDS];
+    bool ok = true;
     gpu_start(&g, "Conv", 13, 1);
     gpu_input(&g, SPAROA_FLOAT32, 4, DIMS(batch, l->pixels, 1, l->in));
     sparoa_tensor *w = gpu_weight(&g, 4, DIMS(l->out, l->in, 1, 1));
@@ -72,33 +78,30 @@ static void one(gpu_test *chosen, gpu_test *dense, const layer *l, int64_t batch
     gpu_int(&g, "sp.nhwc", 1);
     gpu_string(&g, "sp.act", "relu");
     const sparoa_op *op = sp_op_find("", "Conv", 13, NULL, 0);
-    if (op && op->infer(&g.node, &err) == SPAROA_OK && start(&a, chosen, &g) &&
-        start(&d, dense, &g)) {
-        for (int i = -2; i < ROUNDS; i++) {
-            double u = measure(&a), v = measure(&d);
-            if (i < 0) continue;
-            us[0][i] = u;
-            us[1][i] = v;
-            ratio[i] = v / u;
-        }
-        qsort(us[0], ROUNDS, sizeof(double), by_value);
-        qsort(us[1], ROUNDS, sizeof(double), by_value);
-        qsort(ratio, ROUNDS, sizeof(double), by_value);
+    if (!op || op->infer(&g.node, &err) != SPAROA_OK) return;
+    for (int k = 0; k < GPU_SIDES; k++) ok = start(&sides[k], &tests[k], &g) && ok;
+    for (int i = -2; ok && i < ROUNDS; i++) {
+        double v[GPU_SIDES];
+        for (int k = 0; k < GPU_SIDES; k++) v[k] = measure(&sides[k]);
+        for (int k = 0; i >= 0 && k < GPU_SIDES; k++) us[k][i] = v[k];
+        if (i >= 0) ratio[i] = v[1] / v[0];
+    }
+    if (ok) {
+        qsort(ratio, ROUNDS, sizeof *ratio, by_value);
         fprintf(out,
                 "{\"layer\": \"%s\", \"batch\": %lld, \"zeros\": %d, \"kernel\": \"%s\", \"us\": "
-                "%.2f, \"dense_kernel\": \"%s\", \"dense_us\": %.2f, \"speedup\": %.3f, "
-                "\"quartiles\": [%.3f, %.3f]}\n",
-                l->name, (long long)batch, zeros, chosen->b->node_variant(a.p.kernel),
-                us[0][ROUNDS / 2], dense->b->node_variant(d.p.kernel), us[1][ROUNDS / 2],
-                ratio[ROUNDS / 2], ratio[ROUNDS / 4], ratio[ROUNDS * 3 / 4]);
+                "%.2f, \"dense_us\": %.2f, \"own_us\": %.2f, \"cusparse_us\": %.2f, \"speedup\": "
+                "%.3f, \"quartiles\": [%.3f, %.3f]}\n",
+                l->name, (long long)batch, zeros, tests[0].b->node_variant(sides[0].p.kernel),
+                median(us[0]), median(us[1]), median(us[2]), median(us[3]), ratio[ROUNDS / 2],
+                ratio[ROUNDS / 4], ratio[ROUNDS * 3 / 4]);
         fflush(out);
-        stop(&a);
-        stop(&d);
     }
+    for (int k = 0; k < GPU_SIDES; k++) stop(&sides[k]);
     gpu_free(&g);
 }
 
-void gpu_sweep(gpu_test *chosen, gpu_test *dense, FILE *out)
+void gpu_sweep(gpu_test tests[GPU_SIDES], FILE *out)
 {
     static const layer layers[] = {{"resnet50 256-64 56x56", 3136, 256, 64},
                                    {"resnet50 1024-256 14x14", 196, 1024, 256},
@@ -109,5 +112,5 @@ void gpu_sweep(gpu_test *chosen, gpu_test *dense, FILE *out)
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         for (int64_t batch = 1; batch <= 8; batch *= 8)
             for (size_t z = 0; z < sizeof zeros / sizeof zeros[0]; z++)
-                one(chosen, dense, &layers[i], batch, zeros[z], out);
+                one(tests, &layers[i], batch, zeros[z], out);
 }

@@ -190,7 +190,9 @@ bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_c
         p->workspace = sp_cu_tensor_workspace(&p->window, c->splits);
         if (!sp_cuda_parts_make(dev, &p->parts, &p->window)) return false;
     } else if (c->kind == SP_CUDA_PRODUCT_SPMM) {
-        if (!p->sparse || c->tile < 0 || c->tile >= SP_CU_SPMM_TILES) return false;
+        if (!p->sparse || c->tile < 0 || c->tile >= SP_CU_SPMM_TILES ||
+            !sp_cu_spmm_fits(c->tile, dev->prop.sharedMemPerBlockOptin))
+            return false;
         p->spmm_tile = c->tile;
     } else if (c->kind == SP_CUDA_PRODUCT_CUSPARSE) {
         if (!p->spmm_y || c->index < 0 || c->index >= SP_CUDA_SPMM_ALGOS ||

@@ -51,7 +51,7 @@ static sparoa_status rnn_prepare(sparoa_kernel *k, const sparoa_node *node, void
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "too many sequences for the CUDA kernel");
     describe_cell(&d, &p->cell);
     int64_t rows = d.steps * d.batch, n = d.gates * d.hidden;
-    p->product.math = sp_cuda_math_of(k->dev, node);
+    p->product.math = SP_CUDA_MATH_F32; /* errors of TF32 would grow from step to step */
     p->product.shape = (sp_cu_gemm){.m = rows,
                                     .n = n,
                                     .k = d.input,

@@ -8,8 +8,8 @@
  */
 typedef struct sp_cuda_sparse {
     sp_cu_csr csr;
-    void *cols, *values, *matrix; /* of cuSPARSE; NULL where there is none */
-    size_t rows_bytes, entries_bytes, single_bytes;
+    void *rows, *cols, *values, *matrix; /* of cuSPARSE; NULL where there is none */
+    size_t starts_bytes, entries_bytes, rows_bytes, single_bytes;
 } sp_cuda_sparse;
 
 /* Makes *sparse from values that lie n_step and k_step apart where enough of them are zero that a
