@@ -12,7 +12,7 @@ the round before. Both sides have inputs and outputs on the GPU:
   torch_eager     channels last: time of one of ten calls enqueued behind each other
   torch_graph     the same captured in one CUDA graph
   torch_compiled  torch.compile with max-autotune (which uses CUDA graphs), compiled beforehand,
-                  several at a time, as far as half of the budget reaches
+                  several at a time, as far as a part of the budget reaches
 
 A line is one comparison: medians of both sides and the median and quartiles of the rounds' ratios,
 PyTorch's time over ours. What does not fit the budget (seconds in all) is left out.
@@ -100,6 +100,7 @@ def compare(args, model, precision, batch, compiled):
     with torch.inference_mode():
         ours = Ours(args, model, precision, batch)
         ours.measure()
+        torch._dynamo.reset()
         for name, call in peers(model, precision, batch, compiled):
             torch_measure(call, args.turn)
             a, b = [], []
@@ -111,36 +112,42 @@ def compare(args, model, precision, batch, compiled):
                         b.append(torch_measure(call, args.turn))
             ratios = [v / u for u, v in zip(a, b)]
             quartiles = statistics.quantiles(ratios, n=4)
-            print(json.dumps({
+            line = json.dumps({
                 "model": model, "precision": precision, "batch": batch, "peer": name,
                 "sparoa_us": round(statistics.median(a), 1),
                 "peer_us": round(statistics.median(b), 1),
                 "ratio": round(quartiles[1], 3),
                 "quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
-                "rounds": args.rounds}), flush=True)
+                "rounds": args.rounds})
+            print(line, file=args.file, flush=True)
         ours.close()
-        torch._dynamo.reset()
 
 
-def one(args):
-    model, precision, batch = args.one.split(",")
-    if args.compile:
-        import torch
+def compile_one(configuration):
+    import torch
 
-        with torch.inference_mode():
-            net, x = build(model, precision, int(batch), True)
-            net = torch.compile(net, mode="max-autotune")
-            for _ in range(3):
-                net(x)
-            torch.cuda.synchronize()
-    else:
-        compare(args, model, precision, int(batch), args.compiled)
+    model, precision, batch = configuration.split(",")
+    with torch.inference_mode():
+        net, x = build(model, precision, int(batch), True)
+        net = torch.compile(net, mode="max-autotune")
+        for _ in range(3):
+            net(x)
+        torch.cuda.synchronize()
 
 
-def command(args, configuration, *more):
+def compare_all(args, configurations, done, deadline):
+    for c in sorted(configurations, key=lambda c: c not in done):
+        if time.time() > deadline - 8:
+            break
+        try:
+            compare(args, *c, c in done)
+        except Exception as failure:  # the next one may work
+            print(f"{c}: {failure}", file=sys.stderr, flush=True)
+
+
+def command(args, configuration):
     return [sys.executable, __file__, "--program", args.program, "--plugin", args.plugin,
-            "--models", args.models, "--rounds", str(args.rounds), "--turn", str(args.turn),
-            "--one", ",".join(map(str, configuration)), *more]
+            "--models", args.models, "--compile", ",".join(map(str, configuration))]
 
 
 def compile_all(args, configurations, deadline):
@@ -150,7 +157,7 @@ def compile_all(args, configurations, deadline):
     while (waiting or running) and time.time() < deadline:
         while waiting and len(running) < args.jobs:
             c = waiting.pop(0)
-            running.append((c, subprocess.Popen(command(args, c, "--compile"), env=env,
+            running.append((c, subprocess.Popen(command(args, c), env=env,
                                                 stdout=subprocess.DEVNULL,
                                                 stderr=subprocess.DEVNULL)))
         for item in [r for r in running if r[1].poll() is not None]:
@@ -170,35 +177,22 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--out", default="gpu_pairs.jsonl")
     parser.add_argument("--budget", type=float, default=400, help="seconds for all")
+    parser.add_argument("--compiling", type=float, default=0.4, help="part of it for compiling")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn", type=float, default=0.03, help="seconds of one side")
     parser.add_argument("--jobs", type=int, default=7, help="compiled at a time")
     parser.add_argument("--only", default="", help="models, separated by commas")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one:
-        return one(args)
+    if args.compile:
+        return compile_one(args.compile)
     start = time.time()
     models = args.only.split(",") if args.only else MODELS
     every = [(m, p, b) for p in PRECISIONS for b in (1, 32) for m in models]
-    done = compile_all(args, every, start + args.budget / 2)
+    done = compile_all(args, every, start + args.budget * args.compiling)
     print(f"compiled {len(done)} of {len(every)} in {time.time() - start:.0f} s", flush=True)
-    with pathlib.Path(args.out).open("w") as out:
-        for c in sorted(every, key=lambda c: c not in done):
-            left = start + args.budget - time.time()
-            if left < 10:
-                break
-            try:
-                result = subprocess.run(command(args, c, *(["--compiled"] if c in done else [])),
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True, timeout=min(left, 90), check=False)
-            except subprocess.TimeoutExpired as late:
-                result = late
-            text = result.stdout or ""
-            out.write(text if isinstance(text, str) else text.decode())
-            out.flush()
+    with pathlib.Path(args.out).open("w") as args.file:
+        compare_all(args, every, done, start + args.budget)
     return None
 
 
