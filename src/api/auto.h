@@ -46,6 +46,7 @@ typedef struct sp_auto {
     bool keep;                /* a watch may want `devices` though no choice does */
     double budget_ns;         /* left for measuring in runs */
     sp_auto_basis *basis;     /* of the latest measuring, or NULL */
+    sp_choice *basis_of;      /* what that was for */
     char *cache;              /* path, or NULL */
     sparoa_cache_state cache_state;
     char cache_reason[192];

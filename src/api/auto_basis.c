@@ -4,6 +4,8 @@
 #include "api/auto.h"
 #include "api/calibrate.h"
 
+#define NEVER_NS 1e12 /* of a node on a device that cannot run it, for who looks at times alone */
+
 static bool supports(const sparoa_session *devices, size_t node, uint32_t device, sp_arena *scratch)
 {
     const sp_graph *g = devices->graph;
@@ -76,8 +78,8 @@ void sp_auto_basis_measured(const sparoa_session *devices, sp_auto_basis *b, uin
         if (sparoa_session_node(devices, i, &n) != SPAROA_OK) continue;
         bool here = strcmp(n.device, b->platform.p.devices[device].name) == 0;
         if (!here) b->allowed[i] &= (uint8_t) ~(1u << device);
-        if (!here || !n.runs) { /* a view, or known beforehand: nothing runs */
-            *ns = 1;
+        if (!here || !n.runs) { /* a view, or known beforehand, takes no time */
+            *ns = here ? 1 : NEVER_NS;
             continue;
         }
         /* each node was waited for, which it is not in a plan */

@@ -424,6 +424,7 @@ sparoa_status sp_auto_tune(sparoa_session *s, sp_choice *choice, const sparoa_te
     choice->plan = NULL;
     choice->place = SP_AUTO_HOST;
     choice->info.source = SPAROA_CHOICE_NONE;
+    s->choose->basis_of = choice;
     sparoa_error fault = {0};
     int64_t runs = s->runs, last_run_ns = s->last_run_ns; /* of the caller's */
     add(t, "cpu", SP_AUTO_HOST);

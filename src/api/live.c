@@ -1,12 +1,5 @@
 /* sparoa_live.h: sensors of the machine and energy. */
-#include "platform/live.h"
-#include "api/objects.h"
-#include "sparoa_live.h"
-
-struct sparoa_live {
-    sparoa_runtime *runtime;
-    sp_live *live;
-};
+#include "api/live.h"
 
 static sparoa_status no_live(sparoa_error *err)
 {

@@ -3,16 +3,6 @@
 #include <stdio.h>
 
 #include "api/schedule_objects.h"
-#include "schedule/replan.h"
-
-struct sparoa_replanner {
-    sparoa_runtime *runtime;
-    const sparoa_profile *profile;
-    sp_replanner *r;
-    char platform[64];
-    sp_objective objective;
-    uint8_t *device; /* the plan in use */
-};
 
 static sparoa_status no_file(sparoa_error *err, const char *path, const char *what)
 {
@@ -164,16 +154,22 @@ sparoa_status sparoa_replan(sparoa_replanner *p, const sparoa_replan_state *stat
     return SPAROA_OK;
 }
 
-sparoa_status sparoa_replanner_plan(const sparoa_replanner *p, sparoa_plan **plan,
-                                    sparoa_error *err)
+sparoa_status sp_replanner_plan_of(const sparoa_replanner *p, const uint8_t *device,
+                                   sparoa_plan **plan, sparoa_error *err)
 {
-    if (!p || !plan) return no_replanner(err);
     const sp_plan_origin origin = {.model = p->profile->p->model,
                                    .platform = p->platform,
                                    .regime = sp_regime_name(p->profile->p->regime),
                                    .policy = "replan",
                                    .objective = p->objective};
     sp_plan *inner;
-    SP_TRY(sp_plan_create(sp_replanner_env(p->r), p->device, &origin, &inner, err));
+    SP_TRY(sp_plan_create(sp_replanner_env(p->r), device, &origin, &inner, err));
     return sp_schedule_wrap_plan(p->runtime, inner, 0, plan, err);
+}
+
+sparoa_status sparoa_replanner_plan(const sparoa_replanner *p, sparoa_plan **plan,
+                                    sparoa_error *err)
+{
+    if (!p || !plan) return no_replanner(err);
+    return sp_replanner_plan_of(p, p->device, plan, err);
 }

@@ -7,6 +7,7 @@
 #include "predict/predictor.h"
 #include "schedule/env_sim.h"
 #include "schedule/plan.h"
+#include "schedule/replan.h"
 #include "sparoa_schedule.h"
 
 struct sparoa_platform {
@@ -24,6 +25,19 @@ struct sparoa_plan {
     sp_plan *p;
     double plan_ns;
 };
+
+struct sparoa_replanner {
+    sparoa_runtime *runtime;
+    const sparoa_profile *profile;
+    sp_replanner *r;
+    char platform[64];
+    sp_objective objective;
+    uint8_t *device; /* the plan in use */
+};
+
+/* A placement of the replanner's nodes as a plan, at the prices of the state asked for last. */
+sparoa_status sp_replanner_plan_of(const sparoa_replanner *replanner, const uint8_t *device,
+                                   sparoa_plan **plan, sparoa_error *err);
 
 /* Takes over a plan. */
 sparoa_status sp_schedule_wrap_plan(sparoa_runtime *rt, sp_plan *inner, double plan_ns,

@@ -121,6 +121,11 @@ sp_platform_state sp_replanner_nominal(const sp_replanner *r)
     return sp_platform_nominal(r->platform);
 }
 
+const sp_platform *sp_replanner_platform(const sp_replanner *r)
+{
+    return r->platform;
+}
+
 bool sp_replanner_trained(const sp_replanner *r)
 {
     return r->trained;

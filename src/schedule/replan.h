@@ -81,5 +81,6 @@ void sp_replan(sp_replanner *replanner, const sp_live_state *state, uint32_t whi
 /* The environment, priced for the state asked for last. */
 sp_env *sp_replanner_env(const sp_replanner *replanner);
 sp_platform_state sp_replanner_nominal(const sp_replanner *replanner);
+const sp_platform *sp_replanner_platform(const sp_replanner *replanner);
 
 #endif

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sparoa_live.h"
 #include "sparoa_schedule.h"
 #include "tests/engine/random_build.h"
 #include "tests/support/support.h"
@@ -50,6 +51,15 @@ static sparoa_status run_there(const sparoa_node *node, const sparoa_exec *exec)
     return work(node);
 }
 
+/* Slow everywhere, on the host twice as much. */
+static sparoa_status run_either(const sparoa_node *node, const sparoa_exec *exec)
+{
+    (void)exec;
+    sleep_slowly();
+    if (pthread_equal(pthread_self(), host)) sleep_slowly();
+    return work(node);
+}
+
 #define OWN_OP(op_name, op_run)                                                                    \
     {                                                                                              \
         .struct_size = sizeof(sparoa_op), .name = op_name, .domain = "test", .since = 1,           \
@@ -57,7 +67,8 @@ static sparoa_status run_there(const sparoa_node *node, const sparoa_exec *exec)
         .tolerance = SPAROA_TOL_EXACT, .infer = infer, .run = op_run,                              \
     }
 static const sparoa_op here = OWN_OP("Here", run_here), there = OWN_OP("There", run_there);
-static const sparoa_op *const own[] = {&here, &there};
+static const sparoa_op either = OWN_OP("Either", run_either);
+static const sparoa_op *const own[] = {&here, &there, &either};
 
 typedef struct bed {
     ts_memory memory;
@@ -68,7 +79,7 @@ typedef struct bed {
     char cache[64];
 } bed;
 
-/* A chain: 'h' a node that is fast here, 't' there. emu NULL: no device. */
+/* A chain: 'h' a node that is fast here, 't' there, 'e' slow on either. emu NULL: no device. */
 static void bed_make(bed *b, const char *chain, const char *emu, int32_t threads)
 {
     sparoa_error err;
@@ -76,7 +87,7 @@ static void bed_make(bed *b, const char *chain, const char *emu, int32_t threads
     host = pthread_self();
     sparoa_runtime_options o = ts_options(&b->memory, threads);
     o.operators = own;
-    o.operator_count = 2;
+    o.operator_count = 3;
     ts_ok(sparoa_runtime_create(&o, &b->rt, &err), err);
     if (emu) ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, emu, &err), err);
     mb_model *m = mb_new();
@@ -88,8 +99,8 @@ static void bed_make(bed *b, const char *chain, const char *emu, int32_t threads
         snprintf(name, sizeof name, "n%zu", i);
         snprintf(from, sizeof from, "v%zu", i);
         snprintf(to, sizeof to, "v%zu", i + 1);
-        mb_add(m->graph, chain[i] == 'h' ? "Here" : "There", name, from, to)->domain =
-            mb_str("test");
+        const char *op = chain[i] == 'h' ? "Here" : chain[i] == 't' ? "There" : "Either";
+        mb_add(m->graph, op, name, from, to)->domain = mb_str("test");
     }
     mb_output(m->graph, to);
     b->model = ts_load(b->rt, m);
@@ -481,6 +492,45 @@ static void a_stale_file_is_refused(void **state)
     expect_stale_elsewhere("tth", "", 1, changed, SPAROA_CACHE_DAMAGED);
 }
 
+/* ---- following the machine's state ---- */
+
+/* What another process takes of the device makes it slower than the host; then it ends. */
+static void a_watch_changes_the_choice(void **state)
+{
+    (void)state;
+    bed b;
+    sparoa_error err;
+    bed_make(&b, "ee", "load=0", 1);
+    sparoa_session *s = bed_session(&b, -1, SPAROA_FALLBACK_WARN, NULL);
+    ts_ok(sparoa_session_tune(s, &b.in, 1, 0.3, &err), err);
+    assert_string_equal(choice_of(s).chosen, "emu0");
+    sparoa_watch *w = NULL;
+    sparoa_watch_options o = {.struct_size = sizeof o};
+    ts_ok(sparoa_watch_create(s, &o, &w, &err), err);
+    sparoa_live_state now = {.memory_clock = -1, .device_count = 2};
+    for (int d = 0; d < 2; d++) {
+        now.devices[d] = (sparoa_live_device){.load = 0, .clock_mhz = -1, .max_clock_mhz = -1};
+        snprintf(now.devices[d].name, sizeof now.devices[d].name, "%s", d ? "emu0" : "cpu");
+    }
+    for (int k = 1; k <= 12; k++) {
+        sparoa_watch_info info;
+        now.time_ns = (int64_t)k * 1000000000;
+        now.devices[1].other_load = k < 4 || k > 8 ? 0 : 0.9;
+        ts_ok(sparoa_watch_step(w, &now, &info, &err), err);
+        bed_run(&b, s);
+        if (k == 3 || k == 12) assert_int_equal(info.nodes, 2);
+        if (k == 8) {
+            assert_int_equal(info.nodes, 0);
+            assert_string_equal(choice_of(s).chosen, "cpu");
+            assert_int_equal(choice_of(s).source, SPAROA_CHOICE_WATCHED);
+        }
+    }
+    sparoa_watch_destroy(w);
+    bed_run(&b, s);
+    sparoa_session_destroy(s);
+    bed_clear(&b);
+}
+
 /* ---- the interface ---- */
 
 static void wrong_use_is_refused(void **state)
@@ -572,6 +622,7 @@ int main(void)
         cmocka_unit_test(no_memory_anywhere_is_an_error_or_the_cpu),
         cmocka_unit_test(a_choice_is_kept),
         cmocka_unit_test(a_stale_file_is_refused),
+        cmocka_unit_test(a_watch_changes_the_choice),
         cmocka_unit_test(wrong_use_is_refused),
         cmocka_unit_test(threads_share_a_session),
     };
