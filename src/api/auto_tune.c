@@ -324,8 +324,16 @@ static sparoa_status one_round(tuning *t, sparoa_error *err)
     return SPAROA_OK;
 }
 
-/* Those that cannot win any more need no further rounds; the host is what the others are held
- * against. */
+static double fastest(const tuning *t, int32_t i)
+{
+    double best = INFINITY;
+    for (int32_t r = 0; r < t->rounds; r++)
+        if (t->contenders[i].ns[r] > 0) best = fmin(best, t->contenders[i].ns[r]);
+    return best;
+}
+
+/* Those that cannot win any more, not even by their fastest run, need no further rounds; the host
+ * is what the others are held against. */
 static int32_t thin_out(tuning *t)
 {
     double best = INFINITY, limit = t->rounds < 3 ? 3 : HOPELESS;
@@ -333,7 +341,7 @@ static int32_t thin_out(tuning *t)
     for (int32_t i = 0; i < t->info.candidate_count; i++)
         if (t->contenders[i].alive) best = fmin(best, median(t, i, -1, NULL));
     for (int32_t i = 1; i < t->info.candidate_count; i++) {
-        if (t->contenders[i].alive && median(t, i, -1, NULL) > limit * best) drop(t, i, "slower");
+        if (t->contenders[i].alive && fastest(t, i) > limit * best) drop(t, i, "slower");
         left += t->contenders[i].alive;
     }
     return left;
@@ -348,7 +356,7 @@ static sparoa_status race(tuning *t, sparoa_error *err)
     while (left && t->rounds < MOST_ROUNDS && !t->s->lost) {
         if (t->rounds >= LEAST_ROUNDS && sp_now_ns() > end) break;
         SP_TRY(one_round(t, err));
-        left = thin_out(t);
+        if (t->rounds > 1) left = thin_out(t);
     }
     return SPAROA_OK;
 }

@@ -19,6 +19,7 @@ static inline sparoa_plan *hp_make(sparoa_runtime *rt, const sparoa_session *ses
     p->device_count = 2;
     strcpy(p->devices[0], "cpu");
     strcpy(p->devices[1], accelerator);
+    p->clock[0] = p->clock[1] = 1;
     p->node_count = (uint32_t)sparoa_session_node_count(session);
     p->nodes = sp_arena_alloc(&p->arena, (p->node_count + 1) * sizeof *p->nodes);
     assert_non_null(p->nodes);
