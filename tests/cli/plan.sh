@@ -52,6 +52,20 @@ refuses() {
     [ $code -ne 0 ] || fail "accepted: $*"
     wants "$dir/out" "$want"
 }
+# measured here instead of predicted
+set -- "$1" --device auto --auto-cache "$dir/auto.yaml"
+[ ! -e "$1/libsparoa_emu.so" ] || set -- "$@" --plugin "$1/libsparoa_emu.so"
+shift
+"$sparoa" plan "$@" >"$dir/out"
+wants "$dir/out" 'chosen'
+wants "$dir/out" 'cache absent'
+"$sparoa" plan "$@" >"$dir/out"
+wants "$dir/out" 'cached; cache used'
+"$sparoa" bench "$@" -n 3 --json >"$dir/out"
+wants "$dir/out" '"source": "cached"'
+"$sparoa" plan "$@" --threads 3 >"$dir/out"
+wants "$dir/out" 'cache other_threads: measured for threads'
+
 sed 's/^idle_watts: .*/idle_watts: -1/' "$agx" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: idle_watts: -1 is not within' "$sparoa" plan -p "$dir/bad.yaml"
 sed 's/device: "[a-z]*"/device: "tpu"/' "$dir/a.yaml" >"$dir/bad.yaml"
