@@ -508,6 +508,33 @@ SPAROA_API size_t sparoa_session_node_count(const sparoa_session *session);
 SPAROA_API sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
                                              sparoa_node_info *info);
 
+/* One value that a node wrote on two devices from the same inputs. */
+typedef struct sparoa_node_comparison {
+    const char *node, *op, *value;
+    const char *tolerance;    /* class of the operator: "exact", "rounding" (a few units in the last
+                                 place), "sum" (by the largest magnitude and the square root of how
+                                 many terms are summed), or "random", which is not compared */
+    const char *device;       /* where the session ran it */
+    const char *other_device; /* where it ran then: "cpu" also where the other device can't */
+    sparoa_tensor got, other; /* the values; lent during the call */
+    double max_error;         /* largest difference of two elements */
+    double scaled_error;      /* the same divided by the largest finite magnitude of `got` */
+    double scaled_allowed;    /* what the class allows an element of that magnitude, so divided */
+    int64_t wrong;            /* elements that differ by more than allowed; 0: it agrees */
+    int64_t worst;            /* the one that differs most; -1: none */
+} sparoa_node_comparison;
+typedef void (*sparoa_comparison_fn)(void *user, const sparoa_node_comparison *comparison);
+
+/* Runs the session's optimised graph with its device and gives every node's inputs to the same node
+ * on `device` as well ("reference": plain C on the CPU): differences are those of single nodes, not
+ * what earlier ones left. report is called for each value in the order of execution. Holds all
+ * values of the run at once; the session's own memory and counts stay as they are. With a plan, all
+ * nodes of this side run on the CPU. Errors: as for creating and running a session. */
+SPAROA_API sparoa_status sparoa_session_compare(sparoa_session *session, const char *device,
+                                                const sparoa_tensor *inputs, size_t input_count,
+                                                sparoa_comparison_fn report, void *user,
+                                                sparoa_error *err);
+
 /* Forgets the recorded times. Not while a run is under way. */
 SPAROA_API void sparoa_session_profile_reset(sparoa_session *session);
 

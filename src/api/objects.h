@@ -53,6 +53,7 @@ struct sparoa_session {
     sparoa_error place_error;
     char *without;                /* passes that were left out, or NULL */
     struct sp_auto *choose;       /* device "auto" (auto.h), or NULL */
+    const char *enabled;          /* passes that ran whatever `without` says, or NULL */
     sparoa_session *rescue;       /* on the CPU alone, once a device failed */
     bool lost;                    /* a device is gone for good: every run is the rescue's */
     sp_session_plan_entry *plans; /* by number; those of several may have one program */

@@ -62,8 +62,9 @@ static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, s
     if (length && !(s->without = sp_alloc(&rt->alloc, length)))
         return sp_no_memory(&rt->alloc, length, err);
     if (length) memcpy(s->without, without, length);
+    s->enabled = passes_of(o);
     sp_pass_options passes = {.disabled = without,
-                              .enabled = passes_of(o),
+                              .enabled = s->enabled,
                               .dump_dir = o->dump_dir ? o->dump_dir : rt->knobs.dump,
                               .log = &rt->log};
     SP_TRY(sp_passes_run(s->graph, &passes, err));

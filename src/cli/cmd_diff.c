@@ -5,6 +5,7 @@
 #include "cli/table.h"
 #include "cli/tensor_text.h"
 #include "cli/testset.h"
+#include "cli/value.h"
 #include "cli/valuemap.h"
 
 #include <errno.h>
@@ -16,7 +17,9 @@
 typedef struct finding {
     char *node, *value;
     char shape[96];
-    bool output; /* of the model */
+    bool output;                 /* of the model */
+    char class[16], devices[72]; /* with --against */
+    double allowed;
     sp_difference d;
 } finding;
 
@@ -26,6 +29,7 @@ typedef struct diff_command {
     sp_job job; /* the optimised one; the reference session shares its model and inputs */
     const char *dump, *disable_passes, *compare;
     double rtol, atol;
+    const char *against; /* another device, node by node; or NULL */
     bool all, quant;
     sp_tolerance tolerance;
     sp_value_map reference;
@@ -53,25 +57,33 @@ static void dump(diff_command *d, const char *value, const sparoa_tensor *tensor
     free(path);
 }
 
-static void compare(diff_command *d, const char *node, const char *value, const sparoa_tensor *got,
-                    const sparoa_tensor *want, bool output)
+static finding *new_finding(diff_command *d, const char *node, const char *value,
+                            const sparoa_tensor *got)
 {
     if (d->count == d->room) {
         size_t room = d->room ? 2 * d->room : 128;
         finding *findings = realloc(d->findings, room * sizeof *findings);
         if (!findings) {
             d->failed = true;
-            return;
+            return NULL;
         }
         d->findings = findings;
         d->room = room;
     }
-    finding *f = &d->findings[d->count];
-    *f = (finding){.node = strdup(node ? node : ""), .value = strdup(value), .output = output};
-    f->d = sp_compare(got, want, &d->tolerance);
+    finding *f = &d->findings[d->count++];
+    *f = (finding){.node = strdup(node ? node : ""), .value = strdup(value)};
     sp_shape_text(f->shape, sizeof f->shape, got, NULL);
     if (!f->node || !f->value) d->failed = true;
-    d->count++;
+    return f;
+}
+
+static void compare(diff_command *d, const char *node, const char *value, const sparoa_tensor *got,
+                    const sparoa_tensor *want, bool output)
+{
+    finding *f = new_finding(d, node, value, got);
+    if (!f) return;
+    f->output = output;
+    f->d = sp_compare(got, want, &d->tolerance);
     if (f->d.same) return;
     d->wrong++;
     if (!d->dump) return;
@@ -146,6 +158,55 @@ static int run_both(diff_command *d)
     return code;
 }
 
+/* ---- device against device ---- */
+
+static void take(void *user, const sparoa_node_comparison *r)
+{
+    diff_command *d = user;
+    finding *f = new_finding(d, r->node, r->value, &r->got);
+    char index[128];
+    if (!f) return;
+    snprintf(f->class, sizeof f->class, "%s", r->tolerance);
+    snprintf(f->devices, sizeof f->devices, "%.31s, %.31s", r->device, r->other_device);
+    f->allowed = r->scaled_allowed;
+    f->d = (sp_difference){.same = r->wrong == 0,
+                           .max_error = r->max_error,
+                           .scaled_error = r->scaled_error,
+                           .worst = r->worst,
+                           .wrong = r->wrong};
+    if (f->d.same) return;
+    d->wrong++;
+    if (r->worst >= 0)
+        snprintf(f->d.reason, sizeof f->d.reason,
+                 "%lld of %lld elements differ, worst at [%s]: %.9g on %.31s, %.9g on %.31s",
+                 (long long)r->wrong, (long long)sparoa_tensor_count(&r->got),
+                 sp_index_text(index, sizeof index, &r->got, r->worst),
+                 sp_value_get(&r->got, r->worst), r->device, sp_value_get(&r->other, r->worst),
+                 r->other_device);
+    else
+        snprintf(f->d.reason, sizeof f->d.reason, "types or shapes differ");
+    if (!d->dump) return;
+    dump(d, r->value, &r->got, "device");
+    dump(d, r->value, &r->other, "against");
+}
+
+static int run_against(diff_command *d)
+{
+    sparoa_session_options options = {.struct_size = sizeof options,
+                                      .disable_passes = d->disable_passes};
+    sparoa_error err = {0};
+    if (d->cli->plan)
+        return sp_cli_fail(d->cli, SP_EXIT_USAGE, "--against compares devices, not plans");
+    int code = sp_job_session(d->cli, &options, &d->job);
+    if (code < 0) code = sp_job_inputs(d->cli, &d->feed, &d->job);
+    if (code >= 0) return code;
+    if (sparoa_session_compare(d->job.session, d->against, d->job.inputs.items, d->job.inputs.count,
+                               take, d, &err))
+        return sp_job_fault(d->cli, &d->job, "comparison", &err);
+    if (!d->failed) return -1;
+    return sp_cli_fail(d->cli, SP_EXIT_FAIL, "no memory for the values, or --dump failed");
+}
+
 static double badness(const finding *f)
 {
     double excess = f->d.same ? 0 : 1e30;
@@ -167,20 +228,26 @@ static void print_text(const diff_command *d)
     size_t shown = d->all || d->count < 10 ? d->count : 10;
     if (!d->all && d->wrong > shown) shown = d->wrong < 40 ? d->wrong : 40;
     sp_table t;
-    sp_table_init(&t, "<node|<value|<type|max error|scaled|<verdict");
+    sp_table_init(&t, d->against
+                          ? "<node|<value|<type|<devices|<class|max error|scaled|allowed|<verdict"
+                          : "<node|<value|<type|max error|scaled|<verdict");
     for (size_t i = 0; i < shown; i++) {
         sp_table_add(&t, "%s", order[i]->node);
         sp_table_add(&t, "%s%s", order[i]->value, order[i]->output ? " (output)" : "");
         sp_table_add(&t, "%s", order[i]->shape);
+        if (d->against) sp_table_add(&t, "%s", order[i]->devices);
+        if (d->against) sp_table_add(&t, "%s", order[i]->class);
         sp_table_add(&t, "%.3g", order[i]->d.max_error);
         sp_table_add(&t, "%.3g", order[i]->d.scaled_error);
+        if (d->against) sp_table_add(&t, "%.2g", order[i]->allowed);
         sp_table_add(&t, "%s", order[i]->d.same ? "same" : "DIFFERS");
     }
     sp_table_print(&t, stdout);
     sp_table_free(&t);
     free(order);
-    printf("\n%zu values compared (%zu in the reference run), %zu differ\n", d->count,
-           d->reference.count, d->wrong);
+    printf("\n%zu values compared", d->count);
+    if (!d->against) printf(" (%zu in the reference run)", d->reference.count);
+    printf(", %zu differ\n", d->wrong);
     for (size_t i = 0; i < d->count; i++)
         if (!d->findings[i].d.same) {
             printf("first: node %s, value %s: %s\n", d->findings[i].node, d->findings[i].value,
@@ -214,6 +281,9 @@ static bool print_json(const diff_command *d)
         sp_json_bool(&j, "same", f->d.same);
         sp_json_number(&j, "max_error", f->d.max_error);
         sp_json_number(&j, "scaled_error", f->d.scaled_error);
+        if (d->against) sp_json_string(&j, "devices", f->devices);
+        if (d->against) sp_json_string(&j, "class", f->class);
+        if (d->against) sp_json_number(&j, "scaled_allowed", f->allowed);
         sp_json_string(&j, "reason", f->d.same ? NULL : f->d.reason);
         sp_json_end_object(&j);
     }
@@ -232,7 +302,7 @@ static int run(diff_command *d)
     if (d->dump && mkdir(d->dump, 0777) && errno != EEXIST)
         return sp_cli_fail(d->cli, SP_EXIT_FAIL, "cannot make %s: %s", d->dump, strerror(errno));
     int code = sp_job_load(d->cli, &d->feed, &d->job);
-    if (code < 0) code = run_both(d);
+    if (code < 0) code = d->against ? run_against(d) : run_both(d);
     if (code >= 0) return code;
     if (sp_cli_text(d->cli)) print_text(d);
     if (d->cli->json_path && !print_json(d)) return SP_EXIT_FAIL;
@@ -252,6 +322,8 @@ int sp_cmd_diff(sp_cli *cli, int argc, char **argv)
         {SP_ARG_NUMBER, 0, "atol", &d.atol, "X", "absolute tolerance (default: 1e-7)", 0, 0, NULL},
         {SP_ARG_FLAG, 0, "quant", &d.quant, NULL,
          "quantised models: one step allowed, same arg-max", 0, 0, NULL},
+        {SP_ARG_STRING, 0, "against", &d.against, "NAME",
+         "compare --device with this device (or reference), node by node", 0, 0, NULL},
         {SP_ARG_STRING, 0, "disable-passes", &d.disable_passes, "LIST",
          "passes the optimised side leaves out", 0, 0, NULL},
         {SP_ARG_FLAG, 'a', "all", &d.all, NULL, "print every value, in the order of execution", 0,

@@ -154,6 +154,11 @@ json "$work/out"
 has '"ok": false'
 expect 0 diff "$model" --all
 has "0 differ"
+expect 0 diff "$model" --against reference --all
+has "sum"
+has "0 differ"
+expect 1 diff "$model" --against nobody
+expect 2 diff "$model" --against reference --rtol x
 expect 0 diff --json --dump "$work/dump" -b 2
 json "$work/out"
 expect 0 doctor --no-peak
@@ -197,6 +202,14 @@ expect 1 test "$work/empty"
 expect 2 test "$work/absent"
 expect 2 test
 expect 2 test "$work" --only core
+
+# Device against device, node by node; float16 too. A device that computes wrongly is found out.
+if [ -n "$emu" ]; then
+    expect 0 diff "$model" $emu --device emu0 --against cpu -b 2
+    has "0 differ"
+    expect 0 diff "$model" $emu --device emu0 --against reference --precision float16 --json
+    json "$work/out"
+fi
 
 # One device for all tests of a process: what fails in one does not spoil the next.
 if [ -n "$emu" ]; then
