@@ -144,8 +144,30 @@ static double median(int64_t *ns)
     return (double)ns[ROUNDS / 2];
 }
 
-/* One line; returns how many times faster than dense the library is. */
-static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros)
+/* The medians of the rounds, in turn, in nanoseconds. */
+static void time_both(job *one, job *other, double ns[2])
+{
+    int64_t runs = 1 + ROUND_NS / (1 + time_of(one, 2));
+    int64_t other_runs = 1 + ROUND_NS / (1 + time_of(other, 2));
+    for (int r = 0; r < ROUNDS; r++) {
+        one->ns[r] = time_of(one, runs);
+        other->ns[r] = time_of(other, other_runs);
+    }
+    ns[0] = median(one->ns), ns[1] = median(other->ns);
+}
+
+static void line(const layer *l, const char *what, int64_t m, int64_t zeros, const double ns[2],
+                 const char *taken)
+{
+    printf("%s%s\t%lld\t%lld\t%lld\t%.2f\t%.2f\t%.2f\t%.3f\t%s\n", l->name, what, (long long)m,
+           (long long)l->n, (long long)l->k, (double)zeros * 1e-2, ns[0] * 1e-3, ns[1] * 1e-3,
+           ns[0] / ns[1], taken);
+    fflush(stdout);
+}
+
+/* One line of a layer whose weights or, of one row, input has zeros; returns how many times faster
+ * than dense the library is. */
+static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros, bool input)
 {
     const bool conv = l->size > 0;
     const int64_t out = conv ? (l->size - 1) / l->stride + 1 : 0, m = conv ? out * out : l->m;
@@ -159,8 +181,8 @@ static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros)
     sparoa_tensor y =
         conv ? sparoa_tensor_view(SPAROA_FLOAT32, NULL, 4, (int64_t[]){1, out, out, l->n})
              : sparoa_tensor_view(SPAROA_FLOAT32, NULL, 2, (int64_t[]){m, l->n});
-    x.data = floats(sparoa_tensor_count(&x), 0);
-    w.data = floats(sparoa_tensor_count(&w), zeros);
+    x.data = floats(sparoa_tensor_count(&x), input ? zeros : 0);
+    w.data = floats(sparoa_tensor_count(&w), input ? 0 : zeros);
     y.data = floats(sparoa_tensor_count(&y), 0);
     sparoa_tensor *in[] = {&x, &w}, *outs[] = {&y};
     const bool constant[] = {false, true};
@@ -180,25 +202,32 @@ static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros)
                               .n_attrs = conv ? 3 : 1,
                               .constant = constant};
     job dense = job_of(kernels, &node, SP_SPARSE_NEVER);
-    job sparse = job_of(kernels, &node, SP_SPARSE_ALWAYS);
-    const char *taken;
-    const sp_cpu_host host = {.threads = 1, .kernels = kernels};
-    sp_cpu_kernel_find(&host, &node, &taken);
-    int64_t runs = 1 + ROUND_NS / (1 + time_of(&dense, 2));
-    int64_t sparse_runs = 1 + ROUND_NS / (1 + time_of(&sparse, 2));
-    for (int r = 0; r < ROUNDS; r++) {
-        dense.ns[r] = time_of(&dense, runs);
-        sparse.ns[r] = time_of(&sparse, sparse_runs);
+    double ns[2], gain;
+    if (input) {
+        sparoa_tensor y2 = y, full = x, *in2[] = {&full, &w}, *outs2[] = {&y2};
+        sparoa_node other = node;
+        full.data = floats(sparoa_tensor_count(&x), 0);
+        other.in = in2, other.out = outs2;
+        job without = job_of(kernels, &other, SP_SPARSE_NEVER);
+        time_both(&without, &dense, ns);
+        line(l, ", zeros in the input", m, zeros, ns, "input");
+        job_end(&without);
+        free(full.data);
+        gain = ns[0] / ns[1];
+    } else {
+        job sparse = job_of(kernels, &node, SP_SPARSE_ALWAYS);
+        const char *taken;
+        const sp_cpu_host host = {.threads = 1, .kernels = kernels};
+        sp_cpu_kernel_find(&host, &node, &taken);
+        const bool takes = strcmp(taken, sparse.variant) == 0;
+        time_both(&dense, &sparse, ns);
+        line(l, "", m, zeros, ns, takes ? "sparse" : "dense");
+        gain = takes ? ns[0] / ns[1] : 1;
+        job_end(&sparse);
     }
-    const double d = median(dense.ns), s = median(sparse.ns);
-    const bool takes = strcmp(taken, sparse.variant) == 0;
-    printf("%s\t%lld\t%lld\t%lld\t%.2f\t%.2f\t%.2f\t%.3f\t%s\n", l->name, (long long)m,
-           (long long)l->n, (long long)l->k, (double)zeros * 1e-2, d * 1e-3, s * 1e-3, d / s,
-           takes ? "sparse" : "dense");
-    fflush(stdout);
-    job_end(&dense), job_end(&sparse);
+    job_end(&dense);
     free(x.data), free(w.data), free(y.data);
-    return takes ? d / s : 1;
+    return gain;
 }
 
 int main(int argc, char **argv)
@@ -213,13 +242,17 @@ int main(int argc, char **argv)
     printf("# %s, one thread; zeros in per cent, times in microseconds, medians of %d rounds\n",
            kernels->isa, ROUNDS);
     printf("layer\tm\tn\tk\tzeros\tdense_us\tsparse_us\tdense/sparse\ttaken\n");
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        for (int z = 0; z < (argc > 2 ? argc - 2 : (int)(sizeof all / sizeof *all)); z++) {
+    const int count = argc > 2 ? argc - 2 : (int)(sizeof all / sizeof *all);
+    const size_t layer_count = sizeof layers / sizeof *layers;
+    for (size_t i = 0; i < 2 * layer_count; i++) {
+        const layer *l = &layers[i % layer_count];
+        const bool input = i >= layer_count, one_row = l->size == 1 || l->m == 1;
+        for (int z = 0; z < count && (!input || one_row); z++) {
             srand(1);
-            double gain =
-                compare(kernels, &layers[i], 100 * (argc > 2 ? atoi(argv[z + 2]) : all[z]));
+            double gain = compare(kernels, l, 100 * (argc > 2 ? atoi(argv[z + 2]) : all[z]), input);
             if (gain < least) least = gain;
         }
-    printf("# least gain of what the library takes: %.3f\n", least);
+    }
+    printf("# least gain of what the library does: %.3f\n", least);
     return least < 0.98;
 }

@@ -6,7 +6,7 @@ report.py five=bench/results/five_b1.json,bench/results/five_b8.json real=... > 
 The template (bench/performance.template.md) holds the prose. A line {{name:table}} becomes that table of the
 result file called name; one whose file was not given becomes a line that says so. Files joined by commas
 make one table. Tables: about, latency, slower, memory, fresh, peak, idle, failures, versions; classes of a file of
-layer_classes.py."""
+layer_classes.py; sweep of what bench_sparse printed, a .tsv file."""
 
 import argparse
 import json
@@ -20,6 +20,8 @@ import tables
 def read(paths):
     """One document of several runs: their cases together, and each run's circumstances."""
     runs = []
+    if paths.endswith(".tsv"):
+        return pathlib.Path(paths).read_text(encoding="utf-8").splitlines()
     for path in paths.split(","):
         with open(path, encoding="utf-8") as f:
             runs.append(json.load(f))
@@ -60,7 +62,7 @@ def about(document):
 
 TABLES = {"about": about, "latency": tables.latency, "slower": tables.slower, "memory": tables.start_and_memory,
           "peak": tables.peak_share, "idle": tables.idle, "failures": tables.failures, "fresh": tables.fresh_start,
-          "classes": tables.layer_classes, "versions": tables.versions}
+          "classes": tables.layer_classes, "sweep": tables.sweep, "versions": tables.versions}
 
 
 def main():

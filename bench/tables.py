@@ -235,3 +235,23 @@ def versions(document):
             if "version" in e and label not in found:
                 found[label] = f"{e['version']}" + (f" ({e['notes']})" if e["notes"] else "")
     return "".join(f"- {label} {text}\n" for label, text in found.items())
+
+
+def sweep(lines):
+    """What bench_sparse printed: dense by sparse time, a line by layer, a column by share of zeros; bold where it is taken."""
+    notes = [f"- {text[2:]}" for text in lines if text.startswith("# ")]
+    layers, zeros = {}, []
+    for text in lines:
+        fields = text.split("\t")
+        if len(fields) != 9 or fields[0] == "layer":
+            continue
+        name, m, n, k, share, dense, _, ratio, taken = fields
+        if share not in zeros:
+            zeros.append(share)
+        row = layers.setdefault((name, f"{m}x{k}x{n}"), {"us": dense})
+        row[share] = f"**{float(ratio):.2f}**" if taken == "sparse" else f"{float(ratio):.2f}"
+    table = ["| layer | rows x depth x columns | dense us | " + " | ".join(f"{float(z):.0f} %" for z in zeros) + " |",
+             "|---|---|---|" + "---|" * len(zeros)]
+    for (name, size), row in layers.items():
+        table.append(f"| {name} | {size} | {float(row['us']):.1f} | " + " | ".join(row.get(z, "") for z in zeros) + " |")
+    return "\n".join(notes + [""] + table)

@@ -318,6 +318,10 @@ static bool activates_later(const sp_gemm_f32 *g)
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const sp_gemm_epilogue *e = &g->epilogue;
+    if (m0 < m1 && SP_KERNEL(sp_gemm_skip_pays)(g)) {
+        SP_KERNEL(sp_gemm_skip_f32)(g, p0, p1);
+        return;
+    }
     const bool few = SP_KERNEL(sp_gemm_few_pays)(g);
     if (few || activates_later(g)) {
         sp_gemm_f32 plain = *g;

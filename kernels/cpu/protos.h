@@ -10,6 +10,9 @@ size_t SP_KERNEL(sp_gemm_f32_panels)(size_t n);
 size_t SP_KERNEL(sp_gemm_f32_packed_floats)(size_t n, size_t k_total);
 void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t p1, float *packed);
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
+/* One row that is mostly zeros: whether skipping them pays, and panels p0..p1-1. */
+bool SP_KERNEL(sp_gemm_skip_pays)(const sp_gemm_f32 *g);
+void SP_KERNEL(sp_gemm_skip_f32)(const sp_gemm_f32 *g, size_t p0, size_t p1);
 /* Products of few columns: whether they pay, and rows m0..m1-1 without the epilogue. */
 bool SP_KERNEL(sp_gemm_few_pays)(const sp_gemm_f32 *g);
 void SP_KERNEL(sp_gemm_few_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1);

@@ -20,6 +20,7 @@
 #define FEWEST 8  /* nonzeros of a column in a block: below, starting columns costs too much */
 #define CHUNK 768 /* columns whose sums wait for the next block, at most */
 #define MAX_K 65535
+#define PAGE 4096 /* addresses that differ by it are told apart late */
 #define MAX_SPANS (SPMM_ROWS / SPAN)
 #define TILE SPMM_ROWS
 
@@ -178,7 +179,7 @@ void SP_KERNEL(sp_spmm_f32_pack)(const sp_gemm_f32_source *s, const sp_spmm_f32_
 size_t SP_KERNEL(sp_spmm_f32_scratch_floats)(const sp_spmm_f32_size *s)
 {
     const size_t columns = s->blocks == 1 ? GROUP : s->n < CHUNK ? up(s->n, GROUP) : CHUNK;
-    return (s->depth + columns) * TILE;
+    return (s->depth + columns) * TILE + PAGE / sizeof(float);
 }
 
 typedef struct job {
@@ -394,12 +395,22 @@ static void run_rows(job *t, const packed *b, size_t n0, size_t n1)
         }
 }
 
+/* Scratch that does not begin where A does within a page: loads of one would wait for stores to the
+ * other (by half with 16 channels). */
+static float *apart(const sp_spmm_f32 *g, size_t m0)
+{
+    const uintptr_t from = (uintptr_t)row_of(g, m0) + PAGE / 8 * 5;
+    return g->scratch + (from - (uintptr_t)g->scratch) % PAGE / 64 * 16;
+}
+
 void SP_KERNEL(sp_spmm_f32)(const sp_spmm_f32 *g, size_t m0, size_t m1, size_t n0, size_t n1)
 {
     const sp_gemm_epilogue *e = &g->epilogue;
     packed b;
+    if (m0 == m1) return;
     layout(&((const header *)g->b)->size, g->b, &b);
-    job t = {.g = g, .b = b, .m = m0, .lo = -INFINITY, .hi = INFINITY, .turned = g->scratch};
+    job t = {.g = g, .b = b, .m = m0, .lo = -INFINITY, .hi = INFINITY};
+    t.turned = apart(g, m0);
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
     t.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP || e->act == SP_ACT_NONE;
@@ -410,7 +421,7 @@ void SP_KERNEL(sp_spmm_f32)(const sp_spmm_f32 *g, size_t m0, size_t m1, size_t n
         t.width = (spans / tiles + (i < spans % tiles)) * SPAN;
         t.rows = m1 - t.m < t.width ? m1 - t.m : t.width;
         if (m1 - m0 == 1) t.width = 1;
-        t.sums = g->scratch + b.size->depth * t.width;
+        t.sums = t.turned + b.size->depth * t.width;
         run_rows(&t, &b, n0, n1);
         t.m += t.rows;
     }

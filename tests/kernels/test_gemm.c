@@ -34,6 +34,7 @@ static float *floats(size_t n)
 typedef struct problem {
     size_t m, n, k, taps, lda_extra, ldc_extra;
     bool indirect, transposed, bias;
+    int zeros; /* of A, in per cent */
     sp_gemm_epilogue epilogue;
 } problem;
 
@@ -54,6 +55,8 @@ static void check(const sp_kernels *s, const problem *q)
     size_t lda = q->k + q->lda_extra, ldc = q->n + q->ldc_extra, kt = q->k * q->taps;
     float *a = floats(q->taps * q->m * lda), *b = floats(kt * q->n), *bias = floats(q->n);
     float *residual = floats(q->m * q->n), *c = floats(q->m * ldc);
+    for (size_t i = 0; i < q->taps * q->m * lda; i++)
+        if ((int)(random_u32() % 100) < q->zeros) a[i] = 0;
     for (size_t i = 0; i < q->m * ldc; i++) c[i] = GUARD;
     const float **rows = malloc((q->taps * q->m + 1) * sizeof *rows);
     for (size_t i = 0; i < q->taps * q->m; i++) rows[i] = a + i * lda;
@@ -166,6 +169,27 @@ static void test_tiles(void **unused)
     }
 }
 
+/* One row with zeros, few and many: those that are skipped make no difference, except that what
+ * stands beside them in B is not read. */
+static void test_zeros(void **unused)
+{
+    static const size_t shapes[][2] = {{130, 1030}, {288, 300}, {1000, 70}};
+    static const int acts[] = {SP_ACT_NONE, SP_ACT_RELU, SP_ACT_CLIP, SP_ACT_SILU};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        const sp_kernels *s = sp_cpu_kernels(isas[i]);
+        for (int round = 0; s && round < 60; round++) {
+            problem q = {.m = 1, .n = shapes[round % 3][0], .k = shapes[round % 3][1], .taps = 1};
+            q.zeros = (int)(random_u32() % 101);
+            q.indirect = random_u32() % 2;
+            q.bias = random_u32() % 2;
+            q.ldc_extra = random_u32() % 3;
+            q.epilogue = (sp_gemm_epilogue){
+                .act = PICK(acts), .a = -0.5f, .b = 1.5f, .residual = (int)(random_u32() % 3)};
+            check(s, &q);
+        }
+    }
+}
+
 static void test_large(void **unused)
 {
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
@@ -197,7 +221,7 @@ static void test_nan(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_few),
-                                       cmocka_unit_test(test_tiles), cmocka_unit_test(test_large),
-                                       cmocka_unit_test(test_nan)};
+                                       cmocka_unit_test(test_tiles),  cmocka_unit_test(test_zeros),
+                                       cmocka_unit_test(test_large),  cmocka_unit_test(test_nan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
