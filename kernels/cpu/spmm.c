@@ -68,16 +68,37 @@ static size_t layout(const sp_spmm_f32_size *s, const char *base, packed *p)
 
 /* ---- packing ---- */
 
+/* Nonzeros of n floats `stride` apart. */
+static uint32_t count_column(const float *b, size_t stride, size_t n, float scale)
+{
+    uint32_t count = 0;
+    size_t i = 0;
+    if (stride == 1) {
+        vi sum = {0};
+        for (; i + VL <= n; i += VL) sum -= vf_load(b + i) * vf_splat(scale) != vf_zero();
+        for (int l = 0; l < VL; l++) count += (uint32_t)sum[l];
+    }
+    for (; i < n; i++) count += b[i * stride] * scale != 0;
+    return count;
+}
+
 /* Nonzeros of a group's columns in one block. */
 static void count_group(const sp_gemm_f32_source *s, size_t n0, size_t k0, size_t k1,
                         uint32_t counts[GROUP])
 {
     const size_t columns = s->n - n0 < GROUP ? s->n - n0 : GROUP;
+    const float *b = s->b + k0 * s->k_stride + n0 * s->n_stride;
     memset(counts, 0, GROUP * sizeof *counts);
-    for (size_t k = k0; k < k1; k++) {
-        const float *b = s->b + k * s->k_stride + n0 * s->n_stride;
-        for (size_t j = 0; j < columns; j++) counts[j] += b[j * s->n_stride] * s->scale != 0;
+    if (s->n_stride != 1 || columns < GROUP) {
+        for (size_t j = 0; j < columns; j++)
+            counts[j] = count_column(b + j * s->n_stride, s->k_stride, k1 - k0, s->scale);
+        return;
     }
+    vi sums[GROUP / VL] = {{0}};
+    for (size_t k = k0; k < k1; k++, b += s->k_stride)
+        SP_UNROLL for (size_t v = 0; v < GROUP / VL; v++) sums[v] -=
+            vf_load(b + v * VL) * vf_splat(s->scale) != vf_zero();
+    for (size_t j = 0; j < GROUP; j++) counts[j] = (uint32_t)sums[j / VL][j % VL];
 }
 
 /* Columns of a group by their counts, stable. */
