@@ -85,15 +85,17 @@ def latency(document):
             row = [case["model"], (milliseconds(ours["latency_s"]) if "latency_s" in ours else "failed") + mark]
             for label in document["peers"]:
                 e = case["engines"].get(label, {})
-                row.append(peer_cell(e, ours) if "ratio" in e else "failed | - | -")
+                why = "failed" if label in case["engines"] else "not run"
+                row.append(peer_cell(e, ours) if "ratio" in e else f"{why} | - | -")
                 if "ratio" in e:
                     ratios[label].append(e["ratio"])
                     bests[label].append(best(e, ours))
             out.append("| " + " | ".join(row) + " |")
         mean = ["geometric mean", ""]
         for label in document["peers"]:
-            mean += ["", f"**{geometric(ratios[label]):.2f}** of {len(ratios[label])}",
-                     f"{geometric(bests[label]):.2f}"]
+            found = len(ratios[label])
+            mean += ["", f"**{geometric(ratios[label]):.2f}** of {found}" if found else "-",
+                     f"{geometric(bests[label]):.2f}" if found else "-"]
         out += ["| " + " | ".join(mean) + " |", ""]
     return "\n".join(out)
 
