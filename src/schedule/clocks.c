@@ -6,7 +6,12 @@
 #include "ops/op.h"
 #include "schedule/env_build.h"
 
-enum { SETTINGS = SP_CURVE_POINTS * SP_CURVE_POINTS, TRIES = 24, SHARES = 16, PRICES = 10 };
+enum {
+    SETTINGS = (SP_CURVE_POINTS + 1) * (SP_CURVE_POINTS + 1),
+    TRIES = 24,
+    SHARES = 16,
+    PRICES = 10
+};
 
 /* Energy and the price of time, where time is at least any weighted mean of the devices' work:
  * each node where that is least. A price of time above idle power stands for the limit (Lagrange).
@@ -152,15 +157,17 @@ static bool before(const setting *a, const setting *b)
     return a->known != b->known ? a->known < b->known : a->bound < b->bound;
 }
 
-static void clock_at(const sp_platform *p, uint32_t d, uint32_t step, sp_platform_state *s)
+/* Clocks to choose from: the platform's steps, and full if they lack it. */
+static uint32_t clocks_of(const sp_platform *p, uint32_t d)
 {
-    if (d < p->device_count && step < p->devices[d].clock_step_count)
-        s->device[d].clock *= p->devices[d].clock_steps[step];
+    uint32_t n = d < p->device_count ? p->devices[d].clock_step_count : 0;
+    return n && p->devices[d].clock_steps[n - 1] >= 1 ? n : n + 1;
 }
 
-static uint32_t steps_of(const sp_platform *p, uint32_t d)
+static double clock_of(const sp_platform *p, uint32_t d, uint32_t i)
 {
-    return d < p->device_count ? p->devices[d].clock_step_count : 0;
+    return d < p->device_count && i < p->devices[d].clock_step_count ? p->devices[d].clock_steps[i]
+                                                                     : 1;
 }
 
 static sparoa_status list_settings(sp_env *env, const sp_profile *profile, const sp_platform *p,
@@ -169,15 +176,11 @@ static sparoa_status list_settings(sp_env *env, const sp_profile *profile, const
                                    sparoa_error *err)
 {
     *count = 0;
-    for (uint32_t a = 0; a <= steps_of(p, 0); a++)
-        for (uint32_t b = 0; b <= steps_of(p, 1); b++) {
-            bool full = a == steps_of(p, 0) && b == steps_of(p, 1);
+    for (uint32_t a = 0; a < clocks_of(p, 0); a++)
+        for (uint32_t b = 0; b < clocks_of(p, 1); b++) {
             setting s = {.state = *base};
-            if (!full && ((a && a == steps_of(p, 0)) || (b && b == steps_of(p, 1)))) continue;
-            if (!full) {
-                clock_at(p, 0, a, &s.state);
-                clock_at(p, 1, b, &s.state);
-            }
+            s.state.device[0].clock *= clock_of(p, 0, a);
+            s.state.device[1].clock *= clock_of(p, 1, b);
             sp_env_reprice(env, profile, p, profile->regime, &s.state);
             s.bound = score_bound(env, o);
             SP_TRY(known_score(env, o, trial, &s.known, err));
@@ -217,10 +220,10 @@ sparoa_status sp_clocks_choose(sp_env *env, const sp_profile *profile, const sp_
                                const sp_policy_options *options, uint8_t *device,
                                sp_policy_result *result, sp_clock_choice *choice, sparoa_error *err)
 {
-    size_t bytes = (SETTINGS + 1) * sizeof(setting) + env->node_count;
+    size_t bytes = SETTINGS * sizeof(setting) + env->node_count;
     setting *list = sp_alloc(&env->alloc, bytes);
     if (!list) return sp_no_memory(&env->alloc, bytes, err);
-    uint8_t *trial = (uint8_t *)(list + SETTINGS + 1);
+    uint8_t *trial = (uint8_t *)(list + SETTINGS);
     uint32_t count;
     *choice = (sp_clock_choice){.state = *base, .bound = INFINITY};
     sparoa_status status =
