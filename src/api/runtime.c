@@ -5,6 +5,7 @@
 #include "api/objects.h"
 #include "backends/cpu/backend.h"
 #include "onnx/load.h"
+#include "ops/chain.h"
 #include "ops/op.h"
 
 #define MAX_THREADS 1024
@@ -266,8 +267,12 @@ sparoa_status sparoa_tensor_load_pb(sparoa_runtime *runtime, const char *path,
 
 const char *sparoa_operator_name(size_t index, int32_t *since, int32_t *until)
 {
+    size_t listed = 0;
     for (size_t i = 0; sp_op_table[i]; i++) {
-        if (i != index) continue;
+        const char *domain = sp_op_table[i]->domain;
+        if (domain && strcmp(domain, SP_CHAIN_DOMAIN) == 0)
+            continue; /* made by passes, in no file */
+        if (listed++ != index) continue;
         if (since) *since = sp_op_table[i]->since;
         if (until) *until = sp_op_table[i]->until;
         return sp_op_table[i]->name;
