@@ -34,7 +34,7 @@ static double dense_time(const sp_kernels *kernels, const sp_spmm_f32_size *s, s
     const sp_spmm_costs *c = &kernels->spmm_costs;
     const double n = (double)((s->n + (size_t)kernels->vector - 1) / (size_t)kernels->vector);
     if (m == 1) return n * (double)s->k * c->row_dense;
-    const double rows = m < 5 ? 5 : (double)m;
+    const double rows = m < 4 ? 3.5 : (double)m; /* few sums wait for each other, and for weights */
     return n * rows * ((double)s->k * c->dense + c->dense_finish);
 }
 
