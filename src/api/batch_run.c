@@ -143,7 +143,7 @@ static sparoa_status run_model(sp_instance *in, const sparoa_tensor *inputs, con
 }
 
 /* A request alone: its inputs are read and its buffers written where they are. */
-static sparoa_status run_one(sp_instance *in, sparoa_error *err)
+static sparoa_status run_one(sp_instance *in, int64_t start, sparoa_error *err)
 {
     sparoa_request *r = in->members[0];
     uint32_t n_out = in->service->n_out;
@@ -153,12 +153,12 @@ static sparoa_status run_one(sp_instance *in, sparoa_error *err)
                     .deadline_ns = r->item.deadline_ns == SP_NEVER ? 0 : r->item.deadline_ns};
     if (n_out) memcpy(in->outputs, r->outputs, n_out * sizeof *in->outputs);
     SP_TRY(check_memory(in, r->inputs, err));
-    int64_t start = sp_now_ns();
     SP_TRY(run_model(in, r->inputs, &stop, err));
     int64_t end = sp_now_ns();
     in->run_ns = end - start - in->away_ns;
     for (uint32_t i = 0; i < n_out; i++) SP_TRY(hand_out(r, i, &in->outputs[i], 0, true, err));
-    in->scatter_ns = sp_now_ns() - end;
+    in->end_ns = sp_now_ns();
+    in->scatter_ns = in->end_ns - end;
     return SPAROA_OK;
 }
 
@@ -187,12 +187,11 @@ static void open_batch(sp_instance *in)
 }
 
 /* Several requests; members taken out meanwhile were ended already. */
-static sparoa_status run_many(sp_instance *in, sparoa_error *err)
+static sparoa_status run_many(sp_instance *in, int64_t start, sparoa_error *err)
 {
     sparoa_service *s = in->service;
     pthread_mutex_t *mutex = &s->server->mutex;
     sp_stop stop = {.cancel = &in->stop_now, .check = between_nodes, .user = in};
-    int64_t start = sp_now_ns();
     SP_TRY(gather(in, err));
     SP_TRY(check_memory(in, in->inputs, err));
     for (uint32_t i = 0; i < s->n_out; i++) in->outputs[i] = (sparoa_tensor){0};
@@ -205,7 +204,8 @@ static sparoa_status run_many(sp_instance *in, sparoa_error *err)
     in->open = false;
     pthread_mutex_unlock(mutex);
     in->gather_ns = gathered - start;
-    in->run_ns = sp_now_ns() - gathered - in->away_ns;
+    in->end_ns = sp_now_ns();
+    in->run_ns = in->end_ns - gathered - in->away_ns;
     SP_TRY(status);
     return check_rows(in, err);
 }
@@ -284,7 +284,7 @@ static void split(sp_instance *in)
 
 static void end_members(sp_instance *in, sparoa_status status, const sparoa_error *err)
 {
-    int64_t now = sp_now_ns();
+    int64_t now = status == SPAROA_OK ? in->end_ns : sp_now_ns();
     for (int32_t k = 0; k < in->count; k++) {
         sparoa_request *r = in->members[k];
         if (!r) continue;
@@ -292,9 +292,13 @@ static void end_members(sp_instance *in, sparoa_status status, const sparoa_erro
         if (own == SPAROA_OK && in->count > 1) own = r->err.status;
         if (own == SPAROA_OK && r->item.deadline_ns <= now) own = SPAROA_DEADLINE;
         /* whoever stopped a batch has taken its members out, but for one that runs alone */
-        sparoa_error copy = own == status && err ? *err : r->err;
         r->instance = NULL;
-        sp_request_end(r, own, own == SPAROA_DEADLINE && status == SPAROA_OK ? NULL : &copy);
+        if (own == SPAROA_OK || (own == SPAROA_DEADLINE && status == SPAROA_OK)) {
+            sp_request_end_at(r, own, NULL, now);
+            continue;
+        }
+        sparoa_error copy = own == status && err ? *err : r->err;
+        sp_request_end_at(r, own, &copy, now);
     }
 }
 
@@ -333,11 +337,12 @@ void sp_instance_run(sp_instance *instance)
         instance->rows[k] = instance->members[k]->item.items;
     pthread_mutex_unlock(&s->server->mutex);
     sparoa_status status =
-        instance->count == 1 ? run_one(instance, &err) : run_many(instance, &err);
+        instance->count == 1 ? run_one(instance, begin, &err) : run_many(instance, begin, &err);
     if (status == SPAROA_OK && instance->count > 1) {
-        int64_t start = sp_now_ns();
+        int64_t start = instance->end_ns;
         scatter(instance);
-        instance->scatter_ns = sp_now_ns() - start;
+        instance->end_ns = sp_now_ns();
+        instance->scatter_ns = instance->end_ns - start;
     }
     trace_batch(instance, begin);
     pthread_mutex_lock(&s->server->mutex);

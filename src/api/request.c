@@ -130,9 +130,15 @@ static void trace_end(const sparoa_request *r, int64_t now)
 
 void sp_request_end(sparoa_request *request, sparoa_status status, const sparoa_error *err)
 {
+    sp_request_end_at(request, status, err, sp_now_ns());
+}
+
+void sp_request_end_at(sparoa_request *request, sparoa_status status, const sparoa_error *err,
+                       int64_t now)
+{
     sparoa_service *s = request->service;
     sparoa_request_info *info = &request->info;
-    int64_t now = sp_now_ns(), total = now - request->item.arrived_ns;
+    int64_t total = now - request->item.arrived_ns;
     if (request->state == SP_REQUEST_QUEUED) {
         info->queued_ns = total;
         s->info.queued--;

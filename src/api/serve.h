@@ -57,6 +57,7 @@ struct sp_instance {
     sparoa_tensor *inputs, *outputs;
     sp_growable *gathered; /* by input */
     int64_t gather_ns, run_ns, scatter_ns;
+    int64_t end_ns;  /* when the results were handed out */
     int64_t away_ns; /* of run_ns: spent on batches of higher priority; taken off in the end */
 };
 
@@ -128,6 +129,9 @@ void sp_service_limit(sparoa_service *service, int32_t limit, sparoa_release rea
 /* Ends a request that is in no queue and no batch; err may be NULL. Callbacks are called by
  * sp_service_deliver, which releases the mutex meanwhile. */
 void sp_request_end(sparoa_request *request, sparoa_status status, const sparoa_error *err);
+/* The same at a time that the caller knows. */
+void sp_request_end_at(sparoa_request *request, sparoa_status status, const sparoa_error *err,
+                       int64_t now_ns);
 void sp_service_deliver(sparoa_service *service);
 /* Takes a request out of its queue or, where that can be done, out of its batch; false: it can't.
  */
