@@ -332,31 +332,31 @@ static double fastest(const tuning *t, int32_t i)
     return best;
 }
 
-/* Those that cannot win any more, not even by their fastest run, need no further rounds; the host
- * is what the others are held against. */
-static int32_t thin_out(tuning *t)
+static int32_t still_alive(const tuning *t)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < t->info.candidate_count; i++) count += t->contenders[i].alive;
+    return count;
+}
+
+/* Those that cannot win any more, not even by their fastest run, need no further rounds. */
+static void thin_out(tuning *t)
 {
     double best = INFINITY, limit = t->rounds < 3 ? 3 : HOPELESS;
-    int32_t left = 0;
     for (int32_t i = 0; i < t->info.candidate_count; i++)
         if (t->contenders[i].alive) best = fmin(best, median(t, i, -1, NULL));
-    for (int32_t i = 1; i < t->info.candidate_count; i++) {
+    for (int32_t i = 0; i < t->info.candidate_count; i++)
         if (t->contenders[i].alive && fastest(t, i) > limit * best) drop(t, i, "slower");
-        left += t->contenders[i].alive;
-    }
-    return left;
 }
 
 static sparoa_status race(tuning *t, sparoa_error *err)
 {
     int64_t begin = sp_now_ns(), end = begin + (t->end - t->start) / 2;
     if (end < t->end) end = t->end;
-    int32_t left = 0;
-    for (int32_t i = 1; i < t->info.candidate_count; i++) left += t->contenders[i].alive;
-    while (left && t->rounds < MOST_ROUNDS && !t->s->lost) {
+    while (still_alive(t) > 1 && t->rounds < MOST_ROUNDS && !t->s->lost) {
         if (t->rounds >= LEAST_ROUNDS && sp_now_ns() > end) break;
         SP_TRY(one_round(t, err));
-        if (t->rounds > 1) left = thin_out(t);
+        if (t->rounds > 1) thin_out(t);
     }
     return SPAROA_OK;
 }
