@@ -151,9 +151,10 @@ typedef struct sparoa_watch_options {
 /* Starts watching. The plan in use is the one to come back to. With a replanner it counts as made
  * for the nominal state; with device "auto" for the first state that is taken in. Starts no thread
  * unless period_ns is set. The watch must be destroyed before the session, and a session with
- * device "auto" not be tuned meanwhile. Errors: INVALID_ARGUMENT, INVALID_STATE (nothing was
- * measured; the session is the CPU's alone), INVALID_PLAN (the replanner's profile is of another
- * graph), OUT_OF_MEMORY, MEMORY_LIMIT. */
+ * device "auto" not be tuned meanwhile. A thread of the watch counts as one that runs the session:
+ * see sparoa_session_node. Errors: INVALID_ARGUMENT, INVALID_STATE (nothing was measured; the
+ * session is the CPU's alone), INVALID_PLAN (the replanner's profile is of another graph),
+ * OUT_OF_MEMORY, MEMORY_LIMIT. */
 SPAROA_API sparoa_status sparoa_watch_create(sparoa_session *session,
                                              const sparoa_watch_options *options,
                                              sparoa_watch **watch, sparoa_error *err);
