@@ -37,4 +37,9 @@ echo "$library" | grep -v '^src/base/mem\.c$' |
         'memory comes from sp_alloc' || failed=1
 echo "$files" | forbid "(^|[^_a-zA-Z0-9])(strcpy|strcat|sprintf|gets|strtok|rand|srand) *[(]" \
     'there is a safer function' || failed=1
+if grep -rnE '^(<<<<<<<|>>>>>>>) ' --include='*.md' --include='*.[ch]' --include='*.cu' --include='*.sh' --include='*.py' \
+    --include='*.txt' --include='*.yaml' README.md .ci bench docs examples include kernels models platforms scripts src tests; then
+    echo 'leftovers of a merge'
+    failed=1
+fi
 exit $failed
