@@ -136,6 +136,13 @@ sparoa_status sparoa_simulate(const sparoa_plan *plan, const sparoa_profile *pro
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
                            "set options.struct_size = sizeof(options)");
     SP_TRY(sp_schedule_state(&platform->p, o.mode, o.load, &state, err));
+    for (uint32_t d = 0; d < platform->p.device_count; d++) {
+        if (o.clock[d] == 0) continue;
+        if (!(o.clock[d] >= 0.05 && o.clock[d] <= 1))
+            return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                               "clock[%u] is %g, expected 0 or 0.05..1", d, o.clock[d]);
+        state.device[d].clock = o.clock[d];
+    }
     sp_sim_options so = {.regime = profile->p->regime,
                          .state = &state,
                          .seed = o.seed,

@@ -11,7 +11,11 @@
 static void log_line(void *user, sparoa_log_level level, const char *text)
 {
     (void)user;
-    fprintf(stderr, "%s: %s\n", level == SPAROA_LOG_ERROR ? "error" : "warning", text);
+    const char *what = level == SPAROA_LOG_ERROR  ? "error"
+                       : level == SPAROA_LOG_WARN ? "warning"
+                       : level == SPAROA_LOG_INFO ? "info"
+                                                  : "debug";
+    fprintf(stderr, "%s: %s\n", what, text);
 }
 
 sparoa_status sp_job_runtime(const sp_cli *cli, int32_t threads, sparoa_runtime **runtime,

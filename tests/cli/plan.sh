@@ -42,6 +42,12 @@ wants "$dir/r.yaml" 'policy: "replan"'
 "$sparoa" simulate -p "$nano" -n 20 --burst 0.3 --trace "$dir/trace.json" >"$dir/out"
 wants "$dir/out" 'simulated on jetson_orin_nano_8gb'
 wants "$dir/trace.json" 'simulated: jetson_orin_nano_8gb'
+# at lowered clocks too the ideal machine does what the plan predicts
+"$sparoa" simulate -p "$nano" -n 3 --ideal --clock gpu=0.4 --json >"$dir/ideal"
+tr -d ' \n' <"$dir/ideal" | tr '{' '\n' | awk -F '[:,]' '/"policy":"gpu"/ { for (i = 1; i < NF; i++) {
+    if ($i ~ /predicted_us/) p = $(i + 1); if ($i ~ /mean_us/) m = $(i + 1) }
+    if (m > 0.98 * p && m < 1.02 * p) good = 1; else print "predicted " p ", simulated " m }
+    END { exit !good }' || { echo "simulate --ideal --clock departs from the plan"; exit 1; }
 "$sparoa" simulate -p "$nano" -n 20 --json >"$dir/1"
 wants "$dir/1" '"label": "simulated"'
 
