@@ -48,7 +48,8 @@ static double best_item(const curve *c, const sp_batch_search_options *o)
     for (int32_t n = 1; n <= o->max; n++) {
         if (o->latency_bound && time_of(c, n) > o->latency_bound) continue;
         if (o->memory_bound && (size_t)n * c->bytes > o->memory_bound) continue;
-        best = fmin(best, (double)time_of(c, n) / n);
+        double item = (double)time_of(c, n) / n;
+        if (item < best) best = item;
     }
     return best;
 }
