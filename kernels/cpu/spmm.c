@@ -123,6 +123,7 @@ static void cut_depth(sp_spmm_f32_size *s, bool row)
     if (s->k / (blocks + !blocks) >= MAX_K) blocks = s->k / MAX_K + 1;
     s->blocks = blocks ? blocks : 1;
     s->depth = (s->k + s->blocks - 1) / s->blocks;
+    if (s->depth) s->blocks = (s->k + s->depth - 1) / s->depth; /* none lies beyond the last k */
 }
 
 void SP_KERNEL(sp_spmm_f32_measure)(const sp_gemm_f32_source *s, bool row, sp_spmm_f32_size *size)

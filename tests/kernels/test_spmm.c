@@ -170,6 +170,14 @@ static void test_large(void **unused)
     }
 }
 
+/* So deep that k in blocks of the same depth needs fewer of them than were asked for. */
+static void test_deep(void **unused)
+{
+    FOR_EACH_ISA(s)
+    for (int zeros = 942; zeros < 956; zeros++)
+        check(s, &(problem){.m = 17, .n = 5, .k = 60000, .zeros = zeros, .transposed = true});
+}
+
 /* Sums in the order of the dense kernel: the same bits, whatever is chosen. */
 static void test_same_bits(void **unused)
 {
@@ -245,9 +253,8 @@ static void test_choice(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_random), cmocka_unit_test(test_large),
+        cmocka_unit_test(test_deep),   cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
