@@ -104,7 +104,7 @@ sparoa_status sp_auto_devices(sparoa_session *s, sparoa_error *err)
 void sp_auto_release(sparoa_session *s)
 {
     sp_auto *automatic = s->choose;
-    if (automatic->keep && !s->lost) return;
+    if (automatic->keep) return; /* its thread may be about to use it */
     for (sp_choice *c = automatic->choices; c; c = c->next)
         if (c->place != SP_AUTO_HOST && !s->lost) return;
     automatic->on_devices = false;

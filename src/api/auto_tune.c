@@ -239,22 +239,20 @@ static void propose(tuning *t, const char *policy)
     if (i < t->info.candidate_count) t->info.candidates[i].predicted_ns = r.price.makespan_ns;
 }
 
-/* The devices alone, then plans by what their nodes took. */
-static void gather(tuning *t)
+/* The devices alone, then plans by what their nodes took; false: that is not known. */
+static bool gather(tuning *t)
 {
     sp_auto *automatic = t->automatic;
     const sparoa_runtime *rt = t->s->model->runtime;
     static const char *const policies[] = {"portfolio", "heft", "dp", "greedy"};
     int32_t alone[MOST_DEVICES + 1] = {0, add(t, rt->names[1], 0), -1, -1};
     bool known = warm_up_slowly(t, alone[1]);
-    if (t->s->lost || (!known && rt->device_count == 2)) return;
-    sp_auto_basis_destroy(t->s, automatic->basis);
-    automatic->basis = NULL;
+    if (t->s->lost || (!known && rt->device_count == 2)) return false;
     if (sp_auto_basis_create(t->s, t->inputs, &automatic->basis, NULL) ||
         sp_auto_basis_env(t->s, automatic->basis, &t->env, NULL))
-        return;
+        return false;
     t->trial = sp_calloc(&rt->alloc, t->env->node_count + 1, 1);
-    if (!t->trial) return;
+    if (!t->trial) return false;
     uint32_t count = t->env->device_count;
     for (uint32_t d = 2; d < count && !t->s->lost; d++) {
         sparoa_plan *plan;
@@ -265,12 +263,13 @@ static void gather(tuning *t)
     for (uint32_t d = 1; known && d < count; d++)
         known = alone[d] > 0 && t->contenders[alone[d]].alive &&
                 measure_nodes(t, t->contenders[alone[d]].place, d);
-    if (!known || t->s->lost) return; /* a device so slow, or so ill, has no part in a plan */
+    if (!known || t->s->lost) return false; /* a device so slow, or so ill, has no part in a plan */
     sp_env_destroy(t->env);
     t->env = NULL;
-    if (sp_auto_basis_env(t->s, automatic->basis, &t->env, NULL)) return;
+    if (sp_auto_basis_env(t->s, automatic->basis, &t->env, NULL)) return false;
     for (uint32_t d = 0; d < count; d++) price(t, alone[d], d);
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) propose(t, policies[i]);
+    return true;
 }
 
 /* ---- rounds ---- */
@@ -419,6 +418,13 @@ static void settle(tuning *t, sp_choice *choice, int32_t best)
     choice->info = t->info;
 }
 
+/* What was known of the nodes was for other shapes, or is not complete. */
+static void forget_basis(sparoa_session *s)
+{
+    sp_auto_basis_destroy(s, s->choose->basis);
+    s->choose->basis = NULL;
+}
+
 sparoa_status sp_auto_tune(sparoa_session *s, sp_choice *choice, const sparoa_tensor *inputs,
                            double budget_ns, sparoa_error *err)
 {
@@ -433,6 +439,8 @@ sparoa_status sp_auto_tune(sparoa_session *s, sp_choice *choice, const sparoa_te
     choice->place = SP_AUTO_HOST;
     choice->info.source = SPAROA_CHOICE_NONE;
     s->choose->basis_of = choice;
+    forget_basis(s);
+    bool known = false;
     sparoa_error fault = {0};
     int64_t runs = s->runs, last_run_ns = s->last_run_ns; /* of the caller's */
     add(t, "cpu", SP_AUTO_HOST);
@@ -440,7 +448,7 @@ sparoa_status sp_auto_tune(sparoa_session *s, sp_choice *choice, const sparoa_te
     if (status == SPAROA_OK && s->model->runtime->device_count > 1 && !s->lost) {
         sparoa_status opened = sp_auto_devices(s, &fault);
         if (opened == SPAROA_OK)
-            gather(t);
+            known = gather(t);
         else
             drop_failed(t, add(t, s->model->runtime->names[1], 0), opened, &fault);
         status = race(t, err);
@@ -455,6 +463,7 @@ sparoa_status sp_auto_tune(sparoa_session *s, sp_choice *choice, const sparoa_te
         sparoa_plan_destroy(t->contenders[i].plan);
     if (t->trial) sp_free(a, t->trial, t->automatic->devices->graph->node_count + 1);
     sp_env_destroy(t->env);
+    if (!known) forget_basis(s);
     sp_auto_release(s);
     s->runs = runs;
     s->last_run_ns = last_run_ns;

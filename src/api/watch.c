@@ -424,10 +424,12 @@ void sparoa_watch_destroy(sparoa_watch *w)
         sparoa_replanner_destroy(w->replanner);
         pthread_mutex_lock(&s->mutex);
         s->choose->keep = false;
-        if (!s->choose->basis)
-            s->choose->basis = w->basis;
-        else
+        if (s->choose->basis) { /* measured anew meanwhile */
             sp_auto_basis_destroy(s, w->basis);
+        } else {
+            s->choose->basis = w->basis;
+            s->choose->basis_of = w->choice;
+        }
         sp_auto_release(s);
         pthread_mutex_unlock(&s->mutex);
     }

@@ -533,6 +533,30 @@ static void a_watch_changes_the_choice(void **state)
     bed_clear(&b);
 }
 
+/* Of the shapes measured last nothing is known, as the device has no memory for them. */
+static void a_watch_does_not_take_times_of_other_shapes(void **state)
+{
+    (void)state;
+    bed b;
+    sparoa_error err;
+    sparoa_watch *w = NULL;
+    bed_make(&b, "tt", "memory=9000000", 1);
+    sparoa_session *s = bed_session(&b, -1, SPAROA_FALLBACK_WARN, NULL);
+    const sparoa_watch_options o = {.struct_size = sizeof o};
+    ts_ok(sparoa_session_tune(s, &b.in, 1, 0.1, &err), err);
+    assert_string_equal(choice_of(s).chosen, "emu0");
+    ts_ok(sparoa_watch_create(s, &o, &w, &err), err);
+    sparoa_watch_destroy(w);
+    free(b.in.data);
+    b.in = ts_random(2, (int64_t[]){300000, 8}, 6); /* 9.6 MB */
+    ts_ok(sparoa_session_tune(s, &b.in, 1, 0.1, &err), err);
+    assert_string_equal(choice_of(s).chosen, "cpu");
+    assert_int_equal(sparoa_watch_create(s, &o, &w, &err), SPAROA_INVALID_STATE);
+    bed_run(&b, s);
+    sparoa_session_destroy(s);
+    bed_clear(&b);
+}
+
 /* ---- the interface ---- */
 
 static void wrong_use_is_refused(void **state)
@@ -625,6 +649,7 @@ int main(void)
         cmocka_unit_test(a_choice_is_kept),
         cmocka_unit_test(a_stale_file_is_refused),
         cmocka_unit_test(a_watch_changes_the_choice),
+        cmocka_unit_test(a_watch_does_not_take_times_of_other_shapes),
         cmocka_unit_test(wrong_use_is_refused),
         cmocka_unit_test(threads_share_a_session),
     };
