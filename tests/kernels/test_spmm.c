@@ -178,6 +178,24 @@ static void test_deep(void **unused)
         check(s, &(problem){.m = 17, .n = 5, .k = 60000, .zeros = zeros, .transposed = true});
 }
 
+/* Rows that a graph turns out to have while it runs may be none. */
+static void test_split(void **unused)
+{
+    static const size_t ms[] = {0, 1, 16, 17, 1000};
+    const sp_spmm_f32_size size = {
+        .n = 256, .k = 512, .nonzeros = 9000, .entries = 9000, .blocks = 4, .depth = 128};
+    FOR_EACH_ISA(s)
+    for (size_t i = 0; i < sizeof ms / sizeof *ms; i++) {
+        size_t done = 0;
+        sp_gemm_split split = sp_spmm_split(s, &size, ms[i], 4);
+        for (int32_t k = 0; k < sp_gemm_split_count(&split); k++) {
+            sp_gemm_piece p = sp_gemm_piece_of(&split, k);
+            done += (p.m1 - p.m0) * (p.p1 - p.p0);
+        }
+        assert_int_equal(done, ms[i] * size.n / 16);
+    }
+}
+
 /* Sums in the order of the dense kernel: the same bits, whatever is chosen. */
 static void test_same_bits(void **unused)
 {
@@ -253,9 +271,9 @@ static void test_choice(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random), cmocka_unit_test(test_large),
-        cmocka_unit_test(test_deep),   cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_random),    cmocka_unit_test(test_large),
+        cmocka_unit_test(test_deep),      cmocka_unit_test(test_split),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

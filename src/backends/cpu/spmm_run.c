@@ -95,8 +95,8 @@ sp_cpu_packed *sp_spmm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_so
     build_task t = {host->kernels, source, size};
     sp_pack_key key = sp_pack_key_of(host->kernels->spmm_name);
     const size_t sizes[] = {
-        source->n,   source->k, source->k_stride, source->n_stride, source->bias != NULL,
-        size->blocks};
+        source->n,    source->k,  source->k_stride, source->n_stride, source->bias != NULL,
+        size->blocks, size->depth};
     if (host->cache) { /* else the key is not looked at */
         sp_pack_key_add(&key, sizes, sizeof sizes);
         sp_pack_key_add(&key, &source->scale, sizeof source->scale);
@@ -118,7 +118,7 @@ sp_gemm_split sp_spmm_split(const sp_kernels *kernels, const sp_spmm_f32_size *s
     if (work / MIN_WORK < threads) threads = work < MIN_WORK ? 1 : (int32_t)(work / MIN_WORK);
     for (int32_t p = 1; p <= threads && (size_t)p <= best.panels; p++) {
         int32_t r = threads / p;
-        if ((size_t)r > up(m)) r = (int32_t)up(m);
+        if ((size_t)r > up(m)) r = m ? (int32_t)up(m) : 1;
         const size_t rows = (m + (size_t)r - 1) / (size_t)r;
         const size_t panels = (best.panels + (size_t)p - 1) / (size_t)p;
         double time = sparse_time(kernels, size, rows, (double)panels / (double)best.panels);
