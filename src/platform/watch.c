@@ -37,7 +37,7 @@ static void blend(double *to, double from, double share)
 
 static void smooth(sp_watch *w, const sp_platform_state *s, int64_t now_ns)
 {
-    double passed = (double)(now_ns - w->last_ns);
+    double passed = fmax(0, (double)(now_ns - w->last_ns)); /* callers' times may go back */
     double share = w->ready && w->o.smooth_ns > 0 ? 1 - exp(-passed / w->o.smooth_ns) : 1;
     for (uint32_t d = 0; d < w->device_count; d++) {
         sp_device_state *to = &w->seen.device[d];

@@ -115,12 +115,27 @@ static void hysteresis(void **state)
     assert_false(w.outside);
 }
 
+static void a_time_that_goes_back_does_no_harm(void **state)
+{
+    sp_platform_state s = nominal();
+    sp_watch w;
+    sp_watch_start(&w, NULL, &s, 2, 3600000 * (int64_t)MS);
+    sp_watch_feed(&w, &s, 0, 3600000 * (int64_t)MS);
+    s.device[1].load = 0.5;
+    assert_int_equal(sp_watch_feed(&w, &s, 0, 0), SP_WATCH_INSIDE);
+    assert_true(feed(&w, &s, 3600000 * (int64_t)MS, 2000, 0) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stays_inside),           cmocka_unit_test(leaves_after_holding),
-        cmocka_unit_test(short_burst_is_ignored), cmocka_unit_test(clock_and_memory),
-        cmocka_unit_test(switching_is_bounded),   cmocka_unit_test(hysteresis),
+        cmocka_unit_test(stays_inside),
+        cmocka_unit_test(leaves_after_holding),
+        cmocka_unit_test(short_burst_is_ignored),
+        cmocka_unit_test(clock_and_memory),
+        cmocka_unit_test(switching_is_bounded),
+        cmocka_unit_test(hysteresis),
+        cmocka_unit_test(a_time_that_goes_back_does_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
