@@ -533,6 +533,24 @@ static void test_pools(void **unused)
     }
 }
 
+/* Rows of the output that see padding only. */
+static void test_pools_of_padding(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int64_t k = 1; k <= 3; k += 2) {
+        builder b;
+        sparoa_tensor x = tensor(4, (int64_t[]){2, 5, 6, 33});
+        start(&b, "AveragePool");
+        input(&b, &x, false);
+        add_int(&b, "sp.nhwc", 1);
+        add_ints(&b, "kernel_shape", 2, (int64_t[]){1, k});
+        add_ints(&b, "pads", 4, (int64_t[]){1, 1, 1, 1});
+        add_int(&b, "count_include_pad", 1);
+        compare(&b, kernels, 1e-5, false);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -541,6 +559,6 @@ int main(void)
         cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
         cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
         cmocka_unit_test(test_rows),           cmocka_unit_test(test_pools),
-        cmocka_unit_test(test_attention)};
+        cmocka_unit_test(test_attention),      cmocka_unit_test(test_pools_of_padding)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

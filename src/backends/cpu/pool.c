@@ -100,8 +100,8 @@ static void pool_rows(void *arg, int32_t slot, int64_t begin, int64_t end)
 {
     const pool_task *t = arg;
     const float *in[MAX_KERNEL];
-    float *line = (float *)(t->workspace + t->slot_bytes * (size_t)slot), *scale = line;
-    if (t->kernel[0] > 1) scale = line + t->w * t->c;
+    float *line = (float *)(t->workspace + t->slot_bytes * (size_t)slot);
+    float *scale = line + t->w * t->c;
     size_t counted = 0; /* rows that scale was made for */
     for (size_t row = (size_t)begin; row < (size_t)end; row++) {
         ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
