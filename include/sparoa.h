@@ -527,7 +527,8 @@ typedef void (*sparoa_comparison_fn)(void *user, const sparoa_node_comparison *c
 
 /* Runs the session's optimised graph with its device and gives every node's inputs to the same node
  * on `device` as well ("reference": plain C on the CPU): differences are those of single nodes, not
- * what earlier ones left. report is called for each value in the order of execution. Holds all
+ * what earlier ones left. report is called for each value in the order of execution and
+ * must not call the session. Holds all
  * values of the run at once; the session's own memory and counts stay as they are. With a plan, all
  * nodes of this side run on the CPU. Errors: as for creating and running a session. */
 SPAROA_API sparoa_status sparoa_session_compare(sparoa_session *session, const char *device,

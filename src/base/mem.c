@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* From this size on memory comes straight from the system, in huge pages where it has them, and
  * goes back the moment it is freed: weights come and go once, and a heap would keep the holes.
@@ -31,7 +32,8 @@ static void *map_alloc(size_t size)
     char *all = map_pages(size + HUGE_PAGE);
     if (!all) return map_pages(size);
     size_t before = (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
-    size_t end = (before + size + MAP_ALIGN - 1) / MAP_ALIGN * MAP_ALIGN;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t end = (before + size + page - 1) / page * page;
     if (before) munmap(all, before);
     if (end < size + HUGE_PAGE) munmap(all + end, size + HUGE_PAGE - end);
 #ifdef MADV_HUGEPAGE
