@@ -14,8 +14,9 @@
 bool SP_KERNEL(sp_gemm_few_pays)(const sp_gemm_f32 *g)
 {
     size_t padded = (g->k + VL - 1) / VL * VL;
-    return g->n <= MOST_COLUMNS && g->m >= LEAST_ROWS && g->ldc == g->n && !g->epilogue.residual &&
-           g->k >= VL && g->k * 4 >= padded * 3 && padded * g->taps * g->n <= MOST_FLOATS;
+    return g->n > 0 && g->n <= MOST_COLUMNS && g->m >= LEAST_ROWS && g->ldc == g->n &&
+           !g->epilogue.residual && g->k >= VL && g->k * 4 >= padded * 3 &&
+           padded * g->taps * g->n <= MOST_FLOATS;
 }
 
 typedef struct few {

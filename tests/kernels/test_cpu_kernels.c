@@ -7,22 +7,9 @@
 
 #include <cmocka.h>
 
-#include "backends/cpu/kernel.h"
 #include "ops/epilogue.h"
 #include "ops/op.h"
-
-static const char *const isas[] = {"generic", "neon", "avx2", "avx512"};
-#define FOR_EACH_ISA(kernels)                                                                      \
-    for (size_t isa_ = 0; isa_ < sizeof isas / sizeof *isas; isa_++)                               \
-        for (const sp_kernels *kernels = sp_cpu_kernels(isas[isa_]); kernels; kernels = NULL)
-
-static uint32_t seed = 4711;
-
-static uint32_t random_u32(void)
-{
-    seed = seed * 1664525u + 1013904223u;
-    return seed >> 8;
-}
+#include "tests/support/kernels.h"
 
 static void *count_alloc(void *user, size_t size, size_t align)
 {

@@ -9,27 +9,7 @@
 
 #include "backends/cpu/spmm_run.h"
 #include "ops/epilogue.h"
-
-static const char *const isas[] = {"generic", "neon", "avx2", "avx512"};
-#define FOR_EACH_ISA(kernels)                                                                      \
-    for (size_t isa_ = 0; isa_ < sizeof isas / sizeof *isas; isa_++)                               \
-        for (const sp_kernels *kernels = sp_cpu_kernels(isas[isa_]); kernels; kernels = NULL)
-
-static uint32_t seed = 2024;
-
-static uint32_t random_u32(void)
-{
-    seed = seed * 1664525u + 1013904223u;
-    return seed >> 8;
-}
-
-/* Exactly as many as asked for, so that a sanitizer sees every access beyond. */
-static float *floats(size_t n)
-{
-    float *p = malloc(n * sizeof *p + (n == 0));
-    for (size_t i = 0; i < n; i++) p[i] = (float)random_u32() / (float)(1 << 23) - 1;
-    return p;
-}
+#include "tests/support/kernels.h"
 
 static void *packed_block(size_t bytes)
 {
