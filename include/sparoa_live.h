@@ -158,6 +158,8 @@ typedef struct sparoa_watch_options {
 SPAROA_API sparoa_status sparoa_watch_create(sparoa_session *session,
                                              const sparoa_watch_options *options,
                                              sparoa_watch **watch, sparoa_error *err);
+/* Ends watching and its thread. A session with device "auto" goes back to what it measured; another
+ * one keeps the plan in use. NULL is allowed. */
 SPAROA_API void sparoa_watch_destroy(sparoa_watch *watch);
 
 /* One step, from any thread: with a state of the caller, whose time_ns is its time, or NULL: with

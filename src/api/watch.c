@@ -23,7 +23,9 @@ struct sparoa_watch {
     sparoa_watch_options o;
     sparoa_replanner *replanner; /* the caller's, or our own */
     sp_auto_basis *basis;        /* what our own is of; with device "auto" only */
-    sp_choice *choice;           /* likewise: what is changed */
+    sp_choice *choice;           /* likewise: what is changed, until the end of the watch ... */
+    sparoa_choice measured;      /* ... from this, */
+    int32_t measured_place;      /* which was there */
     sp_watch watch;
     bool started;
     sp_platform_state base; /* device "auto": the first state; it counts as nominal */
@@ -335,6 +337,8 @@ static sparoa_status take_measured(sparoa_watch *w, sparoa_error *err)
     automatic->basis = NULL;
     automatic->keep = true;
     w->choice = automatic->basis_of;
+    w->measured = w->choice->info;
+    w->measured_place = w->choice->place;
     return SPAROA_OK;
 }
 
@@ -424,6 +428,10 @@ void sparoa_watch_destroy(sparoa_watch *w)
         sparoa_replanner_destroy(w->replanner);
         pthread_mutex_lock(&s->mutex);
         s->choose->keep = false;
+        if (w->choice->info.source == SPAROA_CHOICE_WATCHED) {
+            w->choice->info = w->measured;
+            w->choice->place = w->measured_place;
+        }
         if (s->choose->basis) { /* measured anew meanwhile */
             sp_auto_basis_destroy(s, w->basis);
         } else {

@@ -215,6 +215,10 @@ static int choose_here(plan_command *c)
     sp_job *job = &c->job.job;
     sp_cli *cli = c->job.cli;
     const sparoa_session_options options = {.struct_size = sizeof options};
+    if (c->output || c->why || c->recost || c->trained || c->diff || c->job.split)
+        return sp_cli_fail(cli, SP_EXIT_USAGE,
+                           "--output, --why, --recost, --trained, --diff and --split need "
+                           "--platform: device auto measures (--auto-cache keeps what it chose)");
     int code = sp_job_load(cli, &c->job.feed, job);
     if (code < 0) code = sp_job_session(cli, &options, job);
     if (code < 0) code = sp_job_inputs(cli, &c->job.feed, job);

@@ -106,7 +106,7 @@ static void bed_make(bed *b, const char *chain, const char *emu, int32_t threads
     mb_output(m->graph, to);
     b->model = ts_load(b->rt, m);
     b->in = ts_random(2, (int64_t[]){1, 8}, 5);
-    snprintf(b->cache, sizeof b->cache, "/tmp/test_auto_%ld.yaml", (long)getpid());
+    snprintf(b->cache, sizeof b->cache, "sparoa_auto_%ld.yaml", (long)getpid());
     remove(b->cache);
 }
 
@@ -527,8 +527,18 @@ static void a_watch_changes_the_choice(void **state)
             assert_int_equal(choice_of(s).source, SPAROA_CHOICE_WATCHED);
         }
     }
+    now.devices[1].other_load = 0.9;
+    for (int k = 13; k <= 17; k++) {
+        now.time_ns = (int64_t)k * 1000000000;
+        ts_ok(sparoa_watch_step(w, &now, NULL, &err), err);
+    }
+    assert_string_equal(choice_of(s).chosen, "cpu");
     sparoa_watch_destroy(w);
+    assert_string_equal(choice_of(s).chosen, "emu0"); /* what was measured counts again */
+    assert_int_equal(choice_of(s).source, SPAROA_CHOICE_MEASURED);
     bed_run(&b, s);
+    ts_ok(sparoa_watch_create(s, &o, &w, &err), err);
+    sparoa_watch_destroy(w);
     sparoa_session_destroy(s);
     bed_clear(&b);
 }

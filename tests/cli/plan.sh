@@ -69,8 +69,12 @@ wants "$dir/out" 'cache absent'
 wants "$dir/out" 'cached; cache used'
 "$sparoa" bench "$@" -n 3 --json >"$dir/out"
 wants "$dir/out" '"source": "cached"'
+SPAROA_SPARSE=never "$sparoa" plan "$@" >"$dir/out"
+wants "$dir/out" 'cache other_options: measured for options'
 "$sparoa" plan "$@" --threads 3 >"$dir/out"
 wants "$dir/out" 'cache other_threads: measured for threads'
+refuses 'need --platform' "$sparoa" plan "$@" -o "$dir/none.yaml"
+refuses 'need --platform' "$sparoa" plan "$@" --why x
 
 sed 's/^idle_watts: .*/idle_watts: -1/' "$agx" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: idle_watts: -1 is not within' "$sparoa" plan -p "$dir/bad.yaml"
