@@ -1,13 +1,12 @@
 /* sparoa_watch: a session's plan follows load and clocks of a fake tree of files, comes back, does
  * not swing, allocates nothing on known ways, and follows them in a thread of its own if asked. */
-#include <errno.h>
 #include <pthread.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "sparoa_live.h"
 #include "sparoa_schedule.h"
+#include "tests/support/files.h"
 #include "tests/support/support.h"
 
 #define MS INT64_C(1000000)
@@ -31,31 +30,19 @@ static unsigned busy_ticks, idle_ticks;
 static int setup(void **state)
 {
     (void)state;
-    snprintf(root, sizeof root, "/tmp/sparoa_follow_XXXXXX");
+    snprintf(root, sizeof root, "sparoa_follow_XXXXXX");
     return mkdtemp(root) == NULL;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command) != 0;
+    return ts_remove(root) != 0;
 }
 
 static void put(const char *path, const char *text)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(full, 0777) && errno != EEXIST) fail_msg("mkdir %s", full);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    fprintf(file, "%s\n", text);
-    fclose(file);
+    ts_put(root, path, text);
 }
 
 /* Another process takes this share of the processor from the read before to the next one. */

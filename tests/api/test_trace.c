@@ -132,7 +132,7 @@ static void read_value(trace_file *f, seen *e, const char *key)
 
 static trace_file trace_read(sparoa_runtime *rt)
 {
-    char path[] = "/tmp/sparoa_trace_XXXXXX";
+    char path[] = "sparoa_trace_XXXXXX";
     sparoa_error err;
     trace_file f = {.events = calloc(MAX_EVENTS, sizeof *f.events)};
     int fd = mkstemp(path);

@@ -15,12 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifdef SP_HAVE_JPEG
 #include <jpeglib.h>
-#endif
-#ifdef SP_HAVE_PNG
 #include <png.h>
-#endif
 
 enum { WIDTH = 40, HEIGHT = 24 };
 
@@ -74,7 +70,6 @@ static void check_prefixes(void)
 static void test_png(void **state)
 {
     (void)state;
-#ifdef SP_HAVE_PNG
     unsigned char rgb[3 * WIDTH * HEIGHT];
     paint(rgb);
     png_image png = {
@@ -82,15 +77,11 @@ static void test_png(void **state)
     assert_true(png_image_write_to_file(&png, path, 0, rgb, 0, NULL));
     check_picture(0);
     check_prefixes();
-#else
-    skip();
-#endif
 }
 
 static void test_jpeg(void **state)
 {
     (void)state;
-#ifdef SP_HAVE_JPEG
     unsigned char rgb[3 * WIDTH * HEIGHT];
     struct jpeg_compress_struct info;
     struct jpeg_error_mgr errors;
@@ -116,9 +107,6 @@ static void test_jpeg(void **state)
     fclose(file);
     check_picture(12);
     check_prefixes();
-#else
-    skip();
-#endif
 }
 
 static sparoa_status feed_picture(const sp_feed *feed, sparoa_runtime *runtime, int rank,
@@ -133,7 +121,6 @@ static sparoa_status feed_picture(const sp_feed *feed, sparoa_runtime *runtime, 
 static void test_feed(void **state)
 {
     (void)state;
-#ifdef SP_HAVE_PNG
     unsigned char rgb[3 * WIDTH * HEIGHT];
     sparoa_runtime *runtime = NULL;
     sparoa_runtime_options options = {.struct_size = sizeof options, .threads = 1};
@@ -178,9 +165,6 @@ static void test_feed(void **state)
     assert_int_equal(feed_picture(&feed, runtime, 4, (int64_t[]){1, 3, 8, 8}, &t),
                      SPAROA_INVALID_ARGUMENT);
     sparoa_runtime_destroy(runtime);
-#else
-    skip();
-#endif
 }
 
 static int setup(void **state)

@@ -1,17 +1,9 @@
 /* Pass chain: element-wise operators that follow each other become one, on the CPU and on a device;
  * the answers stay the same. */
-#include "api/objects.h"
+#include "tests/support/graph.h"
 #include "tests/support/support.h"
 
 static sparoa_error err;
-
-static int count(const sparoa_session *s, const char *op)
-{
-    int n = 0;
-    for (size_t i = 0; i < s->graph->node_count; i++)
-        n += strcmp(s->graph->nodes[i].op_type, op) == 0;
-    return n;
-}
 
 static mb_model *begin(void)
 {
@@ -37,7 +29,7 @@ static void check(mb_model *m, int chains, size_t nodes, const char *device)
                                 .device = device,
                                 .fallback = SPAROA_FALLBACK_FORBID};
     ts_ok(sparoa_session_create(model, &o, &chained, &err), err);
-    assert_int_equal(count(chained, "Chain"), chains);
+    assert_int_equal(ts_nodes(chained, "Chain"), chains);
     assert_int_equal(chained->graph->node_count, nodes);
     for (int64_t n = 1; n < 100; n = n * 3 + 1) {
         sparoa_tensor x = ts_random(3, (int64_t[]){n, 5, 7}, (uint64_t)n), a[2] = {0}, b[2] = {0};

@@ -189,7 +189,7 @@ static void plans_come_from_files(void **state)
     bed b;
     sparoa_session *session = NULL;
     sparoa_error err;
-    char path[] = "/tmp/sparoa-plan-XXXXXX";
+    char path[] = "sparoa-plan-XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);

@@ -339,7 +339,7 @@ static void test_disable(void **state)
 static void test_dump(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/sparoa_dump_XXXXXX", path[512], text[16384] = "";
+    char folder[] = "sparoa_dump_XXXXXX", path[512], text[16384] = "";
     assert_non_null(mkdtemp(folder));
     made x = make(ts_small_net(), "all");
     sparoa_session_options o = {.struct_size = sizeof o, .dump_dir = folder};

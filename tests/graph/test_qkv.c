@@ -1,19 +1,11 @@
 /* Pass qkv: attention reads its inputs out of one product, in either order of batch and rows and in
  * windows with masks of their own; the answers stay the same. */
-#include "api/objects.h"
+#include "tests/support/graph.h"
 #include "tests/support/support.h"
 
 enum { ROWS = 6, HEADS = 2, SIZE = 4, WIDTH = HEADS * SIZE, WINDOWS = 3, BATCH = 2 };
 
 static sparoa_error err;
-
-static int count(const sparoa_session *s, const char *op)
-{
-    int n = 0;
-    for (size_t i = 0; i < s->graph->node_count; i++)
-        n += strcmp(s->graph->nodes[i].op_type, op) == 0;
-    return n;
-}
 
 static int64_t attribute(const sparoa_session *s, const char *name)
 {
@@ -142,12 +134,12 @@ static void check(mb_model *m, int64_t images, int64_t windows)
     sparoa_runtime *rt = ts_runtime(NULL, 1);
     sparoa_model *model = ts_load(rt, m);
     sparoa_session *plain = ts_session(model, NULL, 0), *qkv = ts_session(model, "+qkv", 0);
-    assert_int_equal(count(plain, "Attention"), 1);
-    assert_int_equal(count(qkv, "Attention"), 1);
+    assert_int_equal(ts_nodes(plain, "Attention"), 1);
+    assert_int_equal(ts_nodes(qkv, "Attention"), 1);
     assert_int_equal(attribute(qkv, "sp.qkv"), 1);
     assert_int_equal(attribute(qkv, "sp.windows"), windows);
-    assert_int_equal(count(qkv, "Gather"), 0);
-    assert_int_equal(count(qkv, "Transpose"), 0);
+    assert_int_equal(ts_nodes(qkv, "Gather"), 0);
+    assert_int_equal(ts_nodes(qkv, "Transpose"), 0);
     int64_t dims[3] = {images, ROWS, WIDTH};
     sparoa_tensor x = ts_random(3, dims, 5), a = {0}, b = {0};
     ts_ok(sparoa_session_run(plain, &x, 1, &a, 1, &err), err);
@@ -194,8 +186,8 @@ static void test_shared_product(void **state)
     sparoa_runtime *rt = ts_runtime(NULL, 1);
     sparoa_model *model = ts_load(rt, m);
     sparoa_session *qkv = ts_session(model, "+qkv", 0);
-    assert_int_equal(count(qkv, "MatMul"), 1);
-    assert_int_equal(count(qkv, "Transpose"), 1);
+    assert_int_equal(ts_nodes(qkv, "MatMul"), 1);
+    assert_int_equal(ts_nodes(qkv, "Transpose"), 1);
     sparoa_session_destroy(qkv);
     sparoa_model_destroy(model);
     sparoa_runtime_destroy(rt);

@@ -76,13 +76,18 @@ static void expected(const float *q, const float *k, const float *v, const float
     }
 }
 
+static void fill(float *q, float *k, float *v)
+{
+    for (int i = 0; i < Q; i++) q[i] = 0.3f * (float)(i % 5) - 0.4f;
+    for (int i = 0; i < KV; i++) k[i] = 0.2f * (float)i - 0.7f, v[i] = (float)(i * i % 7);
+}
+
 static void numbers(void **state)
 {
     (void)state;
     float q[Q], k[KV], v[KV], bias[KEYS] = {0.5f, -1, 0, 2}, y[Q];
     double want[Q];
-    for (int i = 0; i < Q; i++) q[i] = 0.3f * (float)(i % 5) - 0.4f;
-    for (int i = 0; i < KV; i++) k[i] = 0.2f * (float)i - 0.7f, v[i] = (float)(i * i % 7);
+    fill(q, k, v);
     mb_node *node;
     mb_model *m = flex_model(&node);
     mb_attribute(node, "scale", SPAROA_ATTR_FLOAT)->f = 1.5f;
@@ -111,8 +116,7 @@ static void names(void **state)
     (void)state;
     float q[Q], k[KV], v[KV], bias[KEYS] = {0.5f, -1, 0, 2}, y[Q];
     double want[Q];
-    for (int i = 0; i < Q; i++) q[i] = 0.3f * (float)(i % 5) - 0.4f;
-    for (int i = 0; i < KV; i++) k[i] = 0.2f * (float)i - 0.7f, v[i] = (float)(i * i % 7);
+    fill(q, k, v);
     mb_node *node;
     mb_model *m = flex_model(&node);
     mb_graph *g = mod(node, "score_mod", "s", "t");

@@ -1,17 +1,16 @@
 /* Sensors on fake trees of files: an AGX Orin, an Orin Nano, an x86 machine with RAPL, a machine
  * that says nothing; NVML by a stand-in; energy of an interval. */
-#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "platform/live.h"
+#include "tests/support/files.h"
 
 static sp_mem mem;
 static sparoa_allocator alloc;
@@ -20,34 +19,24 @@ static char root[64];
 static int setup(void **state)
 {
     alloc = sp_mem_init(&mem, NULL, 0);
-    snprintf(root, sizeof root, "/tmp/sparoa_live_XXXXXX");
+    snprintf(root, sizeof root, "sparoa_live_XXXXXX");
     return mkdtemp(root) == NULL;
 }
 
 static int teardown(void **state)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command) != 0 || atomic_load(&mem.used) != 0;
+    return ts_remove(root) != 0 || atomic_load(&mem.used) != 0;
 }
 
 static void put(const char *path, const char *format, ...)
 {
-    char full[512];
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(full, 0777) && errno != EEXIST) fail_msg("mkdir %s", full);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
+    char text[512];
     va_list args;
     va_start(args, format);
-    vfprintf(file, format, args);
+    int length = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fputc('\n', file);
-    fclose(file);
+    assert_in_range(length, 0, sizeof text - 1);
+    ts_put(root, path, text);
 }
 
 static void put_cpu(unsigned user, unsigned idle, unsigned own)

@@ -14,21 +14,27 @@ static void load(const char *path)
     if (sp_platform_load(&alloc, path, &platform, &err)) fail_msg("%s", err.message);
 }
 
+/* What is written is read back as the same platform. */
+static void write_and_read(void)
+{
+    sp_text first, second;
+    sparoa_error err = {0};
+    sp_text_init(&first, &alloc);
+    sp_text_init(&second, &alloc);
+    sp_platform_write(&platform, &first);
+    if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
+        fail_msg("%s\n%s", err.message, first.data);
+    sp_platform_write(&platform, &second);
+    assert_string_equal(first.data, second.data);
+    sp_text_free(&first);
+    sp_text_free(&second);
+}
+
 static void round_trip(void **state)
 {
     for (int i = 0; i < 2; i++) {
         load(shipped[i]);
-        sp_text first, second;
-        sparoa_error err = {0};
-        sp_text_init(&first, &alloc);
-        sp_text_init(&second, &alloc);
-        sp_platform_write(&platform, &first);
-        if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
-            fail_msg("%s\n%s", err.message, first.data);
-        sp_platform_write(&platform, &second);
-        assert_string_equal(first.data, second.data);
-        sp_text_free(&first);
-        sp_text_free(&second);
+        write_and_read();
     }
 }
 
@@ -117,17 +123,8 @@ static void clocks(void **state)
     assert_near(p.joules, p.memory_ns * 1e-9 * 8 * 0.125);
     assert_near(sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, memory).memory_ns,
                 ns * (0.75 / 0.5 + 0.25 / 0.25));
-    sp_text first, second;
-    sp_text_init(&first, &alloc);
-    sp_text_init(&second, &alloc);
-    sp_platform_write(&platform, &first);
-    if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
-        fail_msg("%s", err.message);
-    sp_platform_write(&platform, &second);
-    assert_string_equal(first.data, second.data);
+    write_and_read();
     assert_near(sp_platform_find_mode(&platform, "given")->state.idle_watts, 7);
-    sp_text_free(&first);
-    sp_text_free(&second);
 }
 
 /* The minimal file with one part replaced: status, and what the message must contain. */
@@ -272,16 +269,7 @@ static void samples(void **state)
     at = sp_platform_cost(&platform, 0, SP_REGIME_GRAPH, &w, NULL).ns;
     assert_true(fabs(at / (3e9 / 100e9 * 1e9) - 1) < 1e-9);
 
-    sp_text first, second;
-    sp_text_init(&first, &alloc);
-    sp_text_init(&second, &alloc);
-    sp_platform_write(&platform, &first);
-    if (sp_platform_parse(&alloc, "again", first.data, first.size, &platform, &err))
-        fail_msg("%s", err.message);
-    sp_platform_write(&platform, &second);
-    assert_string_equal(first.data, second.data);
-    sp_text_free(&first);
-    sp_text_free(&second);
+    write_and_read();
 }
 
 static void damaged_samples(void **state)
