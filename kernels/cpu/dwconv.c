@@ -36,19 +36,6 @@ typedef struct strip {
     finish finish;
 } strip;
 
-SP_INLINE vf vf_get(const float *p, size_t n)
-{
-    return n == VL ? vf_load(p) : vf_load_n(p, n);
-}
-
-SP_INLINE void vf_put(float *p, vf v, size_t n)
-{
-    if (n == VL)
-        vf_store(p, v);
-    else
-        vf_store_n(p, v, n);
-}
-
 /* Residuals and the rarer activations, through memory. */
 static __attribute__((noinline)) void finish_other(const strip *s, float *buffer, int count,
                                                    size_t at, size_t n)

@@ -27,19 +27,6 @@ typedef struct tile {
     bool whole;  /* all columns of the panel exist */
 } tile;
 
-SP_INLINE vf get(const float *p, size_t n)
-{
-    return n == VL ? vf_load(p) : vf_load_n(p, n);
-}
-
-SP_INLINE void put(float *p, vf v, size_t n)
-{
-    if (n == VL)
-        vf_store(p, v);
-    else
-        vf_store_n(p, v, n);
-}
-
 /* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
 static void finish(const tile *t, size_t rows, size_t width, float *buffer)
 {
@@ -51,15 +38,15 @@ static void finish(const tile *t, size_t rows, size_t width, float *buffer)
             for (size_t j = 0; j < t->columns; j += VL) {
                 size_t n = t->columns - j < VL ? t->columns - j : VL;
                 float *p = buffer + i * width + j;
-                vf_store(p, vf_load(p) + get(residual + i * g->ldr + j, n));
+                vf_store(p, vf_load(p) + vf_get(residual + i * g->ldr + j, n));
             }
     SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, buffer);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < t->columns; j += VL) {
             size_t n = t->columns - j < VL ? t->columns - j : VL;
             vf v = vf_load(buffer + i * width + j);
-            if (e->residual == 2) v += get(residual + i * g->ldr + j, n);
-            put(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
+            if (e->residual == 2) v += vf_get(residual + i * g->ldr + j, n);
+            vf_put(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
         }
 }
 

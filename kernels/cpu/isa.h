@@ -216,6 +216,20 @@ SP_INLINE void vf_store_n(float *p, vf v, size_t n)
 #endif
 }
 
+/* As these, and without a mask where all VL are meant. */
+SP_INLINE vf vf_get(const float *p, size_t n)
+{
+    return n == VL ? vf_load(p) : vf_load_n(p, n);
+}
+
+SP_INLINE void vf_put(float *p, vf v, size_t n)
+{
+    if (n == VL)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, n);
+}
+
 SP_INLINE float vf_sum(vf v)
 {
 #if defined(SP_ISA_avx512)
