@@ -55,8 +55,8 @@ uint32_t sp_op_key(const char *op)
     return h ? h : 1;
 }
 
-/* The mean of the nearest samples' factors in the log, weighted by the inverse square of their
- * distance; a far sample counts little against the roofline itself. */
+/* The mean of the nearest samples' factors in the log, weighted by the inverse fourth power of
+ * their distance; a far sample counts little against the roofline itself. */
 enum { NEAREST = 6 };
 #define TRUST 0.0016f /* weight of the roofline: that of a sample five units (of log) away */
 #define SOFT 0.02f    /* added to squares of distances: samples differ by noise */
