@@ -16,7 +16,8 @@
 #   nodes        the evaluation models (random weights) in three precisions at batch 1 and 32, captured: models.jsonl, and
 #                the time of each node, nodes.txt. Needs PyTorch and onnx to make the models
 #   pairs        the same in turns with PyTorch: eager, captured in a CUDA graph, torch.compile (pairs.jsonl)
-#   trace        a trace of one run with the GPU's queues
+#   trace        traces of runs with the GPU's queues, and the share of the time of copies that is hidden behind computation
+#                (bench/gpu_overlap.py, overlap.jsonl). Needs PyTorch and onnx to make the model
 #   archs        compiles the kernels for every architecture that packages hold
 set -uo pipefail
 
@@ -182,6 +183,16 @@ run_pairs() {
 run_trace() {
     bounded trace.txt "$build/sparoa" bench models/digits/digits.onnx "${on_gpu[@]}" --trace "$results/trace.json" --runs 20
     grep -o '"name":"[^"]*"' "$results/trace.json" | sort | uniq -c | sort -rn | head -12
+    local models=$build/models
+    if [ ! -e "$models/vit_b_16/model.onnx" ]; then
+        models=$build/overlap-models
+        bounded make-models.log python3 bench/gpu_models.py "$models" vit_b_16 || tail -3 "$results/make-models.log"
+    fi
+    bounded overlap.txt python3 bench/gpu_overlap.py --sparoa "$build/sparoa" --plugin "$build/libsparoa_cuda.so" \
+        --device cuda0 --models "$models" --work "$build/overlap" --budget $((left - 5))
+    grep '^{' "$results/overlap.txt" | tee "$results/overlap.jsonl"
+    grep -v '^{' "$results/overlap.txt" | head -60
+    for trace in "$build"/overlap/*.json; do gzip -c "$trace" >"$results/$(basename "$trace").gz"; done
 }
 
 run_archs() {
@@ -218,7 +229,8 @@ for name in "${stages[@]}"; do
     case $name in
         check) seconds=170 ;;
         conformance | models | nodes | sanitizer) seconds=150 ;;
-        zeros | trace) seconds=60 ;;
+        zeros) seconds=60 ;;
+        trace) seconds=200 ;;
         *) seconds=600 ;;
     esac
     stage "$name" $seconds && "run_$name"

@@ -159,6 +159,12 @@ sp_trace_event *sp_trace_begin(sp_trace *trace, sp_trace_kind kind, const char *
     return e;
 }
 
+void sp_trace_reached(void *event)
+{
+    sp_trace_event *e = event;
+    if (e) e->start_ns = sp_now_ns();
+}
+
 void sp_trace_end(void *event)
 {
     sp_trace_event *e = event;

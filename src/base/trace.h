@@ -81,9 +81,11 @@ static inline int64_t sp_trace_span(sp_trace *trace)
 }
 
 /* An event of a device's queue that has just been enqueued and ends when sp_trace_end(event) is
- * called, from any thread; NULL: the trace is full. */
+ * called, from any thread; NULL: the trace is full. It begins when the one before it on its queue
+ * ends, or, where the queue waits for another one in between, at sp_trace_reached(event). */
 sp_trace_event *sp_trace_begin(sp_trace *trace, sp_trace_kind kind, const char *name,
                                const char *what, const void *queue, int64_t value);
+void sp_trace_reached(void *event);
 void sp_trace_end(void *event);
 
 #endif

@@ -301,9 +301,9 @@ sparoa_status sp_device_start(sp_device *device, sparoa_error *err);
 void sp_device_close(sp_device *device);
 
 /* Traces what is enqueued on a device's queue between the two calls, to when its queue gets there.
- * NULL: not traced. */
-sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, const sparoa_queue *queue,
-                               sp_trace_kind kind, const char *name, int64_t value);
+ * NULL: not traced. `waits`: the queue may have to wait for another one first. */
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sparoa_queue *queue,
+                               bool waits, sp_trace_kind kind, const char *name, int64_t value);
 void sp_queue_trace_end(const sp_device *device, sparoa_queue *queue, sp_trace_event *event);
 
 /* Plans the memory of one side's static values and workspaces (memplan.c): fills its locations and

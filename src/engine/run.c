@@ -196,8 +196,9 @@ static sparoa_status pass_on(sp_frame *f, size_t i, sparoa_error *err)
 
 static sparoa_status run_traced(sp_frame *f, size_t i, bool watched, sparoa_error *err)
 {
-    int64_t start = sp_now_ns();
     const sparoa_node *view = &f->nodes[i].view;
+    SP_TRY(sp_frame_wait(f, &f->nodes[i], err)); /* for copies: no work of the node's */
+    int64_t start = sp_now_ns();
     SP_TRY(watched ? run_watched(f, i, err) : run_node(f, i, err));
     sp_trace_add(f->program->engine->trace, SP_TRACE_NODE, view->name, view->op, start, sp_now_ns(),
                  0, (int64_t)i);

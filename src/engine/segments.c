@@ -121,9 +121,10 @@ static sparoa_status enqueue_nodes(sp_frame *f, const sp_dev_segment *s, bool tr
         uint32_t i = f->order[at];
         sp_frame_node *fn = &f->nodes[i];
         if (fn->skip) continue;
-        sp_trace_event *event =
-            traced ? sp_queue_trace(f, s->device, d->queue, SP_TRACE_STREAM, fn->view.name, i)
-                   : NULL;
+        bool waits = at == s->first && s->wait_count;
+        sp_trace_event *event = !traced ? NULL
+                                        : sp_queue_trace(f, s->device, d->queue, waits,
+                                                         SP_TRACE_STREAM, fn->view.name, i);
         SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
                                   fn->workspace, err));
         sp_queue_trace_end(d, d->queue, event);
@@ -163,8 +164,9 @@ sparoa_status sp_segment_run(sp_frame *frame, const sp_dev_segment *segment, spa
         SP_TRY(enqueue_nodes(frame, segment, true, err));
     } else {
         uint32_t first = frame->order[segment->first];
-        sp_trace_event *event = sp_queue_trace(frame, segment->device, d->queue, SP_TRACE_STREAM,
-                                               frame->nodes[first].view.name, first);
+        sp_trace_event *event =
+            sp_queue_trace(frame, segment->device, d->queue, segment->wait_count, SP_TRACE_STREAM,
+                           frame->nodes[first].view.name, first);
         sparoa_status status = d->table->capture_launch(segment->capture, d->queue);
         sp_queue_trace_end(d, d->queue, event);
         if (status != SPAROA_OK) return sp_device_failed(d, status, "replaying a segment", err);

@@ -198,13 +198,15 @@ sparoa_status sp_frame_plan_transfers(sp_frame *frame, sparoa_error *err)
 
 /* ---- running ---- */
 
-sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, const sparoa_queue *queue,
-                               sp_trace_kind kind, const char *name, int64_t value)
+sp_trace_event *sp_queue_trace(const sp_frame *frame, int32_t device, sparoa_queue *queue,
+                               bool waits, sp_trace_kind kind, const char *name, int64_t value)
 {
     const sp_engine *e = frame->program->engine;
     const sp_device *d = &e->devices[device];
     if (!sp_trace_on(e->trace) || !d->table->host_call) return NULL;
-    return sp_trace_begin(e->trace, kind, name, d->table->name, queue, value);
+    sp_trace_event *event = sp_trace_begin(e->trace, kind, name, d->table->name, queue, value);
+    if (event && waits) (void)d->table->host_call(queue, sp_trace_reached, event);
+    return event;
 }
 
 void sp_queue_trace_end(const sp_device *device, sparoa_queue *queue, sp_trace_event *event)
@@ -245,7 +247,7 @@ sparoa_status sp_frame_transfer(sp_frame *frame, uint32_t first, uint32_t count,
         sparoa_status status = SPAROA_OK;
         if (!t->shared) {
             sp_trace_event *event =
-                sp_queue_trace(frame, t->from ? t->from : t->to, queue, SP_TRACE_COPY,
+                sp_queue_trace(frame, t->from ? t->from : t->to, queue, t->from, SP_TRACE_COPY,
                                frame->program->graph->values[t->value].name, (int64_t)bytes);
             status = d->table->copy(queue, frame->sides[t->to].tensors[t->value].data, data, bytes);
             sp_queue_trace_end(d, queue, event);

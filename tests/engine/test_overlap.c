@@ -104,6 +104,31 @@ static void host_and_device_overlap(void **state)
     bed_clear(&b);
 }
 
+/* A slice of a trace begins where the work does: what follows another queue counts no waiting. */
+static void traces_show_no_waiting(void **state)
+{
+    (void)state;
+    bed b;
+    bed_make(&b, 6, "delay_us=4000,seed=3", (sparoa_session_options){0});
+    sparoa_error err;
+    right(&b);
+    ts_ok(sparoa_trace_start(b.rt, 1000, &err), err);
+    right(&b);
+    sparoa_trace_stop(b.rt);
+    const sp_trace *t = b.session->engine.trace;
+    const sp_trace_event *there = NULL, *work = NULL, *back = NULL, *sum = NULL;
+    for (size_t i = 0; i < sp_trace_count(t, NULL); i++) {
+        const sp_trace_event *e = &t->array->events[i];
+        if (e->kind == SP_TRACE_COPY) *(there ? &back : &there) = e;
+        if (e->kind == SP_TRACE_STREAM) work = e;
+        if (e->kind == SP_TRACE_NODE && !strcmp(e->name, "sum")) sum = e;
+    }
+    assert_true(there && work && back && sum);
+    assert_true(there->end_ns <= work->start_ns && work->end_ns <= back->start_ns);
+    assert_true(back->end_ns <= sum->start_ns);
+    bed_clear(&b);
+}
+
 /* A device that shares the host's memory is handed what it reads where it lies: with the first copy
  * failing, it can run only if there is none. */
 static void shared_memory_is_not_copied(void **state)
@@ -259,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(host_and_device_overlap),
+        cmocka_unit_test(traces_show_no_waiting),
         cmocka_unit_test(shared_memory_is_not_copied),
         cmocka_unit_test(runs_allocate_nothing_once_recorded),
         cmocka_unit_test(a_silent_device_is_lost),
