@@ -4,9 +4,11 @@
  * For each model:
  *   curve      time per item of a batch, run directly; what batches can give at all
  *   overhead   a service that is never without work against direct runs of its batch size, in
- * turns: how much less it gets done (copying together, queueing, waking, callbacks) poisson
- * requests at random times: the highest rate at which the 99th percentile of latency keeps a bound,
- * one by one and in batches; the bound is the same for both, a multiple of the time of one run
+ *              short turns: how much longer the same work takes (copying together, queueing,
+ *              callbacks); median and quartiles
+ *   poisson    requests at random times: the highest rate at which the 99th percentile of latency
+ *              keeps a bound, one by one and in batches; the bound is the same for both, a multiple
+ *              of the time of one run
  *
  *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] [-o FILE]
  * MODEL.onnx[:DIM=N,...]...
@@ -18,6 +20,7 @@
  */
 #include <math.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +34,10 @@
 
 #define MAX_IO 16
 #define CURVE 11 /* batch sizes 1, 2, 4 ... */
-#define ROUNDS 7
-#define STEPS 7 /* of the search for a rate */
+#define ROUNDS 400
+#define OVERHEAD_S 6.0 /* for measuring the overhead, or nine rounds */
+#define SLICE_S 0.01   /* of a turn, or three batches */
+#define STEPS 7        /* of the search for a rate */
 #define MAX_SHOTS 400000
 
 typedef struct bench {
@@ -260,26 +265,48 @@ static void close_model(bench *b)
 
 /* ---- direct runs ---- */
 
+typedef struct direct_runs {
+    const bench *b;
+    sparoa_tensor in[MAX_IO];
+} direct_runs;
+
+static direct_runs direct_open(const bench *b, int32_t items)
+{
+    direct_runs d = {.b = b};
+    for (size_t i = 0; i < b->n_in; i++) {
+        d.in[i] = b->in[i];
+        d.in[i].dims[0] = items;
+        MUST(sparoa_tensor_alloc(b->rt, &d.in[i], err));
+        fill(&d.in[i], i + 1);
+    }
+    return d;
+}
+
+static void direct_close(direct_runs *d)
+{
+    for (size_t i = 0; i < d->b->n_in; i++) sparoa_tensor_free(d->b->rt, &d->in[i]);
+}
+
+static void direct_run(const direct_runs *d)
+{
+    sparoa_tensor out[MAX_IO];
+    memset(out, 0, sizeof out);
+    MUST(sparoa_session_run(d->b->session, d->in, d->b->n_in, out, d->b->n_out, err));
+}
+
 /* Median time of a batch over about `seconds`. */
 static double direct(const bench *b, int32_t items, double seconds)
 {
-    sparoa_tensor in[MAX_IO], out[MAX_IO];
+    direct_runs d = direct_open(b, items);
     static double times[100000];
     int n = 0;
-    for (size_t i = 0; i < b->n_in; i++) {
-        in[i] = b->in[i];
-        in[i].dims[0] = items;
-        MUST(sparoa_tensor_alloc(b->rt, &in[i], err));
-        fill(&in[i], i + 1);
-    }
-    for (double begin = 0; n < 3 || (now_s() - begin < seconds && n < 100000);) {
-        memset(out, 0, sizeof out);
+    direct_run(&d); /* plans */
+    for (double begin = now_s(); n < 3 || (now_s() - begin < seconds && n < 100000); n++) {
         double start = now_s();
-        MUST(sparoa_session_run(b->session, in, b->n_in, out, b->n_out, err));
-        if (begin > 0) times[n++] = now_s() - start; /* the first plans */
-        if (begin == 0) begin = now_s();
+        direct_run(&d);
+        times[n] = now_s() - start;
     }
-    for (size_t i = 0; i < b->n_in; i++) sparoa_tensor_free(b->rt, &in[i]);
+    direct_close(&d);
     return quantile(times, n, 0.5);
 }
 
@@ -302,66 +329,80 @@ static void open_service(const bench *b, int32_t max_batch, int64_t delay_ns,
 typedef struct closed { /* a loop that never lets the queue run dry */
     const bench *b;
     sparoa_service *service;
-    atomic_long done;
-    atomic_int stop, under_way;
+    long done, from, to; /* items; measured between the two */
+    int64_t from_ns, to_ns;
+    int under_way;
+    sem_t end;
 } closed;
 
+/* All but the first submissions are made here, by the only worker. */
 static void again(void *user, sparoa_request *request, sparoa_status status)
 {
     closed *c = user;
     if (status != SPAROA_OK) die("request", &(sparoa_error){.message = "failed"});
     sparoa_request_release(request);
-    atomic_fetch_add(&c->done, 1);
+    c->done++;
+    if (c->done == c->from) c->from_ns = sparoa_now_ns();
+    if (c->done == c->to) c->to_ns = sparoa_now_ns();
     sparoa_submit_options o = {.struct_size = sizeof o, .done = again, .user = c};
-    if (!atomic_load(&c->stop)) {
+    if (c->done < c->to) {
         sparoa_request *next;
         MUST(sparoa_submit(c->service, c->b->in, c->b->n_in, NULL, 0, &o, &next, err));
-    } else {
-        atomic_fetch_sub(&c->under_way, 1);
+    } else if (--c->under_way == 0) {
+        sem_post(&c->end);
     }
 }
 
-/* Items per second of a service that always has two batches queued. */
-static double saturated(const bench *b, sparoa_service *service, int32_t max_batch, double seconds)
+/* Seconds for `batches` batches of a service that always has two more queued. */
+static double saturated(const bench *b, sparoa_service *service, int32_t max_batch, long batches)
 {
     closed c = {.b = b, .service = service, .under_way = 3 * max_batch};
+    c.from = 4 * max_batch; /* those of the start, and one more */
+    c.to = c.from + batches * max_batch;
+    sem_init(&c.end, 0, 0);
     sparoa_submit_options o = {.struct_size = sizeof o, .done = again, .user = &c};
     for (int i = 0; i < 3 * max_batch; i++) {
         sparoa_request *r;
         MUST(sparoa_submit(service, b->in, b->n_in, NULL, 0, &o, &r, err));
     }
-    usleep(20000);
-    long before = atomic_load(&c.done);
-    double start = now_s();
-    usleep((useconds_t)(seconds * 1e6));
-    double rate = (double)(atomic_load(&c.done) - before) / (now_s() - start);
-    atomic_store(&c.stop, 1);
-    while (atomic_load(&c.under_way)) usleep(500);
-    return rate;
+    while (sem_wait(&c.end)) continue;
+    sem_destroy(&c.end);
+    return (double)(c.to_ns - c.from_ns) * 1e-9;
 }
 
 typedef struct overhead {
-    double worst, median, least; /* over the rounds; shares */
-    double per_second;           /* of the service, median */
+    double worse, median, better; /* shares, with their quartiles */
+    double per_second;            /* of the service, median */
 } overhead;
 
+/* Short turns of equal work: what the machine does to one side it does to the other. */
 static overhead measure_overhead(const bench *b, int32_t max_batch)
 {
     sparoa_server *server = NULL;
     sparoa_service *service = NULL;
-    double shares[ROUNDS], rates[ROUNDS];
+    static double shares[ROUNDS], rates[ROUNDS];
+    double one = direct(b, max_batch, 0.1);
+    long batches = one < SLICE_S / 3 ? (long)(SLICE_S / one) : 3;
+    int rounds = (int)(OVERHEAD_S / (2 * one * (double)batches));
+    rounds = rounds > ROUNDS ? ROUNDS : rounds < 9 ? 9 : rounds;
+    direct_runs d = direct_open(b, max_batch);
     open_service(b, max_batch, 0, &server, &service);
-    saturated(b, service, max_batch, 0.1);
-    for (int i = 0; i < ROUNDS; i++) {
-        double alone = max_batch / direct(b, max_batch, 0.3);
-        rates[i] = saturated(b, service, max_batch, 0.3);
-        shares[i] = 1 - rates[i] / alone;
+    saturated(b, service, max_batch, batches);
+    for (int i = 0; i < rounds; i++) {
+        double served = i % 2 ? saturated(b, service, max_batch, batches) : 0;
+        double start = now_s();
+        for (long k = 0; k < batches; k++) direct_run(&d);
+        double alone = now_s() - start;
+        if (!(i % 2)) served = saturated(b, service, max_batch, batches);
+        shares[i] = 1 - alone / served;
+        rates[i] = max_batch * (double)batches / served;
     }
+    direct_close(&d);
     sparoa_server_destroy(server);
-    return (overhead){.least = quantile(shares, ROUNDS, 0),
-                      .median = quantile(shares, ROUNDS, 0.5),
-                      .worst = quantile(shares, ROUNDS, 1),
-                      .per_second = quantile(rates, ROUNDS, 0.5)};
+    return (overhead){.better = quantile(shares, rounds, 0.25),
+                      .median = quantile(shares, rounds, 0.5),
+                      .worse = quantile(shares, rounds, 0.75),
+                      .per_second = quantile(rates, rounds, 0.5)};
 }
 
 /* ---- Poisson arrivals ---- */
@@ -468,8 +509,8 @@ static void bench_model(bench *b, const char *argument)
     double rate_many = highest_rate(b, batch, bound, many.per_second, &p99_many, &mean_many);
     printf("  curve      batch %d is best: %.2fx the items per second of batch 1\n", batch, gain);
     printf("  overhead   batch 1: %.1f %% (%.1f to %.1f), batch %d: %.1f %% (%.1f to %.1f)\n",
-           100 * one.median, 100 * one.least, 100 * one.worst, batch, 100 * many.median,
-           100 * many.least, 100 * many.worst);
+           100 * one.median, 100 * one.better, 100 * one.worse, batch, 100 * many.median,
+           100 * many.better, 100 * many.worse);
     printf(
         "  poisson    p99 within %.3f ms: %.1f per second one by one (p99 %.3f), %.1f in batches "
         "(p99 %.3f, %.1f each): %.2fx\n",
@@ -483,7 +524,7 @@ static void bench_model(bench *b, const char *argument)
                 "],\"curve_gain\":%.3f,\"overhead_batch1\":[%.4f,%.4f,%.4f],"
                 "\"overhead\":[%.4f,%.4f,%.4f],\"p99_bound_ms\":%.4f,\"rate_one\":%.1f,"
                 "\"rate_batched\":%.1f,\"mean_batch\":%.2f,\"gain\":%.3f}\n",
-                gain, one.least, one.median, one.worst, many.least, many.median, many.worst,
+                gain, one.better, one.median, one.worse, many.better, many.median, many.worse,
                 bound * 1e3, rate_one, rate_many, mean_many, rate_many / rate_one);
         fflush(b->json);
     }

@@ -66,36 +66,33 @@ static sparoa_status gather(sp_instance *in, sparoa_error *err)
         t->dims[0] = in->items;
         SP_TRY(sp_growable_reserve(&in->gathered[i], a, sparoa_tensor_bytes(t), err));
         t->data = in->gathered[i].data;
-        for (int32_t k = 0; k < in->count; k++) {
-            const sparoa_tensor *from = &in->members[k]->inputs[i];
-            size_t bytes = sparoa_tensor_bytes(from);
-            if (bytes) memcpy((char *)t->data + at, from->data, bytes);
+        size_t row = sparoa_tensor_bytes(t) / (size_t)in->items;
+        for (int32_t k = 0; k < in->count && row; k++) {
+            size_t bytes = row * (size_t)in->rows[k];
+            memcpy((char *)t->data + at, in->members[k]->inputs[i].data, bytes);
             at += bytes;
         }
     }
     return SPAROA_OK;
 }
 
-/* One output of one member: rows [row, row + items) of the batch's, or all of it. */
-static sparoa_status hand_out(sparoa_request *r, uint32_t i, const sparoa_tensor *all, int32_t row,
-                              bool whole, sparoa_error *err)
+/* One output of one member: `bytes` at `from`, a part of the batch's or all of it. */
+static sparoa_status hand_out(sparoa_request *r, uint32_t i, const sparoa_tensor *all,
+                              const void *from, size_t bytes, sparoa_error *err)
 {
     const sparoa_allocator *a = &r->service->server->runtime->alloc;
-    sparoa_tensor t = *all;
-    if (!whole) t.dims[0] = r->item.items;
-    size_t bytes = sparoa_tensor_bytes(&t);
-    t.data = r->outputs[i].data;
-    if (t.data && bytes > r->bytes[i])
+    void *data = r->outputs[i].data;
+    if (data && bytes > r->bytes[i])
         return sparoa_fail(err, SPAROA_BUFFER_TOO_SMALL, NULL,
                            "output %u needs %zu bytes, the request's buffer has %zu", i, bytes,
                            r->bytes[i]);
-    if (!t.data) {
+    if (!data) {
         SP_TRY(sp_growable_reserve(&r->own[i], a, bytes, err));
-        t.data = r->own[i].data;
+        data = r->own[i].data;
     }
-    size_t offset = whole ? 0 : (size_t)row * (bytes / (size_t)r->item.items);
-    if (bytes && t.data != all->data) memcpy(t.data, (const char *)all->data + offset, bytes);
-    r->outputs[i] = t;
+    if (bytes && data != from) memcpy(data, from, bytes);
+    r->outputs[i] = *all;
+    r->outputs[i].data = data;
     return SPAROA_OK;
 }
 
@@ -156,7 +153,10 @@ static sparoa_status run_one(sp_instance *in, int64_t start, sparoa_error *err)
     SP_TRY(run_model(in, r->inputs, &stop, err));
     int64_t end = sp_now_ns();
     in->run_ns = end - start - in->away_ns;
-    for (uint32_t i = 0; i < n_out; i++) SP_TRY(hand_out(r, i, &in->outputs[i], 0, true, err));
+    for (uint32_t i = 0; i < n_out; i++) {
+        const sparoa_tensor *t = &in->outputs[i];
+        SP_TRY(hand_out(r, i, t, t->data, sparoa_tensor_bytes(t), err));
+    }
     in->end_ns = sp_now_ns();
     in->scatter_ns = in->end_ns - end;
     return SPAROA_OK;
@@ -213,18 +213,19 @@ static sparoa_status run_many(sp_instance *in, int64_t start, sparoa_error *err)
 /* Results to those who are still there. A buffer that is too small is its own request's fault. */
 static void scatter(sp_instance *in)
 {
-    int32_t row = 0;
-    for (int32_t k = 0; k < in->count; k++) {
-        sparoa_request *r = in->members[k];
-        if (r) {
-            r->err.status = SPAROA_OK;
-            for (uint32_t i = 0; r->err.status == SPAROA_OK && i < in->service->n_out; i++) {
-                sparoa_error err;
-                sparoa_status status = hand_out(r, i, &in->outputs[i], row, false, &err);
-                if (status != SPAROA_OK) r->err = err;
+    for (uint32_t i = 0; i < in->service->n_out; i++) {
+        const sparoa_tensor *all = &in->outputs[i];
+        const char *at = all->data;
+        size_t row = sparoa_tensor_bytes(all) / (size_t)in->items;
+        for (int32_t k = 0; k < in->count; k++) {
+            sparoa_request *r = in->members[k];
+            size_t bytes = row * (size_t)in->rows[k];
+            if (r && r->fault == SPAROA_OK) {
+                r->fault = hand_out(r, i, all, at, bytes, &r->err);
+                r->outputs[i].dims[0] = in->rows[k];
             }
+            at += bytes;
         }
-        row += in->rows[k];
     }
 }
 
@@ -289,7 +290,7 @@ static void end_members(sp_instance *in, sparoa_status status, const sparoa_erro
         sparoa_request *r = in->members[k];
         if (!r) continue;
         sparoa_status own = status;
-        if (own == SPAROA_OK && in->count > 1) own = r->err.status;
+        if (own == SPAROA_OK && in->count > 1) own = r->fault;
         if (own == SPAROA_OK && r->item.deadline_ns <= now) own = SPAROA_DEADLINE;
         /* whoever stopped a batch has taken its members out, but for one that runs alone */
         r->instance = NULL;
@@ -327,11 +328,10 @@ static void trace_batch(const sp_instance *in, int64_t begin)
                  in->items);
 }
 
-void sp_instance_run(sp_instance *instance)
+void sp_instance_run(sp_instance *instance, int64_t begin)
 {
     sparoa_service *s = instance->service;
     sparoa_error err = {0};
-    int64_t begin = sp_now_ns();
     instance->gather_ns = instance->run_ns = instance->scatter_ns = instance->away_ns = 0;
     for (int32_t k = 0; k < instance->count; k++)
         instance->rows[k] = instance->members[k]->item.items;

@@ -7,18 +7,20 @@
 
 /* ---- their memory ---- */
 
+/* A request and its arrays are one piece: they are used together, for a few hundred nanoseconds. */
+static size_t request_bytes(const sparoa_service *s)
+{
+    return sizeof(sparoa_request) + s->n_in * sizeof(sparoa_tensor) +
+           s->n_out * (sizeof(sparoa_tensor) + sizeof(sp_growable) + sizeof(size_t));
+}
+
 static void request_free(sparoa_request *r)
 {
     const sparoa_service *s = r->service;
     const sparoa_allocator *a = &s->server->runtime->alloc;
-    for (uint32_t i = 0; r->own && i < s->n_out; i++)
-        sp_free(a, r->own[i].data, r->own[i].capacity);
-    sp_free(a, r->inputs, s->n_in * sizeof *r->inputs);
-    sp_free(a, r->outputs, s->n_out * sizeof *r->outputs);
-    sp_free(a, r->bytes, s->n_out * sizeof *r->bytes);
-    sp_free(a, r->own, s->n_out * sizeof *r->own);
+    for (uint32_t i = 0; i < s->n_out; i++) sp_free(a, r->own[i].data, r->own[i].capacity);
     pthread_cond_destroy(&r->ended);
-    sp_free(a, r, sizeof *r);
+    sp_free(a, r, request_bytes(s));
 }
 
 void sp_service_free_requests(sparoa_service *service)
@@ -32,19 +34,14 @@ void sp_service_free_requests(sparoa_service *service)
 
 static sparoa_request *request_new(sparoa_service *s)
 {
-    const sparoa_allocator *a = &s->server->runtime->alloc;
-    sparoa_request *r = sp_calloc(a, 1, sizeof *r);
+    sparoa_request *r = sp_calloc(&s->server->runtime->alloc, 1, request_bytes(s));
     if (!r) return NULL;
     r->service = s;
     sp_cond_init(&r->ended);
-    r->inputs = sp_calloc(a, s->n_in, sizeof *r->inputs);
-    r->outputs = sp_calloc(a, s->n_out, sizeof *r->outputs);
-    r->bytes = sp_calloc(a, s->n_out, sizeof *r->bytes);
-    r->own = sp_calloc(a, s->n_out, sizeof *r->own);
-    if (!r->inputs || !r->outputs || !r->bytes || !r->own) {
-        request_free(r);
-        return NULL;
-    }
+    r->inputs = (sparoa_tensor *)(r + 1);
+    r->outputs = r->inputs + s->n_in;
+    r->own = (sp_growable *)(r->outputs + s->n_out);
+    r->bytes = (size_t *)(r->own + s->n_out);
     r->all_next = s->all;
     s->all = r;
     return r;
@@ -61,7 +58,7 @@ static sparoa_status request_get(sparoa_service *s, sparoa_request **request, sp
     if (r)
         s->free = r->free_next;
     else if (!(r = request_new(s)))
-        return sp_no_memory(&s->server->runtime->alloc, sizeof *r, err);
+        return sp_no_memory(&s->server->runtime->alloc, request_bytes(s), err);
     s->held++;
     *request = r;
     return SPAROA_OK;
@@ -153,7 +150,7 @@ void sp_request_end_at(sparoa_request *request, sparoa_status status, const spar
     else if (status != SPAROA_OK)
         sparoa_fail(&request->err, status, NULL, "the request ended after %.3f ms: %s",
                     (double)total * 1e-6, sparoa_status_text(status));
-    request->err.status = status;
+    if (status != SPAROA_OK) request->err.status = status;
     count_end(s, status);
     trace_end(request, now);
     if (!s->batcher.policy.preserve_ordering) {
@@ -162,6 +159,9 @@ void sp_request_end_at(sparoa_request *request, sparoa_status status, const spar
     }
     while (s->order_first && s->order_first->state == SP_REQUEST_ENDED) make_ready(s->order_first);
 }
+
+/* The request whose callback this thread is in: it looks after its release itself. */
+static _Thread_local const sparoa_request *called_back;
 
 /* One thread at a time calls back for a service, so that the order is kept. */
 void sp_service_deliver(sparoa_service *service)
@@ -174,12 +174,15 @@ void sp_service_deliver(sparoa_service *service)
         service->ready = r->ready_next;
         if (!service->ready) service->ready_end = &service->ready;
         if (r->done) {
+            const sparoa_request *outer = called_back;
             pthread_mutex_unlock(mutex);
+            called_back = r;
             r->done(r->user, r, r->info.status);
+            called_back = outer;
             pthread_mutex_lock(mutex);
         }
         r->state = SP_REQUEST_DONE;
-        pthread_cond_broadcast(&r->ended);
+        if (service->users) pthread_cond_broadcast(&r->ended);
         if (r->released) request_put(r);
     }
     service->delivering = false;
@@ -237,18 +240,18 @@ static void fill(sparoa_request *r, const sparoa_tensor *inputs, const sparoa_te
 {
     const sparoa_service *s = r->service;
     const sp_batcher *b = &s->batcher;
-    if (s->n_in) memcpy(r->inputs, inputs, s->n_in * sizeof *inputs);
-    if (s->n_out && outputs) memcpy(r->outputs, outputs, s->n_out * sizeof *outputs);
-    if (s->n_out && !outputs) memset(r->outputs, 0, s->n_out * sizeof *outputs);
-    for (uint32_t i = 0; i < s->n_out; i++)
+    for (uint32_t i = 0; i < s->n_in; i++) r->inputs[i] = inputs[i];
+    for (uint32_t i = 0; i < s->n_out; i++) {
+        r->outputs[i].data = NULL;
+        if (outputs) r->outputs[i] = outputs[i];
         r->bytes[i] = r->outputs[i].data ? sparoa_tensor_bytes(&r->outputs[i]) : 0;
+    }
     r->item = (sp_batch_item){.arrived_ns = sp_now_ns(),
                               .deadline_ns = o->deadline_ns ? o->deadline_ns : SP_NEVER,
                               .items = items,
                               .level = o->priority ? o->priority - 1 : b->default_level};
     r->info = (sparoa_request_info){.items = items};
-    r->err.status = SPAROA_OK;
-    r->err.node[0] = r->err.message[0] = '\0';
+    r->fault = SPAROA_OK;
     r->state = SP_REQUEST_QUEUED;
     r->instance = NULL;
     r->released = r->cancelled = false;
@@ -412,6 +415,10 @@ void sparoa_request_get_info(const sparoa_request *request, sparoa_request_info 
 void sparoa_request_release(sparoa_request *request)
 {
     if (!request) return;
+    if (request == called_back) {
+        request->released = true;
+        return;
+    }
     pthread_mutex_t *mutex = &request->service->server->mutex;
     pthread_mutex_lock(mutex);
     if (request->state == SP_REQUEST_DONE)

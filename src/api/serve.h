@@ -30,8 +30,8 @@ struct sparoa_request {
     sp_request_state state;
     bool released;
     bool cancelled; /* asked for while it could not be taken out of its batch */
-    sparoa_error err;
     sparoa_request_info info;
+    sparoa_status fault;             /* of handing out its results */
     sparoa_tensor *inputs, *outputs; /* outputs[i].data NULL: own memory is wanted */
     size_t *bytes;                   /* capacity of each output of the caller's */
     sp_growable *own;                /* memory for outputs */
@@ -39,6 +39,7 @@ struct sparoa_request {
     sparoa_request_fn done;
     void *user;
     pthread_cond_t ended;
+    sparoa_error err; /* where fault or info.status is not OK */
 };
 
 /* A session of a service, and what the batch on it needs. */
@@ -121,7 +122,7 @@ void sp_server_attend(sparoa_server *server, int32_t priority);
  * one will be. */
 sp_instance *sp_service_take(sparoa_service *service, int64_t now_ns, int64_t *wake_ns);
 /* Runs it and ends its requests; the mutex is released meanwhile. */
-void sp_instance_run(sp_instance *instance);
+void sp_instance_run(sp_instance *instance, int64_t now_ns);
 
 /* Batches of more than `limit` items are no longer formed. */
 void sp_service_limit(sparoa_service *service, int32_t limit, sparoa_release reason);

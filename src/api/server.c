@@ -113,7 +113,7 @@ void sp_server_attend(sparoa_server *server, int32_t priority)
     sp_instance *instance = server->interruption ? take(server, now, priority, &wake) : NULL;
     if (instance) {
         instance->service->info.interruptions++;
-        sp_instance_run(instance);
+        sp_instance_run(instance, now);
         /* there may be more */
         atomic_store(&server->urgent, instance->service->priority);
     } else if (server->interruption && wake < atomic_load(&server->attention_ns)) {
@@ -132,7 +132,7 @@ static void *worker_main(void *arg)
         wake = atomic_load(&server->attention_ns);
         sp_instance *instance = take(server, now, INT64_MAX, &wake);
         if (instance) {
-            sp_instance_run(instance);
+            sp_instance_run(instance, now);
             continue;
         }
         if (server->stop) break;
