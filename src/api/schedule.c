@@ -1,4 +1,6 @@
 /* sparoa_schedule.h: platforms, profiles, plans and their simulation. */
+#include <math.h>
+
 #include "api/schedule_objects.h"
 #include "base/clock.h"
 #include "schedule/clocks.h"
@@ -325,6 +327,16 @@ static sparoa_status set_clocks(const sp_platform *p, const double *clock, sp_pl
     return SPAROA_OK;
 }
 
+/* The clocks that a plan is for, where the options name none; a mode's are not passed. */
+static void keep_clocks(const sp_plan *plan, const sp_platform *p, const double *asked,
+                        sp_platform_state *state)
+{
+    for (uint32_t d = 0; d < p->device_count; d++)
+        for (uint32_t k = 0; asked[d] == 0 && k < plan->device_count; k++)
+            if (strcmp(plan->devices[k], p->devices[d].name) == 0)
+                state->device[d].clock = fmin(state->device[d].clock, plan->clock[k]);
+}
+
 typedef struct job {
     sparoa_plan_options o;
     sp_platform_state state;
@@ -335,14 +347,16 @@ typedef struct job {
     double plan_ns;
 } job;
 
+/* keep: a plan whose clocks hold, or NULL. */
 static sparoa_status open_job(job *j, const sparoa_profile *profile,
                               const sparoa_platform *platform, const sparoa_plan_options *options,
-                              sparoa_error *err)
+                              const sp_plan *keep, sparoa_error *err)
 {
     SP_TRY(read_options(options, &j->o, err));
     const sparoa_allocator *a = &profile->runtime->alloc;
     SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &j->state, err));
     SP_TRY(set_clocks(&platform->p, j->o.clock, &j->state, err));
+    if (keep) keep_clocks(keep, &platform->p, j->o.clock, &j->state);
     j->device = sp_calloc(a, profile->p->node_count, 1);
     if (!j->device) return sp_no_memory(a, profile->p->node_count, err);
     SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &j->state, &j->env, err));
@@ -426,7 +440,7 @@ sparoa_status sparoa_plan_create(const sparoa_profile *profile, const sparoa_pla
 {
     if (!profile || !platform || !plan) return no_argument(err, "profile, platform or plan");
     job j = {0};
-    sparoa_status status = open_job(&j, profile, platform, options, err);
+    sparoa_status status = open_job(&j, profile, platform, options, NULL, err);
     if (status == SPAROA_OK) status = decide(&j, profile, platform, err);
     return close_job(&j, profile, status, plan, err);
 }
@@ -439,7 +453,7 @@ sparoa_status sparoa_plan_recost(const sparoa_plan *plan, const sparoa_profile *
     if (!plan || !profile || !platform || !recosted)
         return no_argument(err, "plan, profile, platform or recosted");
     job j = {0};
-    sparoa_status status = open_job(&j, profile, platform, options, err);
+    sparoa_status status = open_job(&j, profile, platform, options, plan->p, err);
     if (status == SPAROA_OK) status = sp_plan_assignment(plan->p, j.env, j.device, err);
     j.origin.policy = plan->p->policy;
     j.origin.seed = plan->p->seed;

@@ -47,6 +47,10 @@ static int make_plan(plan_command *c)
         return sp_cli_fail(p->cli, SP_EXIT_USAGE,
                            "--trained goes with --load and --clock, not with --recost, --mode, "
                            "--pin or --forbid");
+    if (c->recost && (p->pins.count || p->forbids.count || p->choose_clocks))
+        return sp_cli_fail(p->cli, SP_EXIT_USAGE,
+                           "--recost keeps devices and clocks: it does not go with --pin, "
+                           "--forbid or --choose-clocks");
     if (c->trained) return replan(c);
     if (!c->recost) {
         if (sparoa_plan_create(p->profile, p->platform, &p->options, &c->plan, &err))

@@ -27,6 +27,14 @@ wants "$dir/out" PINNED
 wants "$dir/out" 'nodes differ from'
 "$sparoa" plan -p "$nano" --recost "$dir/a.yaml" -o "$dir/d.yaml" >"$dir/out"
 wants "$dir/d.yaml" 'platform: "jetson_orin_nano_8gb"'
+# a plan's own clocks hold when it is priced again, below a mode's; one that is named goes before
+"$sparoa" plan -q -p "$agx" --policy gpu --clock gpu=0.471 -o "$dir/low.yaml" >/dev/null
+"$sparoa" plan -q -p "$agx" --recost "$dir/low.yaml" -o "$dir/again.yaml" >/dev/null
+cmp "$dir/low.yaml" "$dir/again.yaml" || fail "a plan priced again lost its clocks"
+"$sparoa" plan -q -p "$agx" --mode MODE_15W --recost "$dir/low.yaml" -o "$dir/mode.yaml" >/dev/null
+wants "$dir/mode.yaml" 'name: "gpu".*clock: 0.314'
+"$sparoa" plan -q -p "$agx" --recost "$dir/low.yaml" --clock gpu=0.9 -o "$dir/mode.yaml" >/dev/null
+wants "$dir/mode.yaml" 'name: "gpu".*clock: 0.9'
 "$sparoa" plan -p "$agx" --mode MODE_15W --load cpu=0.5 --json --profile "$dir/p.csv" >"$dir/out"
 wants "$dir/out" '"reason"'
 wants "$dir/p.csv" '^name,op,class,kind,flops'
@@ -80,6 +88,8 @@ sed 's/^idle_watts: .*/idle_watts: -1/' "$agx" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: idle_watts: -1 is not within' "$sparoa" plan -p "$dir/bad.yaml"
 sed 's/device: "[a-z]*"/device: "tpu"/' "$dir/a.yaml" >"$dir/bad.yaml"
 refuses 'bad.yaml:[0-9]*: nodes\[[0-9]*\].device' "$sparoa" plan -p "$agx" --recost "$dir/bad.yaml"
+refuses 'keeps devices and clocks' "$sparoa" plan -p "$agx" --recost "$dir/a.yaml" --pin "$node=gpu"
+refuses 'keeps devices and clocks' "$sparoa" plan -p "$agx" --recost "$dir/a.yaml" --choose-clocks
 refuses 'no power mode' "$sparoa" plan -p "$agx" --mode TURBO
 refuses 'no policy' "$sparoa" plan -p "$agx" --policy luck
 refuses 'no node' "$sparoa" plan -p "$agx" --pin nothing=gpu
