@@ -68,8 +68,9 @@ static sparoa_status read_head(const unsigned char *file, size_t bytes, uint64_t
         return sparoa_fail(err, SPAROA_UNSUPPORTED_VERSION, NULL,
                            "predictor weights: version %u, expected %d", head[0], VERSION);
     if (head[1] != fnv(file + 16, bytes - 16))
-        return sparoa_fail(err, SPAROA_MALFORMED, NULL,
-                           "predictor weights: the checksum is wrong; the file is damaged");
+        return sparoa_fail(
+            err, SPAROA_MALFORMED, NULL,
+            "predictor weights: the checksum (byte 12) is wrong; the file is damaged");
     memcpy(&s->schema, file + 16, 8);
     memcpy(&s->data, file + 24, 8);
     memcpy(sizes, file + 32, sizeof sizes);

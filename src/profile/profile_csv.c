@@ -317,24 +317,28 @@ bool sp_profile_is_csv(const void *data, size_t size)
 sparoa_status sp_profile_csv_to_json(const char *what, const char *data, size_t size, sp_text *json,
                                      sparoa_error *err)
 {
-    table t = {.what = what, .at = data, .end = data + size, .err = err, .line = 1, .json = json};
+    sp_text rows = {.alloc = json->alloc}; /* each on the line that it has in the table */
+    table t = {.what = what, .at = data, .end = data + size, .err = err, .line = 1, .json = &rows};
     t.values.alloc = t.inputs.alloc = t.head.alloc = t.cell.alloc = json->alloc;
     sparoa_status status = read_titles(&t);
-    sp_text_add(json, "{\"nodes\": [\n");
     const uint32_t first = ++t.line;
     while (status == SPAROA_OK && t.at < t.end) {
         row r = {.first = t.line == first};
         r.time.alloc = r.spread.alloc = json->alloc;
         status = read_row(&t, &r);
-        json->failed |= r.time.failed || r.spread.failed;
+        rows.failed |= r.time.failed || r.spread.failed;
         sp_text_free(&r.time);
         sp_text_free(&r.spread);
     }
     const char *inputs = t.inputs.data ? t.inputs.data : "",
                *values = t.values.data ? t.values.data : "";
-    sp_text_add(json, "], \"format\": \"%s\"%s, \"values\": [%s%s%s]}\n", SP_PROFILE_FORMAT,
-                t.head.data ? t.head.data : "", inputs, *inputs && *values ? ", " : "", values);
-    json->failed |= t.values.failed || t.inputs.failed || t.head.failed || t.cell.failed;
+    /* What is of the whole profile stands in the first row. */
+    sp_text_add(json, "{\n\"format\": \"%s\"%s, \"nodes\": [%s], \"values\": [%s%s%s]}\n",
+                SP_PROFILE_FORMAT, t.head.data ? t.head.data : "", rows.data ? rows.data : "",
+                inputs, *inputs && *values ? ", " : "", values);
+    json->failed |=
+        rows.failed || t.values.failed || t.inputs.failed || t.head.failed || t.cell.failed;
+    sp_text_free(&rows);
     sp_text_free(&t.values);
     sp_text_free(&t.inputs);
     sp_text_free(&t.head);

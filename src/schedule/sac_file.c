@@ -68,15 +68,20 @@ sparoa_status sp_sac_load(sp_sac *s, uint32_t schema, const unsigned char *file,
                            "SAC weights: schema=%08x, expected %08x: trained on other observations",
                            head[6], schema);
     if (head[1] != fnv(file + 16, bytes - 16))
-        return sparoa_fail(err, SPAROA_MALFORMED, NULL, "SAC weights: the checksum is wrong");
-    bool finite = isfinite(alpha) && fabsf(alpha) <= 16;
+        return sparoa_fail(err, SPAROA_MALFORMED, NULL,
+                           "SAC weights: the checksum (byte 12) is wrong");
+    if (!(fabsf(alpha) <= 16))
+        return sparoa_fail(err, SPAROA_MALFORMED, NULL,
+                           "SAC weights: log_alpha (byte 36) is %g, expected -16..16",
+                           (double)alpha);
     for (size_t i = 0; i < body_floats(s); i++) {
         float v;
         memcpy(&v, file + HEAD + i * sizeof v, sizeof v);
-        finite = finite && isfinite(v);
+        if (!isfinite(v))
+            return sparoa_fail(err, SPAROA_MALFORMED, NULL,
+                               "SAC weights: weight %zu (byte %zu) is not finite", i,
+                               HEAD + i * sizeof v);
     }
-    if (!finite)
-        return sparoa_fail(err, SPAROA_MALFORMED, NULL, "SAC weights: a number is not finite");
     s->log_alpha = (double)alpha;
     memcpy(s->params, file + HEAD, s->count * sizeof(float));
     memcpy(s->targets + s->policy_count, file + HEAD + s->count * sizeof(float),

@@ -128,8 +128,8 @@ static void damaged_tables(void **state)
         {",conv,depthwise,5", ",conv,depthwise,-5", "t.csv:2: nodes[0].flops: -5"},
         {",0,1,", ",7,1,", "t.csv:2: nodes[0].reads[0]: value 7 is not written"},
         {",0,1,", ",0 x,1,", "t.csv:2: nodes[0].reads[0]: expected a number"},
-        {",eager,1,", ",eager,2,", "version"},
-        {",eager,1,", ",lazy,1,", "regime: expected eager or graph"}};
+        {",eager,1,", ",eager,2,", "t.csv:2: version"},
+        {",eager,1,", ",lazy,1,", "t.csv:2: regime: expected eager or graph"}};
     sp_profile *p = make_profile(SP_REGIME_EAGER), *read = NULL;
     sp_text csv;
     sp_text_init(&csv, &alloc);

@@ -186,6 +186,22 @@ static void test_pendulum_dynamics(void **state)
 
 /* ---- files ---- */
 
+/* The four bytes there set to `value`, with a checksum that fits: the message that refuses it. */
+static void refused_at(sp_sac *s, const unsigned char *good, size_t bytes, size_t at, float value,
+                       const char *message)
+{
+    sparoa_error err = {0};
+    unsigned char *file = malloc(bytes);
+    uint32_t sum = 2166136261u;
+    memcpy(file, good, bytes);
+    memcpy(file + at, &value, 4);
+    for (size_t i = 16; i < bytes; i++) sum = (sum ^ file[i]) * 16777619u;
+    memcpy(file + 12, &sum, 4);
+    assert_int_equal(sp_sac_load(s, 5, file, bytes, &err), SPAROA_MALFORMED);
+    if (!strstr(err.message, message)) fail_msg("%s", err.message);
+    free(file);
+}
+
 static void test_file(void **state)
 {
     sp_sac *a = create(bandit_options(1)), *b = create(bandit_options(2));
@@ -208,6 +224,9 @@ static void test_file(void **state)
     }
     for (size_t n = 0; n < bytes; n += n < 64 ? 1 : 89)
         assert_int_equal(sp_sac_load(b, 5, file, n, NULL), SPAROA_MALFORMED);
+    refused_at(b, file, bytes, 36, NAN, "log_alpha (byte 36) is nan");
+    refused_at(b, file, bytes, 36, 17, "log_alpha (byte 36) is 17");
+    refused_at(b, file, bytes, 48, INFINITY, "weight 2 (byte 48) is not finite");
     file[8] = 9;
     assert_int_equal(sp_sac_load(b, 5, file, bytes, NULL), SPAROA_UNSUPPORTED_VERSION);
     sp_sac_save(b, 5, file);
