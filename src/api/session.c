@@ -44,10 +44,8 @@ static sparoa_status first_program(sparoa_session *s, sp_planned *planned, sparo
 /* Passes that the options ask for besides those that always run. */
 static const char *passes_of(const sparoa_session_options *o)
 {
-    static const char *const names[2][3] = {{NULL, "tf32", "half"},
-                                            {"qkv", "qkv,tf32", "qkv,half"}};
-    bool device = o->device && strcmp(o->device, "cpu") != 0 && !o->disable_passes;
-    return names[device][o->precision];
+    static const char *const names[] = {NULL, "tf32", "half"};
+    return names[o->precision];
 }
 
 static sparoa_status build(sparoa_session *s, const sparoa_session_options *o, sp_planned *planned,

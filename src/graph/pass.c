@@ -16,10 +16,7 @@ const sp_pass sp_pass_table[] = {
      false},
     {"attention", sp_pass_attention, "recognises attention that is spelled out", false},
     {"qkv", sp_pass_qkv,
-     "lets attention read queries, keys and values out of the product that makes them (on by "
-     "itself "
-     "for sessions on a device)",
-     true},
+     "lets attention read queries, keys and values out of the product that makes them", false},
     {"scale", sp_pass_scale, "folds batch normalisation and scaling into weights", false},
     {"fuse", sp_pass_fuse, "makes bias, residual and activation part of Conv, Gemm and MatMul",
      false},

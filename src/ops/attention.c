@@ -173,7 +173,7 @@ static sparoa_status parse_mask(const sparoa_node *node, sp_attn *a, sparoa_erro
     return SPAROA_OK;
 }
 
-static sparoa_status attention_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
+sparoa_status sp_attn_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
 {
     SP_TRY(parse_qkv(node, a, err));
     SP_TRY(sp_check_same_type(node, 0, 1, err));
@@ -242,7 +242,7 @@ static sparoa_status part_parse(const sparoa_node *node, sp_attn *a, sparoa_erro
 /* By the node's operator. */
 static sparoa_status parse(const sparoa_node *node, sp_attn *a, sparoa_error *err)
 {
-    if (strcmp(node->op, "Attention") == 0) return attention_parse(node, a, err);
+    if (strcmp(node->op, "Attention") == 0) return sp_attn_parse(node, a, err);
     if (strcmp(node->op, "FlexAttention") == 0) return flex_parse(node, a, err);
     return part_parse(node, a, err);
 }
@@ -264,7 +264,7 @@ static sparoa_status attention_infer(const sparoa_node *node, sparoa_error *err)
 {
     SP_TRY(sp_check_present(node, 3, 1, err));
     sp_attn a;
-    SP_TRY(attention_parse(node, &a, err));
+    SP_TRY(sp_attn_parse(node, &a, err));
     sparoa_dtype tk = node->in[0]->dtype, tv = node->in[2]->dtype;
     if (node->in[0]->rank < 0 && node->in[1]->rank < 0 && node->in[2]->rank < 0) {
         node->out[0]->dtype = tk;
@@ -292,7 +292,7 @@ sp_attn_view sp_attn_view_of(const sparoa_tensor *t, bool packed, int64_t heads,
     return (sp_attn_view){t->data, heads * length * size, length * size, size};
 }
 
-static void set_views(const sparoa_node *node, sp_attn *a)
+void sp_attn_set_views(const sparoa_node *node, sp_attn *a)
 {
     a->q = sp_attn_view_of(node->in[0], a->packed, a->q_heads, a->q_len, a->head);
     a->k = sp_attn_view_of(node->in[1], a->packed, a->kv_heads, a->kv_len, a->head);
@@ -334,7 +334,7 @@ static void write_present(const sp_attn *a, const sp_attn_view *past, const sp_a
 static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *exec)
 {
     sp_attn a;
-    SP_TRY(attention_parse(node, &a, exec->err));
+    SP_TRY(sp_attn_parse(node, &a, exec->err));
     for (int64_t b = 0; a.valid && b < a.batch; b++) {
         int64_t n = ((const int64_t *)a.valid->data)[b];
         if (n < 0 || n > a.total)
@@ -342,7 +342,7 @@ static sparoa_status attention_run(const sparoa_node *node, const sparoa_exec *e
                                "nonpad_kv_seqlen[%lld]=%lld is out of range for %lld keys",
                                (long long)b, (long long)n, (long long)a.total);
     }
-    set_views(node, &a);
+    sp_attn_set_views(node, &a);
     a.past_k = sp_attn_view_of(sparoa_in(node, IN_PAST_K), false, a.kv_heads, a.past, a.head);
     a.past_v = sp_attn_view_of(sparoa_in(node, IN_PAST_V), false, a.kv_heads, a.past, a.v_head);
     sp_attn_run(&a, node->in[0]->dtype, exec);
@@ -365,7 +365,7 @@ static sparoa_status flex_run(const sparoa_node *node, const sparoa_exec *exec)
 {
     sp_attn a;
     SP_TRY(flex_parse(node, &a, exec->err));
-    set_views(node, &a);
+    sp_attn_set_views(node, &a);
     sp_attn_run(&a, node->in[0]->dtype, exec);
     return SPAROA_OK;
 }

@@ -28,6 +28,11 @@ typedef struct sp_attn {
     sp_attn_view q, k, v, past_k, past_v, y;
 } sp_attn;
 
+/* Sizes and options of an Attention node; sp_attn_set_views adds where its tensors lie, once their
+ * data is set. */
+sparoa_status sp_attn_parse(const sparoa_node *node, sp_attn *a, sparoa_error *err);
+void sp_attn_set_views(const sparoa_node *node, sp_attn *a);
+
 /* Attention over `rows` = batch * q_heads * q_len rows; workspace as sp_attn_bytes says. */
 void sp_attn_run(const sp_attn *a, sparoa_dtype type, const sparoa_exec *exec);
 size_t sp_attn_bytes(const sp_attn *a, sparoa_dtype type, int32_t threads);

@@ -133,7 +133,7 @@ static void check(mb_model *m, int64_t images, int64_t windows)
 {
     sparoa_runtime *rt = ts_runtime(NULL, 1);
     sparoa_model *model = ts_load(rt, m);
-    sparoa_session *plain = ts_session(model, NULL, 0), *qkv = ts_session(model, "+qkv", 0);
+    sparoa_session *plain = ts_session(model, "qkv", 0), *qkv = ts_session(model, NULL, 0);
     assert_int_equal(ts_nodes(plain, "Attention"), 1);
     assert_int_equal(ts_nodes(qkv, "Attention"), 1);
     assert_int_equal(attribute(qkv, "sp.qkv"), 1);
@@ -185,7 +185,7 @@ static void test_shared_product(void **state)
     mb_output(g, "r");
     sparoa_runtime *rt = ts_runtime(NULL, 1);
     sparoa_model *model = ts_load(rt, m);
-    sparoa_session *qkv = ts_session(model, "+qkv", 0);
+    sparoa_session *qkv = ts_session(model, NULL, 0);
     assert_int_equal(ts_nodes(qkv, "MatMul"), 1);
     assert_int_equal(ts_nodes(qkv, "Transpose"), 1);
     sparoa_session_destroy(qkv);

@@ -490,6 +490,36 @@ static void test_attention(void **unused)
     }
 }
 
+/* Heads side by side: in tensors of their own, or all three parts in one, where masks may come
+ * again after some images. */
+static void test_packed_attention(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 40; i++) {
+        builder b;
+        bool one = i % 2, again = i % 4 == 3;
+        int64_t windows = PICK(1, 3), batch = 2 * windows, kv = PICK(1, 3),
+                heads = one ? kv : kv * PICK(1, 2);
+        int64_t m = PICK(1, 7, 49, 130), n = one ? m : PICK(1, 16, 49), size = PICK(1, 16, 32, 40);
+        int64_t width = one ? size : PICK(1, 16, 33);
+        sparoa_tensor q = tensor(3, (int64_t[]){batch, m, heads * size * (one ? 3 : 1)});
+        sparoa_tensor k = tensor(3, (int64_t[]){batch, n, kv * size});
+        sparoa_tensor v = tensor(3, (int64_t[]){batch, n, kv * width});
+        sparoa_tensor mask = tensor(4, (int64_t[]){again ? windows : batch, heads, m, n});
+        start(&b, "Attention");
+        input(&b, &q, false);
+        input(&b, one ? &q : &k, false);
+        input(&b, one ? &q : &v, false);
+        if (i % 3 || again) input(&b, &mask, false);
+        add_int(&b, "q_num_heads", heads);
+        add_int(&b, "kv_num_heads", kv);
+        if (one) add_int(&b, "sp.qkv", 1);
+        if (again) add_int(&b, "sp.windows", windows);
+        compare(&b, kernels, 2e-5, false);
+        free(q.data), free(k.data), free(v.data), free(mask.data);
+    }
+}
+
 static void test_pools(void **unused)
 {
     static const char *const ops[] = {"MaxPool", "AveragePool", "GlobalAveragePool",
@@ -540,12 +570,18 @@ static void test_pools_of_padding(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conv),           cmocka_unit_test(test_depthwise),
-        cmocka_unit_test(test_conv_transpose), cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
-        cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_rows),           cmocka_unit_test(test_pools),
-        cmocka_unit_test(test_attention),      cmocka_unit_test(test_pools_of_padding)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),
+                                       cmocka_unit_test(test_depthwise),
+                                       cmocka_unit_test(test_conv_transpose),
+                                       cmocka_unit_test(test_layers),
+                                       cmocka_unit_test(test_matmul),
+                                       cmocka_unit_test(test_gemm),
+                                       cmocka_unit_test(test_unary),
+                                       cmocka_unit_test(test_binary),
+                                       cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_pools),
+                                       cmocka_unit_test(test_attention),
+                                       cmocka_unit_test(test_pools_of_padding),
+                                       cmocka_unit_test(test_packed_attention)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

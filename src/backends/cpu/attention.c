@@ -1,11 +1,12 @@
 /*
- * Attention on float32 tensors [batch, heads, length, size]: a block of queries at a time, so that
- * only its rows of the scores exist. Keys and values of a head are packed once; scale, mask and the
+ * Attention on float32 tensors [batch, heads, length, size] or [batch, length, heads * size], in
+ * tensors of their own or side by side in one (sp.qkv): a block of queries at a time, so that only
+ * its rows of the scores exist. Keys and values of a head are packed once; scale, mask and the
  * products go through the matrix kernel. Caches, windows and causal masks are left to the plain
  * operator.
  */
+#include "ops/attention.h"
 #include "backends/cpu/gemm_run.h"
-#include "ops/op.h"
 
 #define SCORE_BYTES ((size_t)128 << 10) /* of one block: stays in the second-level cache */
 
@@ -21,7 +22,8 @@ static const char *attention_supports(const sp_cpu_host *host, const sparoa_node
                                              "softmax_precision"};
     if (node->n_in < 3 || !sp_cpu_all_float32(node)) return NULL;
     for (int32_t i = 0; i < 3; i++)
-        if (!node->in[i] || node->in[i]->rank != 4) return NULL;
+        if (!node->in[i] || node->in[i]->rank != node->in[0]->rank) return NULL;
+    if (node->in[0]->rank != 3 && node->in[0]->rank != 4) return NULL;
     for (int32_t i = 4; i < node->n_in; i++)
         if (node->in[i]) return NULL;
     for (int32_t i = 1; i < node->n_out; i++)
@@ -36,10 +38,12 @@ static const char *attention_supports(const sp_cpu_host *host, const sparoa_node
 typedef struct attention_job {
     const sparoa_node *node;
     const sp_kernels *kernels;
+    sp_attn a;
     size_t heads, kv_heads, queries, keys, size, value_size;
     size_t block;                           /* rows of scores at a time */
     size_t row;                             /* floats of a row of scores: whole vectors */
     size_t mask_batch, mask_head, mask_row; /* strides; 0: repeated */
+    size_t mask_images;                     /* after so many its masks come again */
     float scale;
     char *workspace;
     size_t piece_bytes, k_floats, v_floats;
@@ -57,6 +61,7 @@ static size_t align16(size_t floats)
 static bool mask_strides(attention_job *job, const sparoa_tensor *mask)
 {
     size_t stride = job->keys, *to[3] = {&job->mask_row, &job->mask_head, &job->mask_batch};
+    job->mask_images = mask->rank == 4 && mask->dims[0] > 0 ? (size_t)mask->dims[0] : 1;
     if (mask->dims[mask->rank - 1] != (int64_t)job->keys) return false;
     for (int32_t d = mask->rank - 2, k = 0; d >= 0; d--, k++) {
         *to[k] = mask->dims[d] == 1 ? 0 : stride;
@@ -68,14 +73,14 @@ static bool mask_strides(attention_job *job, const sparoa_tensor *mask)
 static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, attention_job *job,
                               sparoa_error *err)
 {
-    const sparoa_tensor *q = node->in[IN_Q], *k = node->in[IN_K], *v = node->in[IN_V];
     *job = (attention_job){.node = node, .kernels = host->kernels};
-    job->heads = (size_t)q->dims[1], job->queries = (size_t)q->dims[2],
-    job->size = (size_t)q->dims[3];
-    job->kv_heads = (size_t)k->dims[1], job->keys = (size_t)k->dims[2],
-    job->value_size = (size_t)v->dims[3];
+    SP_TRY(sp_attn_parse(node, &job->a, err));
+    const sp_attn *a = &job->a;
+    job->heads = (size_t)a->q_heads, job->kv_heads = (size_t)a->kv_heads;
+    job->queries = (size_t)a->q_len, job->keys = (size_t)a->kv_len;
+    job->size = (size_t)a->head, job->value_size = (size_t)a->v_head;
+    job->total = a->batch * a->q_heads;
     job->scale = sparoa_attr_float(node, "scale", job->size ? 1 / sqrtf((float)job->size) : 1);
-    job->total = q->dims[0] * q->dims[1];
     const sparoa_tensor *mask = sparoa_in(node, IN_MASK);
     if (mask && !mask_strides(job, mask))
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
@@ -120,34 +125,46 @@ static void pack(const attention_job *job, size_t n, size_t k, const float *b, s
     job->kernels->gemm_f32_pack(&source, 0, job->kernels->gemm_f32_panels(n), to);
 }
 
+static size_t offset(const sp_attn_view *v, size_t batch, size_t head)
+{
+    return batch * (size_t)v->batch + head * (size_t)v->head;
+}
+
+static const float *at(const sp_attn_view *v, size_t batch, size_t head)
+{
+    return (const float *)v->data + offset(v, batch, head);
+}
+
 static void run_head(const attention_job *job, size_t index, float *room)
 {
     const sp_kernels *f = job->kernels;
     size_t batch = index / job->heads, head = index % job->heads;
-    size_t kv = batch * job->kv_heads + head / (job->heads / job->kv_heads);
-    const float *q = (const float *)job->node->in[IN_Q]->data + index * job->queries * job->size;
-    const float *k = (const float *)job->node->in[IN_K]->data + kv * job->keys * job->size;
-    const float *v = (const float *)job->node->in[IN_V]->data + kv * job->keys * job->value_size;
-    float *y = (float *)job->node->out[0]->data + index * job->queries * job->value_size;
+    size_t kv = head / (job->heads / job->kv_heads);
+    const float *q = at(&job->a.q, batch, head), *m = NULL;
+    const size_t q_row = (size_t)job->a.q.row, y_row = (size_t)job->a.y.row;
+    float *y = (float *)job->node->out[0]->data + offset(&job->a.y, batch, head);
     const sparoa_tensor *mask = sparoa_in(job->node, IN_MASK);
-    const float *m =
-        mask ? (const float *)mask->data + batch * job->mask_batch + head * job->mask_head : NULL;
+    if (mask)
+        m = (const float *)mask->data + batch % job->mask_images * job->mask_batch +
+            head * job->mask_head;
     float *keys = room, *values = keys + job->k_floats, *scores = values + job->v_floats;
-    pack(job, job->keys, job->size, k, 1, job->size, job->scale, keys);
-    pack(job, job->value_size, job->keys, v, job->value_size, 1, 1, values);
-    for (size_t at = 0; at < job->queries; at += job->block) {
-        size_t rows = job->queries - at < job->block ? job->queries - at : job->block;
+    pack(job, job->keys, job->size, at(&job->a.k, batch, kv), 1, (size_t)job->a.k.row, job->scale,
+         keys);
+    pack(job, job->value_size, job->keys, at(&job->a.v, batch, kv), (size_t)job->a.v.row, 1, 1,
+         values);
+    for (size_t row = 0; row < job->queries; row += job->block) {
+        size_t rows = job->queries - row < job->block ? job->queries - row : job->block;
         sp_gemm_f32 g = {.m = rows,
                          .n = job->row, /* packed as that many columns, and stored whole */
                          .k = job->size,
                          .taps = 1,
-                         .a = q + at * job->size,
-                         .lda = job->size,
+                         .a = q + row * q_row,
+                         .lda = q_row,
                          .b = keys,
                          .c = scores,
                          .ldc = job->row};
         f->gemm_f32(&g, 0, rows, 0, f->gemm_f32_panels(job->keys));
-        f->softmax_masked_f32(rows, job->keys, scores, job->row, m ? m + at * job->mask_row : NULL,
+        f->softmax_masked_f32(rows, job->keys, scores, job->row, m ? m + row * job->mask_row : NULL,
                               job->mask_row);
         sp_gemm_f32 o = {.m = rows,
                          .n = job->value_size,
@@ -156,8 +173,8 @@ static void run_head(const attention_job *job, size_t index, float *room)
                          .a = scores,
                          .lda = job->row,
                          .b = values,
-                         .c = y + at * job->value_size,
-                         .ldc = job->value_size};
+                         .c = y + row * y_row,
+                         .ldc = y_row};
         f->gemm_f32(&o, 0, rows, 0, f->gemm_f32_panels(job->value_size));
     }
 }
@@ -178,6 +195,7 @@ static sparoa_status attention_run(void *state, void *prepared, const sp_cpu_hos
     (void)prepared;
     SP_TRY(read_job(host, node, &job, exec->err));
     if (sp_count(node->out[0]) == 0 || job.keys == 0) return SPAROA_OK;
+    sp_attn_set_views(node, &job.a);
     job.workspace = exec->workspace;
     job.pieces = job.total < exec->threads ? (int32_t)job.total : exec->threads;
     exec->parallel(exec, job.pieces, attention_piece, &job);
