@@ -189,21 +189,66 @@ static void collapse(const sparoa_node *node, binary_task *t)
     t->rank = 1;
 }
 
+/* Where a row of the inner dimension begins in both inputs. */
+static void offsets(const binary_task *t, int64_t row, int64_t *a, int64_t *b)
+{
+    *a = *b = 0;
+    for (int32_t i = t->rank - 2; i >= 0; i--) {
+        int64_t at = row % t->dims[i];
+        row /= t->dims[i];
+        *a += at * t->a[i];
+        *b += at * t->b[i];
+    }
+}
+
 static void binary_rows(void *arg, int64_t begin, int64_t end)
 {
     const binary_task *t = arg;
     const int32_t inner = t->rank - 1;
     const size_t n = (size_t)t->dims[inner];
     for (int64_t row = begin; row < end; row++) {
-        int64_t rest = row, a = 0, b = 0;
-        for (int32_t i = inner - 1; i >= 0; i--) {
-            int64_t at = rest % t->dims[i];
-            rest /= t->dims[i];
-            a += at * t->a[i];
-            b += at * t->b[i];
-        }
+        int64_t a, b;
+        offsets(t, row, &a, &b);
         t->kernels->binary_f32(t->op, n, t->pa + a, t->a[inner] != 0, t->pb + b, t->b[inner] != 0,
                                t->y + (size_t)row * n);
+    }
+}
+
+#define REPEAT_FLOATS 1024 /* what short rows that come again are copied to, several times over */
+#define SHORT_ROW 128
+
+/* One input repeats a short row while the other walks on: with it several times over, a call does
+ * many rows. The rows' dimension is the last but one. */
+static bool repeats(const binary_task *t, bool *first)
+{
+    const int32_t inner = t->rank - 1;
+    const int64_t n = t->dims[inner];
+    if (inner < 1 || n > SHORT_ROW || t->a[inner] != 1 || t->b[inner] != 1) return false;
+    *first = t->a[inner - 1] == 0 && t->b[inner - 1] == n;
+    return *first || (t->b[inner - 1] == 0 && t->a[inner - 1] == n);
+}
+
+static void binary_short_rows(void *arg, int64_t begin, int64_t end)
+{
+    const binary_task *t = arg;
+    const int32_t inner = t->rank - 1;
+    const int64_t n = t->dims[inner], turn = t->dims[inner - 1];
+    float block[REPEAT_FLOATS];
+    bool first = false;
+    repeats(t, &first);
+    for (int64_t row = begin; row < end;) {
+        int64_t rows = turn - row % turn < end - row ? turn - row % turn : end - row;
+        int64_t at_a, at_b, most = REPEAT_FLOATS / n < rows ? REPEAT_FLOATS / n : rows;
+        offsets(t, row, &at_a, &at_b);
+        for (int64_t i = 0; i < most; i++)
+            memcpy(block + i * n, first ? t->pa + at_a : t->pb + at_b, (size_t)n * sizeof *block);
+        for (int64_t i = 0; i < rows; i += most) {
+            size_t count = (size_t)((rows - i < most ? rows - i : most) * n);
+            const float *a = first ? block : t->pa + at_a + i * n;
+            const float *b = first ? t->pb + at_b + i * n : block;
+            t->kernels->binary_f32(t->op, count, a, 1, b, 1, t->y + (row + i) * n);
+        }
+        row += rows;
     }
 }
 
@@ -226,10 +271,12 @@ static sparoa_status binary_run(void *state, void *prepared, const sp_cpu_host *
     if (total == 0) return SPAROA_OK;
     collapse(node, &t);
     int64_t n = t.dims[t.rank - 1];
+    bool first = false;
     if (t.rank == 1)
         sp_parallel_for(exec, total, GRAIN, binary_flat, &t);
     else
-        sp_parallel_for(exec, total / n, n < GRAIN ? GRAIN / n : 1, binary_rows, &t);
+        sp_parallel_for(exec, total / n, n < GRAIN ? GRAIN / n : 1,
+                        repeats(&t, &first) ? binary_short_rows : binary_rows, &t);
     return SPAROA_OK;
 }
 
