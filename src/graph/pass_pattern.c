@@ -28,6 +28,13 @@ sparoa_status sp_pass_qkv(sp_graph *graph, sparoa_error *err)
     return sp_patterns_run(graph, patterns, err);
 }
 
+/* Behind pass layout: rows that layout would move as channels are left to it. */
+sparoa_status sp_pass_window(sp_graph *graph, sparoa_error *err)
+{
+    static const sp_pattern_fn patterns[] = {sp_pattern_window, NULL};
+    return sp_patterns_run(graph, patterns, err);
+}
+
 sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err)
 {
     static const sp_pattern_fn patterns[] = {sp_pattern_move, NULL};

@@ -47,6 +47,7 @@ sparoa_status sp_pass_clean(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_scale(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_fuse(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_layout(sp_graph *graph, sparoa_error *err);
+sparoa_status sp_pass_window(sp_graph *graph, sparoa_error *err);
 sparoa_status sp_pass_half(sp_graph *graph, sparoa_error *err);
 /* Chains of element-wise operators as one. */
 sparoa_status sp_pass_chain(sp_graph *graph, sparoa_error *err);

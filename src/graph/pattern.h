@@ -73,5 +73,6 @@ bool sp_pattern_move(sp_pattern *p, sp_id node);
 bool sp_pattern_attention(sp_pattern *p, sp_id node);
 bool sp_pattern_qkv(sp_pattern *p, sp_id node);
 bool sp_pattern_rows(sp_pattern *p, sp_id node);
+bool sp_pattern_window(sp_pattern *p, sp_id node);
 
 #endif

@@ -47,9 +47,14 @@ static void gather_piece(void *arg, int64_t begin, int64_t end)
     int64_t block = (int64_t)a->block, outer = begin / a->count, i = begin % a->count;
     const char *src = a->src + outer * a->extent * block;
     char *dst = a->dst + begin * block;
-    for (int64_t at = begin; at < end; at++, dst += block) {
-        sp_copy_block(dst, src + sp_index_at(a->indices, i, a->extent) * block, a->block);
-        if (++i == a->count) {
+    for (int64_t at = begin, run; at < end; at += run, dst += run * block) {
+        /* neighbours that stay neighbours are copied together */
+        const int64_t first = sp_index_at(a->indices, i, a->extent);
+        const int64_t most = a->count - i < end - at ? a->count - i : end - at;
+        for (run = 1; run < most && sp_index_at(a->indices, i + run, a->extent) == first + run;)
+            run++;
+        sp_copy_block(dst, src + first * block, (size_t)run * a->block);
+        if ((i += run) == a->count) {
             i = 0;
             src += a->extent * block;
         }
