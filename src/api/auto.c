@@ -162,7 +162,11 @@ sparoa_status sp_auto_run(sparoa_session *s, const sparoa_tensor *inputs, size_t
     sp_choice *own = sp_auto_choice(s, inputs);
     if (may_measure(s, own, idle_stop ? NULL : stop)) {
         int64_t start = sp_now_ns();
-        SP_TRY(sp_auto_tune(s, own, inputs, automatic->budget_ns, err));
+        sparoa_error fault = {0};
+        /* no failure of the run: that comes next, and says itself what it lacks */
+        if (sp_auto_tune(s, own, inputs, automatic->budget_ns, &fault) != SPAROA_OK)
+            sp_log_line(&s->model->runtime->log, SPAROA_LOG_WARN, "auto: not measured: %s",
+                        fault.message);
         automatic->budget_ns -= (double)(sp_now_ns() - start);
     }
     const sp_choice *c = deciding(automatic, own, bytes_of(inputs, input_count));

@@ -95,7 +95,12 @@ sparoa_status sp_auto_basis_env(const sparoa_session *s, const sp_auto_basis *b,
     const sp_platform_state state = sp_platform_nominal(&b->platform.p);
     SP_TRY(sp_env_build(&s->model->runtime->alloc, b->profile.p, &b->platform.p, SP_REGIME_GRAPH,
                         &state, env, err));
-    for (uint32_t i = 0; i < (*env)->node_count; i++) (*env)->nodes[i].allowed = b->allowed[i];
+    for (uint32_t i = 0; i < (*env)->node_count; i++) {
+        sp_env_node *n = &(*env)->nodes[i];
+        n->allowed = b->allowed[i];
+        if (sp_divide_obstacle(s->choose->devices->graph, i, (sp_split_axis)n->split_axis))
+            n->split_axis = SP_SPLIT_NONE;
+    }
     sp_env_refresh(*env);
     return SPAROA_OK;
 }

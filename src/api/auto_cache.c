@@ -8,7 +8,7 @@
 #include "base/yaml.h"
 
 #define FORMAT "sparoa-auto"
-#define VERSION 1
+#define VERSION 2 /* 1: divided plans were no candidates */
 
 /* ---- what a choice holds for ---- */
 

@@ -223,17 +223,27 @@ static bool is_new(const tuning *t)
     return true;
 }
 
-static void propose(tuning *t, const char *policy)
+static bool divides(const tuning *t)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < t->env->node_count; i++) any |= sp_place_share(t->trial[i]) != 0;
+    return any;
+}
+
+/* `divided`: with nodes shared between the devices, if by what is known that is faster. */
+static void propose(tuning *t, const char *policy, bool divided)
 {
     sp_policy_result r;
     sparoa_error fault;
     sparoa_plan *plan = NULL;
     char name[48];
+    const sp_policy_options o = {.objective = SP_OBJECTIVE_LATENCY, .split = divided};
     if (t->s->lost || sp_now_ns() > t->end ||
-        sp_policy_run(sp_policy_find(policy), t->env, NULL, t->trial, &r, &fault) != SPAROA_OK ||
-        !is_new(t) || sp_auto_basis_plan(t->s, t->env, t->trial, policy, &plan, &fault))
+        sp_policy_run(sp_policy_find(policy), t->env, &o, t->trial, &r, &fault) != SPAROA_OK ||
+        divides(t) != divided || !is_new(t) ||
+        sp_auto_basis_plan(t->s, t->env, t->trial, policy, &plan, &fault))
         return;
-    snprintf(name, sizeof name, "plan %s", policy);
+    snprintf(name, sizeof name, "plan %s", divided ? "divided" : policy);
     int32_t i = t->info.candidate_count;
     add_planned(t, name, plan, false);
     if (i < t->info.candidate_count) t->info.candidates[i].predicted_ns = r.price.makespan_ns;
@@ -268,7 +278,8 @@ static bool gather(tuning *t)
     t->env = NULL;
     if (sp_auto_basis_env(t->s, automatic->basis, &t->env, NULL)) return false;
     for (uint32_t d = 0; d < count; d++) price(t, alone[d], d);
-    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) propose(t, policies[i]);
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) propose(t, policies[i], false);
+    propose(t, policies[0], true);
     return true;
 }
 

@@ -392,6 +392,27 @@ static void no_memory_anywhere_is_an_error_or_the_cpu(void **state)
     }
 }
 
+/* Measuring in a run that finds no memory, once or from some allocation on: the run has all it
+ * needs from the one before. */
+static void a_run_that_measures_needs_no_memory(void **state)
+{
+    (void)state;
+    for (int only_one = 0; only_one <= 1; only_one++)
+        for (long at = 1; at < 4000; at += at / 2 + 1) {
+            bed b;
+            bed_make(&b, "ht", "", 1);
+            sparoa_session *s = bed_session(&b, 0.01, SPAROA_FALLBACK_FORBID, NULL);
+            bed_run(&b, s);
+            b.memory.only_one = only_one;
+            b.memory.fail_at = atomic_load(&b.memory.calls) + at;
+            bed_run(&b, s);
+            b.memory.fail_at = 0;
+            bed_run(&b, s);
+            sparoa_session_destroy(s);
+            bed_clear(&b);
+        }
+}
+
 /* ---- the file ---- */
 
 static void a_choice_is_kept(void **state)
@@ -483,7 +504,7 @@ static void a_stale_file_is_refused(void **state)
     expect_stale_elsewhere("tht", "", 1, content, SPAROA_CACHE_OTHER_MODEL);
     expect_stale_elsewhere("tth", NULL, 1, content, SPAROA_CACHE_OTHER_MACHINE);
     expect_stale_elsewhere("tth", "", 2, content, SPAROA_CACHE_OTHER_THREADS);
-    expect_stale_elsewhere("tth", "", 1, "format: sparoa-auto\nversion: 2\n",
+    expect_stale_elsewhere("tth", "", 1, "format: sparoa-auto\nversion: 1\n",
                            SPAROA_CACHE_OTHER_LIBRARY);
     expect_stale_elsewhere("tth", "", 1, "", SPAROA_CACHE_DAMAGED);
     strcpy(changed, content);
@@ -656,6 +677,7 @@ int main(void)
         cmocka_unit_test(a_device_without_memory_is_not_chosen),
         cmocka_unit_test(a_failure_in_a_run_ends_on_the_cpu),
         cmocka_unit_test(no_memory_anywhere_is_an_error_or_the_cpu),
+        cmocka_unit_test(a_run_that_measures_needs_no_memory),
         cmocka_unit_test(a_choice_is_kept),
         cmocka_unit_test(a_stale_file_is_refused),
         cmocka_unit_test(a_watch_changes_the_choice),
