@@ -16,7 +16,7 @@
 #include "sparoa_schedule.h"
 #include "sparoa_serve.h"
 
-enum { LEAST = 7, MOST = 61, SESSIONS = 3, OUTPUTS = 8, FIRST = 5 };
+enum { LEAST = 7, MOST = 61, SESSIONS = 3, OUTPUTS = 8, FIRST = 15 };
 #define SECONDS 6.0    /* for the rounds of one model */
 #define TURN_NS 10e6   /* a turn takes at least this long: the mean of its runs counts */
 #define GIVE_UP_NS 3e9 /* for a device's first run, besides ten times the CPU's */
@@ -29,6 +29,7 @@ typedef struct contest {
     int rounds;
     bool device;        /* it takes part */
     double first_ms[2]; /* create and first run, cpu and auto */
+    double first_ratio; /* of auto to cpu, pair by pair */
     sparoa_error err;
 } contest;
 
@@ -117,10 +118,10 @@ static void print(const contest *c, const char *model, char **argv)
     printf(c->device ? "%.4g" : "null", device);
     printf(", \"auto_ms\": %.4g, \"chosen\": \"%s\", \"better\": \"%s\", \"ratio\": %.4f, \"q1\": "
            "%.4f, \"q3\": %.4f, \"tune_s\": %.2f, \"first_cpu_ms\": %.4g, \"first_auto_ms\": %.4g, "
-           "\"candidates\": {",
+           "\"first_ratio\": %.3f, \"candidates\": {",
            quantile(c, 2, -1, 0.5), choice.chosen, names[better], quantile(c, 2, better, 0.5),
            quantile(c, 2, better, 0.25), quantile(c, 2, better, 0.75), choice.tune_ns * 1e-9,
-           c->first_ms[0], c->first_ms[1]);
+           c->first_ms[0], c->first_ms[1], c->first_ratio);
     for (int i = 0; i < choice.candidate_count; i++)
         printf("%s\"%s\": %.4g", i ? ", " : "", choice.candidates[i].name,
                choice.candidates[i].ratio);
@@ -128,25 +129,26 @@ static void print(const contest *c, const char *model, char **argv)
     fflush(stdout);
 }
 
-/* From nothing to the first answer, on the CPU and as auto, in turns: medians in ms. */
-static sparoa_status first_answers(contest *c, sparoa_model *model, double ms[2])
+/* From nothing to the first answer, on the CPU and as auto, in turns of changing order, behind one
+ * that finds the model's file unread: medians in ms, and of the ratios of pairs. */
+static sparoa_status first_answers(contest *c, sparoa_model *model)
 {
-    double took[2][FIRST];
-    for (int k = 0; k < 2 * FIRST; k++) {
-        int i = k % 2;
+    double took[3][FIRST];
+    for (int k = -1; k < 2 * FIRST; k++) {
+        int i = (k + k / 2) & 1;
         const sparoa_session_options o = {.struct_size = sizeof o, .device = i ? "auto" : "cpu"};
         double start = now_ns();
         sparoa_status status = sparoa_session_create(model, &o, &c->sessions[0], &c->err);
         if (status == SPAROA_OK) status = run(c, 0, 0);
-        took[i][k / 2] = (now_ns() - start) * 1e-6;
+        if (k >= 0) took[i][k / 2] = (now_ns() - start) * 1e-6;
         sparoa_session_destroy(c->sessions[0]);
         c->sessions[0] = NULL;
         if (status != SPAROA_OK) return status;
     }
-    for (int i = 0; i < 2; i++) {
-        qsort(took[i], FIRST, sizeof took[i][0], ascending);
-        ms[i] = took[i][FIRST / 2];
-    }
+    for (int k = 0; k < FIRST; k++) took[2][k] = took[1][k] / took[0][k];
+    for (int i = 0; i < 3; i++) qsort(took[i], FIRST, sizeof took[i][0], ascending);
+    for (int i = 0; i < 2; i++) c->first_ms[i] = took[i][FIRST / 2];
+    c->first_ratio = took[2][FIRST / 2];
     return SPAROA_OK;
 }
 
@@ -165,7 +167,7 @@ static sparoa_status open_all(contest *c, sparoa_runtime *rt, sparoa_model *mode
     for (int64_t i = 0; status == SPAROA_OK && i < sparoa_tensor_count(&c->in); i++)
         x[i] = (float)((uint32_t)(i * 2654435761u) >> 8) / 8388608.0f - 1;
     c->outputs = sparoa_model_output_count(model);
-    if (status == SPAROA_OK) status = first_answers(c, model, c->first_ms);
+    if (status == SPAROA_OK) status = first_answers(c, model);
     const char *devices[SESSIONS] = {"cpu", device, "auto"};
     for (int i = 0; status == SPAROA_OK && i < SESSIONS; i++) {
         const sparoa_session_options o = {.struct_size = sizeof o,
