@@ -7,8 +7,41 @@
 #define MAX_INPUTS 16
 #define OPSET 13 /* of the Slice and Concat nodes made here */
 
+typedef enum kind { KIND_CONV, KIND_CONV_TRANSPOSE, KIND_GEMM, KIND_MATMUL } kind;
+
+/* Which inputs are what; 0: there is none. */
+typedef struct rule {
+    const char *op_type;
+    kind kind;
+    uint8_t weight, bias;
+    uint8_t of_x[2],
+        of_weight[2]; /* scale and zero point: one, or one for each row, column, filter */
+} rule;
+
+static const rule rules[] = {
+    {"Conv", KIND_CONV, 1, 2, {0}, {0}},
+    {"FusedConv", KIND_CONV, 1, 2, {0}, {0}},
+    {"ConvTranspose", KIND_CONV_TRANSPOSE, 1, 2, {0}, {0}},
+    {"ConvInteger", KIND_CONV, 1, 0, {2}, {3}},
+    {"QLinearConv", KIND_CONV, 3, 8, {1, 2}, {4, 5}},
+    {"Gemm", KIND_GEMM, 1, 2, {0}, {0}},
+    {"FusedGemm", KIND_GEMM, 1, 2, {0}, {0}},
+    {"MatMul", KIND_MATMUL, 1, 0, {0}, {0}},
+    {"FusedMatMul", KIND_MATMUL, 1, 0, {0}, {0}},
+    {"MatMulInteger", KIND_MATMUL, 1, 0, {2}, {3}},
+    {"QLinearMatMul", KIND_MATMUL, 3, 0, {1, 2}, {4, 5}},
+};
+
+static const rule *rule_of(const char *op_type)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (strcmp(op_type, rules[i].op_type) == 0) return &rules[i];
+    return NULL;
+}
+
 /* How a node is cut: along which axis of its output and of each input. */
 typedef struct cutting {
+    const rule *rule;
     sparoa_node view;
     sparoa_tensor *in[MAX_INPUTS], *out[1];
     int32_t out_axis, in_axis[MAX_INPUTS]; /* -1: both parts read all of it */
@@ -26,7 +59,7 @@ const char *sp_split_axis_name(sp_split_axis axis)
 
 static const char *conv_rows(cutting *c, bool transposed)
 {
-    const sparoa_tensor *x = c->view.in[0], *w = c->view.in[1];
+    const sparoa_tensor *x = c->view.in[0], *w = c->view.in[c->rule->weight];
     bool nhwc = sp_is_nhwc(&c->view);
     if (transposed) return "a transposed convolution is not divided by rows";
     for (int32_t i = nhwc ? 1 : 2; i < x->rank - nhwc; i++)
@@ -44,25 +77,44 @@ static const char *conv_rows(cutting *c, bool transposed)
     return NULL;
 }
 
+/* Scales and zero points that have a value for each of the `each` elements of the axis that is cut,
+ * which is axis `from_last` of their own, counted from the last, -1, where they have more than one
+ * axis. */
+static const char *cut_params(cutting *c, const uint8_t inputs[2], int64_t each, int32_t from_last)
+{
+    for (int k = 0; k < 2 && inputs[k]; k++) {
+        const sparoa_tensor *t = sparoa_in(&c->view, inputs[k]);
+        if (!t) continue;
+        if (!sp_known(t)) return "the shapes of its scales and zero points are not known";
+        if (sp_count(t) == 1) continue;
+        int32_t axis = t->rank == 1 ? 0 : t->rank + from_last;
+        if (axis < 0 || t->dims[axis] != each) return "its scales or zero points go another way";
+        c->in_axis[inputs[k]] = axis;
+    }
+    return NULL;
+}
+
 static const char *cut_conv(cutting *c, sp_split_axis axis, bool transposed)
 {
     const sparoa_node *v = &c->view;
-    const sparoa_tensor *x = v->in[0], *w = v->in[1];
+    const int32_t bias = c->rule->bias;
+    const sparoa_tensor *x = v->in[0], *w = v->in[c->rule->weight];
     sp_epilogue e = sp_epilogue_of(v);
+    const char *why = NULL;
     if (x->rank < 3 || w->rank != x->rank) return "the shapes of its inputs are not known";
     if (axis == SP_SPLIT_CHANNELS) {
         if (sparoa_attr_int(v, "group", 1) != 1) return "its groups of channels do not divide";
         c->out_axis = sp_is_nhwc(v) ? x->rank - 1 : 1;
-        c->in_axis[1] = transposed ? 1 : 0;
-        if (e.residual_input != 2 && sparoa_in(v, 2)) c->in_axis[2] = 0;
+        c->in_axis[c->rule->weight] = transposed ? 1 : 0;
+        if (bias && e.residual_input != bias && sparoa_in(v, bias)) c->in_axis[bias] = 0;
+        why = cut_params(c, c->rule->of_weight, w->dims[0], -1);
     } else if (axis == SP_SPLIT_BATCH) {
         c->out_axis = c->in_axis[0] = 0;
     } else {
-        const char *why = conv_rows(c, transposed);
-        if (why) return why;
+        why = conv_rows(c, transposed);
     }
     if (e.residual_input >= 0) c->in_axis[e.residual_input] = c->out_axis;
-    return NULL;
+    return why;
 }
 
 /* An input that is broadcast to the output's shape, cut with the output's axis (both counted from
@@ -93,31 +145,54 @@ static const char *cut_gemm(cutting *c, sp_split_axis axis)
     return NULL;
 }
 
+/* Scales and zero points of a matrix of a stack: one, one for each row or column (`each`) of any of
+ * them, or as many for each matrix, in the stack's shape. Those go with the first axis. */
+static const char *cut_stacked_params(cutting *c, const uint8_t inputs[2], const sparoa_tensor *of,
+                                      int64_t each, int32_t rank)
+{
+    for (int k = 0; k < 2 && inputs[k]; k++) {
+        const sparoa_tensor *t = sparoa_in(&c->view, inputs[k]);
+        if (!t) continue;
+        if (!sp_known(t)) return "the shapes of its scales and zero points are not known";
+        if (sp_count(t) == 1 || (each >= 0 && sp_count(t) == each)) continue;
+        if (t->rank != of->rank) return "its scales or zero points go another way";
+        if (t->rank == rank && t->dims[0] > 1) c->in_axis[inputs[k]] = 0;
+    }
+    return NULL;
+}
+
 /* The first axis of a product of stacks of matrices. */
 static const char *cut_stack(cutting *c, int32_t rank)
 {
-    for (int32_t k = 0; k < 2; k++)
-        if (c->view.in[k]->rank == rank && !cut_broadcast(c, k, -rank))
-            return "it is not known which of its inputs have a batch";
-    return c->in_axis[0] < 0 && c->in_axis[1] < 0 ? "there is one image only" : NULL;
+    const rule *r = c->rule;
+    const sparoa_tensor *a = c->view.in[0], *b = c->view.in[r->weight];
+    if ((a->rank == rank && !cut_broadcast(c, 0, -rank)) ||
+        (b->rank == rank && !cut_broadcast(c, r->weight, -rank)))
+        return "it is not known which of its inputs have a batch";
+    if (c->in_axis[0] < 0 && c->in_axis[r->weight] < 0) return "there is one image only";
+    const char *why = cut_stacked_params(c, r->of_x, a, a->dims[a->rank - 2], rank);
+    return why ? why : cut_stacked_params(c, r->of_weight, b, b->dims[b->rank - 1], rank);
 }
 
 static const char *cut_matmul(cutting *c, sp_split_axis axis)
 {
     const sparoa_node *v = &c->view;
+    const int32_t weight = c->rule->weight;
     sp_epilogue e = sp_epilogue_of(v);
-    int32_t ra = v->in[0]->rank, rb = v->in[1]->rank, rank = ra > rb ? ra : rb;
+    int32_t ra = v->in[0]->rank, rb = v->in[weight]->rank, rank = ra > rb ? ra : rb;
     const char *why = NULL;
     if (ra < 2 || rb < 2) return "its inputs are not known to be matrices";
     if (sparoa_attr_int(v, "transBatchA", 0) || sparoa_attr_int(v, "transBatchB", 0))
         return "its batch is transposed";
     if (axis == SP_SPLIT_CHANNELS) {
         c->out_axis = rank - 1;
-        c->in_axis[1] = sparoa_attr_int(v, "transB", 0) ? rb - 2 : rb - 1;
+        c->in_axis[weight] = sparoa_attr_int(v, "transB", 0) ? rb - 2 : rb - 1;
         if (e.bias_input >= 0) c->in_axis[e.bias_input] = 0;
+        why = cut_params(c, c->rule->of_weight, v->in[weight]->dims[rb - 1], -1);
     } else if (axis == SP_SPLIT_ROWS || rank == 2) {
         c->out_axis = rank - 2;
         c->in_axis[0] = sparoa_attr_int(v, "transA", 0) ? ra - 1 : ra - 2;
+        why = cut_params(c, c->rule->of_x, v->in[0]->dims[ra - 2], -2);
     } else {
         c->out_axis = 0;
         why = cut_stack(c, rank);
@@ -126,47 +201,26 @@ static const char *cut_matmul(cutting *c, sp_split_axis axis)
     return why;
 }
 
-typedef enum kind { KIND_NONE, KIND_CONV, KIND_CONV_TRANSPOSE, KIND_GEMM, KIND_MATMUL } kind;
-
-static kind kind_of(const char *op_type)
-{
-    static const struct {
-        const char *op_type;
-        kind kind;
-    } rows[] = {
-        {"Conv", KIND_CONV},
-        {"FusedConv", KIND_CONV},
-        {"ConvTranspose", KIND_CONV_TRANSPOSE},
-        {"Gemm", KIND_GEMM},
-        {"FusedGemm", KIND_GEMM},
-        {"MatMul", KIND_MATMUL},
-        {"FusedMatMul", KIND_MATMUL},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strcmp(op_type, rows[i].op_type) == 0) return rows[i].kind;
-    return KIND_NONE;
-}
-
 bool sp_divides(const char *op_type)
 {
-    return kind_of(op_type) != KIND_NONE;
+    return rule_of(op_type) != NULL;
 }
 
 static const char *plan_cutting(const sp_graph *g, sp_id node, sp_split_axis axis, cutting *c)
 {
     const sp_gnode *n = &g->nodes[node];
-    kind k = kind_of(n->op_type);
+    const rule *r = rule_of(n->op_type);
     const sparoa_op *own = sp_op_find(n->domain, n->op_type, n->version, NULL, 0);
-    if (k == KIND_NONE || n->op != own || n->n_in > MAX_INPUTS || n->n_out != 1 ||
-        n->out[0] == SP_NO_ID)
+    if (!r || n->op != own || n->n_in > MAX_INPUTS || n->n_out != 1 || n->out[0] == SP_NO_ID)
         return "this operator is not divided";
     if (axis <= SP_SPLIT_NONE || axis >= SP_SPLIT_COUNT) return "there is no such axis";
     memset(c, 0, sizeof *c);
+    c->rule = r;
     sp_graph_node_view(g, n, c->in, c->out, NULL, &c->view);
     for (int32_t i = 0; i < MAX_INPUTS; i++) c->in_axis[i] = -1;
-    const char *why = k == KIND_GEMM     ? cut_gemm(c, axis)
-                      : k == KIND_MATMUL ? cut_matmul(c, axis)
-                                         : cut_conv(c, axis, k == KIND_CONV_TRANSPOSE);
+    const char *why = r->kind == KIND_GEMM     ? cut_gemm(c, axis)
+                      : r->kind == KIND_MATMUL ? cut_matmul(c, axis)
+                                               : cut_conv(c, axis, r->kind == KIND_CONV_TRANSPOSE);
     if (why) return why;
     const sparoa_tensor *out = c->out[0];
     int64_t size = c->rows ? c->conv.w.out[0] : out->rank < 0 ? -1 : out->dims[c->out_axis];

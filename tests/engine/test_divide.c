@@ -118,6 +118,99 @@ static void matmul_two(mb_graph *g)
     mb_add(g, "MatMul", "it", "x,z", "y");
 }
 
+/* ---- 8 bits: quantised here, and made float again ---- */
+
+static void bytes(mb_graph *g, const char *name, int32_t dtype, int rank, const int64_t *dims)
+{
+    int64_t count = mb_product(rank, dims);
+    uint8_t *p = mb_alloc((size_t)count);
+    for (int64_t i = 0; i < count; i++)
+        p[i] = (uint8_t)(256 * sp_rng_uniform(sp_rng_stream(8, (uint64_t)name[0]), (uint64_t)i));
+    mb_raw(mb_initializer(g, name, dtype, rank, dims), p, (size_t)count);
+}
+
+static void scales(mb_graph *g, const char *name, int rank, const int64_t *dims)
+{
+    mb_random(g, name, rank, dims, sp_rng_stream(9, (uint64_t)name[0]), 0.01, 0.02);
+}
+
+/* x as 8 bits, "xq", with one scale "xs" and zero point "xz"; those of the result are "ys", "yz".
+ */
+static void quantised_x(mb_graph *g)
+{
+    mb_scalar(g, "xs", 0.01f);
+    mb_scalar(g, "ys", 0.05f);
+    mb_raw(mb_initializer(g, "xz", SPAROA_UINT8, 0, NULL), &(uint8_t){121}, 1);
+    mb_raw(mb_initializer(g, "yz", SPAROA_UINT8, 0, NULL), &(uint8_t){130}, 1);
+    mb_add(g, "QuantizeLinear", "quantise", "x,xs,xz", "xq");
+}
+
+static void qconv(mb_graph *g)
+{
+    int32_t *b = mb_alloc(7 * sizeof *b);
+    for (int i = 0; i < 7; i++) b[i] = 300 * i - 700;
+    quantised_x(g);
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(7, 5, 3, 3));
+    bytes(g, "z", SPAROA_INT8, MB_DIMS(7));
+    scales(g, "s", MB_DIMS(7));
+    mb_raw(mb_initializer(g, "b", SPAROA_INT32, MB_DIMS(7)), b, 7 * sizeof *b);
+    mb_node *n = mb_add(g, "QLinearConv", "it", "xq,xs,xz,w,s,z,ys,yz,b", "yq");
+    mb_ints(n, "pads", 4, (int64_t[]){1, 0, 1, 2});
+    mb_add(g, "DequantizeLinear", "float", "yq,ys,yz", "y");
+}
+
+/* Without zero points of the weights, by a fast kernel. */
+static void qconv_symmetric(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(8, 5, 3, 3));
+    scales(g, "s", MB_DIMS(8));
+    mb_raw(mb_initializer(g, "z", SPAROA_INT8, 0, NULL), &(int8_t){0}, 1);
+    mb_add(g, "QLinearConv", "it", "xq,xs,xz,w,s,z,ys,yz", "yq");
+    mb_add(g, "DequantizeLinear", "float", "yq,ys,yz", "y");
+}
+
+static void conv_integer(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "w", SPAROA_UINT8, MB_DIMS(6, 5, 3, 3));
+    bytes(g, "z", SPAROA_UINT8, MB_DIMS(6));
+    mb_ints(mb_add(g, "ConvInteger", "it", "xq,w,xz,z", "yi"), "strides", 2, (int64_t[]){2, 1});
+    mb_int(mb_add(g, "Cast", "float", "yi", "y"), "to", SPAROA_FLOAT32);
+}
+
+static void qmatmul(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(5, 6));
+    bytes(g, "z", SPAROA_INT8, MB_DIMS(6));
+    scales(g, "s", MB_DIMS(6));
+    mb_add(g, "QLinearMatMul", "it", "xq,xs,xz,w,s,z,ys,yz", "yq");
+    mb_add(g, "DequantizeLinear", "float", "yq,ys,yz", "y");
+}
+
+/* A zero point for each row and for each column of every matrix. */
+static void matmul_integer(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "a", SPAROA_UINT8, MB_DIMS(3, 4, 1));
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(3, 5, 6));
+    bytes(g, "z", SPAROA_INT8, MB_DIMS(3, 1, 6));
+    mb_add(g, "MatMulInteger", "it", "xq,w,a,z", "yi");
+    mb_int(mb_add(g, "Cast", "float", "yi", "y"), "to", SPAROA_FLOAT32);
+}
+
+/* A row's zero points go with rows alone, also where there are as many as for all matrices. */
+static void matmul_integer_rows(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "a", SPAROA_UINT8, MB_DIMS(4));
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(5, 6));
+    bytes(g, "z", SPAROA_INT8, MB_DIMS(6, 1));
+    mb_add(g, "MatMulInteger", "it", "xq,w,a,z", "yi");
+    mb_int(mb_add(g, "Cast", "float", "yi", "y"), "to", SPAROA_FLOAT32);
+}
+
 static void relu(mb_graph *g)
 {
     mb_add(g, "Relu", "it", "x", "y");
@@ -140,6 +233,18 @@ static const test_case cases[] = {
     {"matmul, two stacks", matmul_two, 4, 4, {2, 3, 4, 5}, {1, 3, 5, 6}, ALL},
     {"matmul, a stack on the right", matmul_two, 2, 3, {4, 5}, {2, 5, 6}, ALL},
     {"matmul, no stack", matmul_two, 2, 2, {4, 5}, {5, 6}, ALL},
+    {"8-bit conv", qconv, 4, 0, {2, 5, 9, 8}, {0}, ALL},
+    {"8-bit conv, symmetric", qconv_symmetric, 4, 0, {2, 5, 9, 8}, {0}, ALL},
+    {"integer conv", conv_integer, 4, 0, {2, 5, 9, 8}, {0}, ALL},
+    {"8-bit product", qmatmul, 3, 0, {3, 4, 5}, {0}, ALL},
+    {"integer product, stacks", matmul_integer, 3, 0, {3, 4, 5}, {0}, ALL},
+    {"integer product, columns another way",
+     matmul_integer_rows,
+     3,
+     0,
+     {3, 4, 5},
+     {0},
+     ROWS | BATCH},
     {"no such operator", relu, 2, 0, {4, 5}, {0}, 0},
 };
 
