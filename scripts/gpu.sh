@@ -192,7 +192,9 @@ run_trace() {
         --device cuda0 --models "$models" --work "$build/overlap" --budget $((left - 5))
     grep '^{' "$results/overlap.txt" | tee "$results/overlap.jsonl"
     grep -v '^{' "$results/overlap.txt" | head -60
-    for trace in "$build"/overlap/*.json; do gzip -c "$trace" >"$results/$(basename "$trace").gz"; done
+    for trace in "$build"/overlap/*.json; do
+        [ ! -e "$trace" ] || gzip -c "$trace" >"$results/$(basename "$trace").gz"
+    done
 }
 
 run_archs() {
