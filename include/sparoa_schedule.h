@@ -206,9 +206,9 @@ SPAROA_API sparoa_status sparoa_plan_create(const sparoa_profile *profile,
                                             const sparoa_plan_options *options, sparoa_plan **plan,
                                             sparoa_error *err);
 
-/* The same devices, priced anew on another platform, mode or load (policy, pins and forbids of the
- * options are not used), at the clocks that the plan is for, at most the mode's, where
- * options.clock names none. Errors: INVALID_PLAN where the plan does not fit. */
+/* The same devices, priced anew on another platform, mode or load (policy, objective, pins and
+ * forbids of the options are not used), at the clocks that the plan is for, at most the mode's,
+ * where options.clock names none. Errors: INVALID_PLAN where the plan does not fit. */
 SPAROA_API sparoa_status sparoa_plan_recost(const sparoa_plan *plan, const sparoa_profile *profile,
                                             const sparoa_platform *platform,
                                             const sparoa_plan_options *options,

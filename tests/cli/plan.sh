@@ -28,7 +28,7 @@ wants "$dir/out" 'nodes differ from'
 "$sparoa" plan -p "$nano" --recost "$dir/a.yaml" -o "$dir/d.yaml" >"$dir/out"
 wants "$dir/d.yaml" 'platform: "jetson_orin_nano_8gb"'
 # a plan's own clocks hold when it is priced again, below a mode's; one that is named goes before
-"$sparoa" plan -q -p "$agx" --policy gpu --clock gpu=0.471 -o "$dir/low.yaml" >/dev/null
+"$sparoa" plan -q -p "$agx" --policy gpu --objective energy --clock gpu=0.471 -o "$dir/low.yaml" >/dev/null
 "$sparoa" plan -q -p "$agx" --recost "$dir/low.yaml" -o "$dir/again.yaml" >/dev/null
 cmp "$dir/low.yaml" "$dir/again.yaml" || fail "a plan priced again lost its clocks"
 "$sparoa" plan -q -p "$agx" --mode MODE_15W --recost "$dir/low.yaml" -o "$dir/mode.yaml" >/dev/null
