@@ -280,8 +280,8 @@ typedef struct sparoa_simulation_options {
     double burst_probability[SPAROA_MAX_DEVICES]; /* of other work, by device and period */
     double burst_share[SPAROA_MAX_DEVICES];       /* that it takes of the device */
     const char *trace; /* file for the first run as Chrome trace events, or NULL */
-    /* By device: the clock that it is set to, of its highest (0.05..1), as sparoa_plan_info.clock
-     * tells it; 0: the mode's. */
+    /* By device: the clock that it is set to, of its highest (0.05..1); 0: the one that the plan is
+     * for, at most the mode's. */
     double clock[SPAROA_MAX_DEVICES];
 } sparoa_simulation_options;
 

@@ -143,6 +143,7 @@ sparoa_status sparoa_simulate(const sparoa_plan *plan, const sparoa_profile *pro
                                "clock[%u] is %g, expected 0 or 0.05..1", d, o.clock[d]);
         state.device[d].clock = o.clock[d];
     }
+    sp_schedule_keep_clocks(plan->p, &platform->p, o.clock, &state);
     sp_sim_options so = {.regime = profile->p->regime,
                          .state = &state,
                          .seed = o.seed,

@@ -327,9 +327,8 @@ static sparoa_status set_clocks(const sp_platform *p, const double *clock, sp_pl
     return SPAROA_OK;
 }
 
-/* The clocks that a plan is for, where the options name none; a mode's are not passed. */
-static void keep_clocks(const sp_plan *plan, const sp_platform *p, const double *asked,
-                        sp_platform_state *state)
+void sp_schedule_keep_clocks(const sp_plan *plan, const sp_platform *p, const double *asked,
+                             sp_platform_state *state)
 {
     for (uint32_t d = 0; d < p->device_count; d++)
         for (uint32_t k = 0; asked[d] == 0 && k < plan->device_count; k++)
@@ -356,7 +355,7 @@ static sparoa_status open_job(job *j, const sparoa_profile *profile,
     const sparoa_allocator *a = &profile->runtime->alloc;
     SP_TRY(sp_schedule_state(&platform->p, j->o.mode, j->o.load, &j->state, err));
     SP_TRY(set_clocks(&platform->p, j->o.clock, &j->state, err));
-    if (keep) keep_clocks(keep, &platform->p, j->o.clock, &j->state);
+    if (keep) sp_schedule_keep_clocks(keep, &platform->p, j->o.clock, &j->state);
     j->device = sp_calloc(a, profile->p->node_count, 1);
     if (!j->device) return sp_no_memory(a, profile->p->node_count, err);
     SP_TRY(sp_env_build(a, profile->p, &platform->p, profile->p->regime, &j->state, &j->env, err));

@@ -52,4 +52,9 @@ struct sparoa_predictor {
 sparoa_status sp_schedule_state(const sp_platform *p, const char *mode, const double *load,
                                 sp_platform_state *state, sparoa_error *err);
 
+/* The clocks that a plan is for, where those asked for (0: none) name no other; a mode's are not
+ * passed. */
+void sp_schedule_keep_clocks(const sp_plan *plan, const sp_platform *p, const double *asked,
+                             sp_platform_state *state);
+
 #endif

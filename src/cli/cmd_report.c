@@ -40,7 +40,6 @@ static int run_policy(report_command *c, const char *policy)
     if (strcmp(policy, c->policy) == 0) c->chosen = c->count;
     c->count++;
     sparoa_plan_get_info(r->plan, &r->info);
-    memcpy(o.clock, r->info.clock, sizeof o.clock);
     if (sparoa_simulate(r->plan, p->profile, p->platform, &o, &r->sim, &err))
         return sp_cli_error(p->cli, policy, &err);
     return -1;

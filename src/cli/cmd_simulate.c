@@ -34,7 +34,6 @@ static int run_policy(simulate_command *c, const char *policy)
     if (sparoa_plan_create(p->profile, p->platform, &p->options, &c->plans[c->count], &err))
         return sp_cli_error(p->cli, policy, &err);
     sparoa_plan_get_info(c->plans[c->count], &r->info);
-    memcpy(c->options.clock, r->info.clock, sizeof c->options.clock);
     c->options.trace = c->trace && strcmp(c->trace_policy, policy) == 0 ? c->trace : NULL;
     if (sparoa_simulate(c->plans[c->count], p->profile, p->platform, &c->options, &r->sim, &err)) {
         c->count++;
