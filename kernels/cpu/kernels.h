@@ -219,13 +219,15 @@ typedef struct sp_pool_f32 {
     float *out;
 } sp_pool_f32;
 
-/* The part of a pool that runs along a line: output pixel x is the largest, or the sum times
- * scale[x], of the input pixels x * stride - pad + k * dilation, k < taps, that exist. */
+/* A line of outputs of a pool from `rows` lines of the image, at least one: pixel x is the largest,
+ * or the sum times scale[x], of their pixels x * stride - pad + k * dilation, k < taps, that exist.
+ */
 typedef struct sp_pool_line_f32 {
-    size_t channels, in_width, out_width;
+    size_t channels, in_width, out_width, rows;
     ptrdiff_t taps, stride, dilation, pad;
     bool max;
-    const float *in, *scale; /* scale: by output pixel, of sums only */
+    const float *const *in;
+    const float *scale; /* by output pixel, of sums only */
     float *out;
 } sp_pool_line_f32;
 

@@ -95,6 +95,8 @@ static void scales(const pool_task *t, size_t rows, float *scale)
     }
 }
 
+#define DIRECT 9 /* pixels of a window that is not taken in two steps */
+
 /* First down, then across: kh + kw steps instead of kh * kw, the first over a whole line. */
 static void pool_rows(void *arg, int32_t slot, int64_t begin, int64_t end)
 {
@@ -118,16 +120,20 @@ static void pool_rows(void *arg, int32_t slot, int64_t begin, int64_t end)
                                (ptrdiff_t)t->h + t->pad_begin[0] + t->pad_end[0]);
         if (!t->max && (rows != counted || row == (size_t)begin)) scales(t, rows, scale);
         counted = rows;
-        if (down.count != 1) t->kernels->pool_f32(&down);
+        /* a window of few pixels is read where it is */
+        const bool direct = down.count > 0 && (ptrdiff_t)down.count * t->kernel[1] <= DIRECT;
+        const float *one = down.count == 1 ? in[0] : line;
+        if (!direct && down.count != 1) t->kernels->pool_f32(&down);
         t->kernels->pool_line_f32(&(sp_pool_line_f32){.channels = t->c,
                                                       .in_width = t->w,
                                                       .out_width = t->ow,
+                                                      .rows = direct ? down.count : 1,
                                                       .taps = t->kernel[1],
                                                       .stride = t->stride[1],
                                                       .dilation = t->dilation[1],
                                                       .pad = t->pad_begin[1],
                                                       .max = t->max,
-                                                      .in = down.count == 1 ? in[0] : line,
+                                                      .in = direct ? in : &one,
                                                       .scale = scale,
                                                       .out = (float *)t->y + row * t->ow * t->c});
     }
