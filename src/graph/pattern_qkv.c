@@ -177,14 +177,15 @@ static bool read_part(const sp_pattern *p, sp_id value, int part, packed *out)
     const sparoa_tensor *root = fact(p, v.root);
     const atom *element = &v.at[3][0], *row = &v.at[2][0];
     int32_t n = v.count[1];
-    if (n < 1 || n > 2 || v.count[0] != 1 || row->dim > 1 || row->size < 1) return false;
+    if (n < 1 || n > 2 || v.count[0] > 1 || row->dim > 1 || row->size < 1) return false;
     const atom *head = &v.at[1][n - 1], *window = n == 2 ? &v.at[1][0] : NULL;
     *out =
         (packed){v.root, row->dim, head->size, element->size, row->size, window ? window->size : 1};
+    bool batch = v.count[0] ? is_atom(&v.at[0][0], 1 - row->dim, 0, out->windows)
+                            : root->dims[1 - row->dim] == out->windows; /* one image, no atom */
     return is_atom(element, 2, 0, 1) && is_atom(row, row->dim, root->dims[row->dim], 1) &&
            is_atom(head, 2, 0, element->size) && out->heads > 0 && out->size > 0 &&
-           (!window || is_atom(window, 1 - row->dim, 0, 1)) &&
-           is_atom(&v.at[0][0], 1 - row->dim, 0, out->windows) &&
+           (!window || is_atom(window, 1 - row->dim, 0, 1)) && batch &&
            root->dims[2] == 3 * out->heads * out->size && v.offset == part * out->heads * out->size;
 }
 

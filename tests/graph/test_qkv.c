@@ -79,11 +79,12 @@ static void split_heads(mb_graph *g, const char *in, const char *out)
     mb_add(g, "Reshape", out, line, out);
 }
 
-static mb_model *rows_first(void)
+/* batch -1: open */
+static mb_model *rows_first(int64_t batch)
 {
     mb_model *m = mb_new();
     mb_graph *g = m->graph;
-    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, ROWS, WIDTH));
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(batch, ROWS, WIDTH));
     mb_random(g, "w", MB_DIMS(WIDTH, 3 * WIDTH), 1, -1, 1);
     mb_random(g, "b", MB_DIMS(3 * WIDTH), 2, -1, 1);
     mb_random(g, "u", MB_DIMS(WIDTH, WIDTH), 3, -1, 1);
@@ -110,11 +111,11 @@ static mb_model *rows_first(void)
     return m;
 }
 
-static mb_model *batch_first(bool windows)
+static mb_model *batch_first(int64_t batch, bool windows)
 {
     mb_model *m = mb_new();
     mb_graph *g = m->graph;
-    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, ROWS, WIDTH));
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(batch, ROWS, WIDTH));
     mb_random(g, "w", MB_DIMS(WIDTH, 3 * WIDTH), 1, -1, 1);
     shape(g, "thirds", 5, (int64_t[]){-1, ROWS, 3, HEADS, SIZE});
     shape(g, "flat", 3, (int64_t[]){-1, ROWS, WIDTH});
@@ -156,19 +157,31 @@ static void check(mb_model *m, int64_t images, int64_t windows)
 static void test_rows_first(void **state)
 {
     (void)state;
-    check(rows_first(), BATCH, -1);
+    check(rows_first(-1), BATCH, -1);
+    check(rows_first(BATCH), BATCH, -1);
 }
 
 static void test_batch_first(void **state)
 {
     (void)state;
-    check(batch_first(false), BATCH, -1);
+    check(batch_first(-1, false), BATCH, -1);
+    check(batch_first(BATCH, false), BATCH, -1);
 }
 
 static void test_windows(void **state)
 {
     (void)state;
-    check(batch_first(true), BATCH * WINDOWS, WINDOWS);
+    check(batch_first(-1, true), BATCH * WINDOWS, WINDOWS);
+    check(batch_first(BATCH * WINDOWS, true), BATCH * WINDOWS, WINDOWS);
+}
+
+/* One image whose batch is known: a dimension of size 1 leaves no trace in the moves of data. */
+static void test_one_image(void **state)
+{
+    (void)state;
+    check(rows_first(1), 1, -1);
+    check(batch_first(1, false), 1, -1);
+    check(batch_first(WINDOWS, true), WINDOWS, WINDOWS);
 }
 
 /* A product that somebody else needs as it is stays the only one. */
@@ -197,9 +210,8 @@ static void test_shared_product(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_first),
-        cmocka_unit_test(test_batch_first),
-        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_rows_first),     cmocka_unit_test(test_batch_first),
+        cmocka_unit_test(test_windows),        cmocka_unit_test(test_one_image),
         cmocka_unit_test(test_shared_product),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
