@@ -442,7 +442,20 @@ typedef struct sparoa_backend {
     /* O: event_sync that returns DEADLINE if the event is not done after so long (0 and less: at
      * once). Without it event_done is asked again and again. */
     sparoa_status (*event_sync_for)(sparoa_event *event, int64_t timeout_ns);
+
+    /* O, host memory only. A kernel that does in one go what `count` nodes do one after the other,
+     * where that is faster: without writing what they hand over, which is input 0 of the next and
+     * which nobody else reads. kernels: theirs, which stay as long as this one; nodes: with all
+     * shapes set, whose attributes stay. lane: it will run in lanes. *kernel NULL: they had better
+     * run one by one. The kernel is prepared and run with a node whose inputs are those of all
+     * nodes, one after the other, with data NULL where they hand over, and whose outputs are those
+     * of the last; it has no attributes. */
+    sparoa_status (*nodes_join)(sparoa_dev *dev, sparoa_kernel *const *kernels,
+                                const sparoa_node *const *nodes, int32_t count, bool lane,
+                                sparoa_kernel **kernel, sparoa_error *err);
 } sparoa_backend;
+
+#define SPAROA_JOIN_MAX 3 /* nodes that the engine offers to nodes_join at most */
 
 typedef const sparoa_backend *(*sparoa_backend_query_fn)(const sparoa_host *host);
 

@@ -61,10 +61,11 @@ static void make_key(const sparoa_session *s, cache_key *key)
                                  d ? "; " : "", desc.name, desc.description, desc.isa);
     }
     snprintf(key->threads, sizeof key->threads, "%d", (int)sparoa_runtime_threads(rt));
-    snprintf(key->options, sizeof key->options, "precision %d, without '%s'%s%s%.15s",
+    snprintf(key->options, sizeof key->options, "precision %d, without '%s'%s%s%.15s%s%.15s",
              (int)o->precision, o->disable_passes ? o->disable_passes : "",
              o->profile ? ", profiled" : "", rt->knobs.sparse ? ", sparse " : "",
-             rt->knobs.sparse ? rt->knobs.sparse : "");
+             rt->knobs.sparse ? rt->knobs.sparse : "", rt->knobs.join ? ", join " : "",
+             rt->knobs.join ? rt->knobs.join : "");
 }
 
 /* ---- writing ---- */

@@ -82,7 +82,7 @@ sparoa_status sparoa_session_node(const sparoa_session *session, size_t index,
     info->weight_zeros = t->weight_zeros;
     info->input_zeros = t->input_counted ? t->input_zeros / (double)t->input_counted : -1;
     info->output_zeros = t->output_counted ? t->output_zeros / (double)t->output_counted : -1;
-    if (session->frame && session->frame->nodes[index].skip)
+    if (session->frame && session->frame->nodes[index].skip && !session->frame->nodes[index].join)
         info->kernel = "none"; /* known or a view */
     node_facts(session, index, info);
     return SPAROA_OK;

@@ -95,10 +95,11 @@ static void fill_host(sparoa_runtime *rt, const sparoa_runtime_options *o, int32
 static sparoa_status open_cpu(sparoa_runtime *rt, bool reference, sp_device *device,
                               sparoa_error *err)
 {
-    char options[64] = "";
-    snprintf(options, sizeof options, "%s,%s%.15s,%s%.15s", reference ? "reference" : "",
+    char options[96] = "";
+    snprintf(options, sizeof options, "%s,%s%.15s,%s%.15s,%s%.15s", reference ? "reference" : "",
              rt->knobs.isa ? "isa=" : "", rt->knobs.isa ? rt->knobs.isa : "",
-             rt->knobs.sparse ? "sparse=" : "", rt->knobs.sparse ? rt->knobs.sparse : "");
+             rt->knobs.sparse ? "sparse=" : "", rt->knobs.sparse ? rt->knobs.sparse : "",
+             rt->knobs.join ? "join=" : "", rt->knobs.join ? rt->knobs.join : "");
     device->table = sp_cpu_backend();
     return device->table->device_open(&rt->host, 0, options, &device->dev, err);
 }

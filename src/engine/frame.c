@@ -1,6 +1,7 @@
 /* Making a frame: shapes, known values, places, prepared kernels. */
 #include <string.h>
 
+#include "engine/joined.h"
 #include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
@@ -171,12 +172,12 @@ static sparoa_status prepare_static(sp_frame *f, sparoa_error *err)
     sp_program *p = f->program;
     for (size_t i = 0; i < p->graph->node_count; i++) {
         sp_frame_node *fn = &f->nodes[i];
-        if (fn->skip || fn->dynamic) continue;
-        if (!sp_in_lanes(f, i))
-            SP_TRY(p->engine->devices[fn->device].table->node_prepare(
-                sp_node_kernel(f, i), &fn->view, &fn->prepared, &fn->workspace_bytes, err));
+        if ((fn->skip && !fn->join) || fn->dynamic) continue;
         sp_op_cost(p->graph->nodes[i].op, &fn->view, &fn->cost);
         f->flops += fn->cost.flops;
+        if (fn->skip || sp_in_lanes(f, i)) continue;
+        SP_TRY(p->engine->devices[fn->device].table->node_prepare(
+            sp_node_kernel(f, i), sp_run_view(fn), &fn->prepared, &fn->workspace_bytes, err));
     }
     return sp_lanes_prepare(f, err);
 }
@@ -317,6 +318,7 @@ static sparoa_status frame_create(sp_program *p, const sparoa_tensor *inputs, sp
     if (status == SPAROA_OK) status = skip_unneeded(f, err);
     if (status == SPAROA_OK) status = choose_devices(f, err);
     if (status == SPAROA_OK) status = sp_lanes_choose(f, err);
+    if (status == SPAROA_OK) status = sp_joins_choose(f, err);
     if (status == SPAROA_OK) status = prepare_static(f, err);
     if (status == SPAROA_OK) status = place_values(f, err);
     if (status != SPAROA_OK)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/joined.h"
 #include "graph/infer.h"
 #include "ops/op.h"
 
@@ -158,11 +159,7 @@ sparoa_status sp_lanes_choose(sp_frame *f, sparoa_error *err)
 {
     const sp_engine *e = f->program->engine;
     const sp_graph *g = f->program->graph;
-    if (e->profile || e->observer || f->program->all_dynamic ||
-        !e->devices[0].table->node_prepare_lane)
-        return SPAROA_OK;
-    for (size_t i = 0; i < g->node_count; i++)
-        if (f->nodes[i].device) return SPAROA_OK;
+    if (!e->devices[0].table->node_prepare_lane || !sp_values_are_free(f)) return SPAROA_OK;
     sp_lanes found = {0};
     if (!find_stretch(f, &found) || !(found.count = lane_count(f, found.batch))) return SPAROA_OK;
     size_t nodes = found.last - found.first + 1;
@@ -190,10 +187,12 @@ sparoa_status sp_lanes_prepare(sp_frame *f, sparoa_error *err)
     sp_lanes *l = f->lanes;
     const sparoa_backend *host = f->program->engine->devices[0].table;
     for (int32_t k = 0; l && k < l->count; k++)
-        for (size_t i = l->first; i <= l->last; i++)
+        for (size_t i = l->first; i <= l->last; i++) {
+            if (f->nodes[i].skip) continue;
             SP_TRY(host->node_prepare_lane(sp_node_kernel(f, i), &l->lanes[k].views[i - l->first],
                                            &l->lanes[k].prepared[i - l->first],
                                            &f->nodes[i].workspace_bytes, err));
+        }
     return SPAROA_OK;
 }
 
@@ -204,7 +203,7 @@ void sp_lanes_place(sp_frame *f)
         char *memory = (char *)f->sides[0].memory + l->offset + (size_t)k * l->lane_bytes;
         for (size_t v = 0; v < f->program->graph->value_count; v++) {
             const sp_location *at = &f->locations[v];
-            if (!l->inner[v]) continue;
+            if (!l->inner[v] || at->place == SP_PLACE_NONE) continue;
             if (at->place == SP_PLACE_ALIAS) at = &f->locations[at->root];
             l->lanes[k].tensors[v].data = memory + at->offset;
         }
@@ -248,6 +247,7 @@ static sparoa_status run_image(sp_frame *f, int32_t k, int64_t image, const sp_s
     }
     for (size_t i = l->first; i <= l->last; i++) {
         size_t at = i - l->first;
+        if (f->nodes[i].skip) continue;
         const sparoa_node *view = &lane->views[at];
         int64_t start = traced ? sp_now_ns() : 0;
         sparoa_status status = sp_stop_check(stop, err);

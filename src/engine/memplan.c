@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/joined.h"
 #include "engine/lanes.h"
 #include "ops/op.h"
 
@@ -151,8 +152,9 @@ static void find_lifetimes(planner *p)
     for (uint32_t at = 0; at < p->g->node_count; at++) {
         const sp_gnode *n = &p->g->nodes[p->f->order[at]];
         if (p->f->nodes[p->f->order[at]].device != p->device) continue;
+        const uint32_t until = p->f->nodes[sp_runs_in(p->f, p->f->order[at])].position;
         for (int32_t k = 0; k < n->n_in; k++)
-            if (n->in[k] != SP_NO_ID) p->last[n->in[k]] = at;
+            if (n->in[k] != SP_NO_ID && p->last[n->in[k]] < until) p->last[n->in[k]] = until;
     }
     /* while one lane is at the last node, another may be at the first */
     for (uint32_t i = 0; p->f->lanes && i < p->f->lanes->edge_count; i++) {

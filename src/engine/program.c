@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/joined.h"
 #include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
@@ -296,7 +297,8 @@ void sp_program_destroy(sp_program *program)
 
 sparoa_kernel *sp_node_kernel(const sp_frame *frame, size_t node)
 {
-    return frame->program->slots[node].kernels[frame->nodes[node].device];
+    const sp_frame_node *fn = &frame->nodes[node];
+    return fn->join ? fn->join->kernel : frame->program->slots[node].kernels[fn->device];
 }
 
 static void free_side(sp_frame *frame, int32_t device)
@@ -318,6 +320,7 @@ void sp_frame_destroy(sp_frame *frame)
             e->devices[frame->nodes[i].device].table->prepared_destroy(sp_node_kernel(frame, i),
                                                                        frame->nodes[i].prepared);
     sp_lanes_destroy(frame);
+    sp_joins_destroy(frame);
     for (uint32_t i = 0; i < frame->transfer_count; i++)
         if (frame->transfers[i].done) {
             const sp_transfer *t = &frame->transfers[i];

@@ -67,6 +67,7 @@ typedef struct sp_node_stats {
 typedef struct sp_program sp_program;
 typedef struct sp_frame sp_frame;
 typedef struct sp_lanes sp_lanes;
+typedef struct sp_join sp_join;
 
 typedef struct sp_growable {
     void *data;
@@ -186,8 +187,10 @@ typedef struct sp_frame_node {
     uint32_t segment;                   /* of a device's node */
     uint32_t transfers, transfer_count; /* what is copied once the node is done: a range of them */
     uint32_t waits, wait_count; /* transfers to the host that it needs: a range of `waits` */
+    sp_join *join; /* one of the nodes that the last of them runs (joined.h), or NULL */
     bool ready;
-    bool dynamic, skip; /* skip: outputs are known, an alias, or not needed */
+    bool dynamic, skip; /* skip: outputs are known, an alias, or not needed, or it is joined to a
+                           later node */
 } sp_frame_node;
 
 struct sp_frame {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/joined.h"
 #include "engine/lanes.h"
 #include "graph/infer.h"
 #include "ops/op.h"
@@ -148,7 +149,7 @@ static sparoa_status run_node(sp_frame *f, size_t i, sparoa_error *err)
         SP_TRY(sp_control_run(f, i, err));
     } else {
         if (fn->dynamic) SP_TRY(ready_dynamic(f, i, err));
-        SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, &fn->view,
+        SP_TRY(d->table->node_run(sp_node_kernel(f, i), fn->prepared, d->queue, sp_run_view(fn),
                                   fn->workspace, err));
     }
     return fn->transfer_count ? sp_frame_transfer(f, fn->transfers, fn->transfer_count, err)
@@ -214,6 +215,7 @@ static sparoa_status run_step(sp_frame *f, uint32_t i, bool watched, sparoa_erro
         return watched ? watch_segment(f, s, err) : sp_segment_run(f, s, err);
     }
     if (fn->skip) return pass_on(f, i, err);
+    if (fn->join) watched = false; /* it has not the values of one node */
     if (sp_trace_on(f->program->engine->trace)) return run_traced(f, i, watched, err);
     return watched ? run_watched(f, i, err) : run_node(f, i, err);
 }

@@ -122,13 +122,7 @@ static void test_out_of_memory(void **state)
     sparoa_model *model = ts_load(rt, gated_net());
     sparoa_session *s = ts_session(model, "", 0);
     sparoa_tensor in = ts_random(MB_DIMS(4, 3, 56, 56), 3);
-    sparoa_status status = SPAROA_OUT_OF_MEMORY;
-    for (long n = 1; status != SPAROA_OK; n++) {
-        memory.fail_at = atomic_load(&memory.calls) + n;
-        status = sparoa_session_prepare(s, &in, 1, &err);
-        assert_true(status == SPAROA_OK || status == SPAROA_OUT_OF_MEMORY);
-        memory.fail_at = 0;
-    }
+    ts_prepare_at_last(&memory, s, &in);
     assert_non_null(s->frame->lanes);
     free(in.data);
     sparoa_session_destroy(s);

@@ -112,7 +112,7 @@ static void compare(builder *b, const sp_kernels *kernels, double tolerance, boo
     sp_cpu_host host = {.allocator = {&held, count_alloc, count_free},
                         .threads = 1 + (int32_t)(random_u32() % 4),
                         .kernels = kernels,
-                        .sparse = (sp_sparse)(random_u32() % 3),
+                        .sparse = (sp_when)(random_u32() % 3),
                         .cache = random_u32() % 2 ? cache : NULL};
     const sparoa_op *op = sp_op_find("", b->node.op, 23, NULL, 0);
     assert_non_null(op);

@@ -215,7 +215,7 @@ static void test_same_bits(void **unused)
     }
 }
 
-static sp_spmm_choice choice(const sp_kernels *s, sp_sparse sparse, int zeros, size_t least,
+static sp_spmm_choice choice(const sp_kernels *s, sp_when sparse, int zeros, size_t least,
                              size_t most)
 {
     const problem q = {.n = 256, .k = 512, .transposed = true};
@@ -239,12 +239,12 @@ static void test_choice(void **unused)
 {
     FOR_EACH_ISA(s)
     {
-        assert_int_equal(choice(s, SP_SPARSE_AUTO, 0, 196, 196), SP_SPMM_NO);
-        assert_int_equal(choice(s, SP_SPARSE_AUTO, 550, 196, 196), SP_SPMM_NO);
-        assert_int_equal(choice(s, SP_SPARSE_AUTO, 950, 196, 196), SP_SPMM_YES);
-        assert_int_equal(choice(s, SP_SPARSE_AUTO, 990, 1, 196), SP_SPMM_YES);
-        assert_int_equal(choice(s, SP_SPARSE_NEVER, 990, 196, 196), SP_SPMM_NO);
-        assert_int_equal(choice(s, SP_SPARSE_ALWAYS, 0, 1, 196), SP_SPMM_YES);
+        assert_int_equal(choice(s, SP_WHEN_FASTER, 0, 196, 196), SP_SPMM_NO);
+        assert_int_equal(choice(s, SP_WHEN_FASTER, 550, 196, 196), SP_SPMM_NO);
+        assert_int_equal(choice(s, SP_WHEN_FASTER, 950, 196, 196), SP_SPMM_YES);
+        assert_int_equal(choice(s, SP_WHEN_FASTER, 990, 1, 196), SP_SPMM_YES);
+        assert_int_equal(choice(s, SP_WHEN_NEVER, 990, 196, 196), SP_SPMM_NO);
+        assert_int_equal(choice(s, SP_WHEN_ALWAYS, 0, 1, 196), SP_SPMM_YES);
     }
 }
 

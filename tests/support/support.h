@@ -162,6 +162,19 @@ static inline sparoa_session *ts_session(sparoa_model *model, const char *disabl
     return s;
 }
 
+/* Gets a session of one input ready while every allocation in turn fails, cleanly; then it is. */
+static inline void ts_prepare_at_last(ts_memory *m, sparoa_session *s, const sparoa_tensor *in)
+{
+    sparoa_status status = SPAROA_OUT_OF_MEMORY;
+    sparoa_error err;
+    for (long n = 1; status != SPAROA_OK; n++) {
+        m->fail_at = atomic_load(&m->calls) + n;
+        status = sparoa_session_prepare(s, in, 1, &err);
+        assert_true(status == SPAROA_OK || status == SPAROA_OUT_OF_MEMORY);
+        m->fail_at = 0;
+    }
+}
+
 /* A float tensor of random values; free its data. */
 static inline sparoa_tensor ts_random(int rank, const int64_t *dims, uint64_t key)
 {

@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
+#include "backends/cpu/conv.h"
 #include "backends/cpu/describe.h"
-#include "backends/cpu/kernel.h"
 #include "base/mem.h"
 #include "ops/op.h"
 
@@ -49,14 +49,32 @@ static void cpu_device_close(sparoa_dev *dev)
     sp_free(&a, dev, sizeof *dev);
 }
 
+/* "key=auto", "key=never" or "key=always" among the options. */
+static sparoa_status read_when(const char *options, const char *key, sp_when *when,
+                               sparoa_error *err)
+{
+    static const char *const names[] = {"auto", "never", "always"};
+    const char *at = options ? strstr(options, key) : NULL;
+    if (!at) return SPAROA_OK;
+    at += strlen(key);
+    size_t length = strcspn(at, ",");
+    for (int i = 0; i < 3; i++)
+        if (strlen(names[i]) == length && strncmp(at, names[i], length) == 0) {
+            *when = (sp_when)i;
+            return SPAROA_OK;
+        }
+    return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
+                       "cpu option %s: expected auto, never or always, not '%.*s'", key,
+                       (int)(length > 40 ? 40 : length), at);
+}
+
 static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options,
                                      sparoa_dev **dev, sparoa_error *err)
 {
-    char isa[16] = "", sparse[16] = "auto";
+    char isa[16] = "";
     const char *wanted = options ? strstr(options, "isa=") : NULL;
+    sp_when sparse = SP_WHEN_FASTER, join = SP_WHEN_FASTER;
     if (wanted) sscanf(wanted, "isa=%15[a-z0-9]", isa);
-    wanted = options ? strstr(options, "sparse=") : NULL;
-    if (wanted) sscanf(wanted, "sparse=%15[^,]", sparse);
     if (index != 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "cpu device %d: there is one",
                            index);
@@ -64,19 +82,18 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
     if (!kernels)
         return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL,
                            "this machine has no instruction set '%s'", isa);
-    if (strcmp(sparse, "auto") != 0 && strcmp(sparse, "never") != 0 &&
-        strcmp(sparse, "always") != 0)
-        return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
-                           "sparse kernels: expected auto, never or always, not '%s'", sparse);
+    SP_TRY(read_when(options, "sparse=", &sparse, err));
+    SP_TRY(read_when(options, "join=", &join, err));
     sparoa_dev *d = sp_calloc(&host->allocator, 1, sizeof *d);
     if (!d) return sp_no_memory(&host->allocator, sizeof *d, err);
     d->engine = host;
     d->reference = options && strstr(options, "reference");
-    d->host =
-        (sp_cpu_host){.allocator = host->allocator, .threads = host->threads, .kernels = kernels};
-    d->host.engine = host;
-    if (strcmp(sparse, "never") == 0) d->host.sparse = SP_SPARSE_NEVER;
-    if (strcmp(sparse, "always") == 0) d->host.sparse = SP_SPARSE_ALWAYS;
+    d->host = (sp_cpu_host){.allocator = host->allocator,
+                            .threads = host->threads,
+                            .kernels = kernels,
+                            .engine = host,
+                            .sparse = sparse,
+                            .join = join};
     d->host.cache = sp_cpu_packcache_create(&d->host.allocator);
     if (!d->host.cache) {
         cpu_device_close(d);
@@ -201,6 +218,32 @@ static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node,
     else
         *kernel = k;
     return status;
+}
+
+/* Only convolutions are joined. */
+static sparoa_status cpu_nodes_join(sparoa_dev *dev, sparoa_kernel *const *kernels,
+                                    const sparoa_node *const *nodes, int32_t count, bool lane,
+                                    sparoa_kernel **kernel, sparoa_error *err)
+{
+    void *states[SPAROA_JOIN_MAX], *state = NULL;
+    sp_cpu_host host = dev->host;
+    if (lane) host.threads = 1;
+    *kernel = NULL;
+    for (int32_t i = 0; i < count; i++) {
+        if (kernels[i]->row != &sp_cpu_kernel_Conv) return SPAROA_OK;
+        states[i] = kernels[i]->state;
+    }
+    SP_TRY(sp_conv_join(&host, states, nodes, count, &state, err));
+    if (!state) return SPAROA_OK;
+    sparoa_kernel *k = sp_calloc(&dev->host.allocator, 1, sizeof *k);
+    if (!k) {
+        sp_conv_join_row.destroy(state, &dev->host);
+        return sp_no_memory(&dev->host.allocator, sizeof *k, err);
+    }
+    *k = (sparoa_kernel){.dev = dev, .row = &sp_conv_join_row, .state = state};
+    k->variant = dev->host.kernels->conv_name;
+    *kernel = k;
+    return SPAROA_OK;
 }
 
 static const char *cpu_node_variant(const sparoa_kernel *kernel)
@@ -338,6 +381,7 @@ const sparoa_backend *sp_cpu_backend(void)
         .describe = cpu_describe,
         .node_prepare_lane = cpu_node_prepare_lane,
         .node_run_lane = cpu_node_run_lane,
+        .nodes_join = cpu_nodes_join,
     };
     return &table;
 }

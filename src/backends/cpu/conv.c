@@ -203,8 +203,8 @@ static bool conv_keeps_input(const void *state, int32_t input)
     return input != 1 && !(input == 2 && s->has_bias);
 }
 
-static sparoa_status read_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
-                                   sparoa_error *err)
+sparoa_status sp_conv_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
+                               sparoa_error *err)
 {
     sp_conv c;
     SP_TRY(sp_conv_shape(node, node->in[0], node->in[1], true, &c, err));
@@ -276,7 +276,7 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
 {
     const conv_state *s = state;
     conv_plan plan;
-    SP_TRY(read_geometry(s, node, &plan, err));
+    SP_TRY(sp_conv_geometry(s, node, &plan, err));
     plan.lines = sp_conv_lines_pay(s, &plan);
     if (plan.lines)
         SP_TRY(sp_conv_lines_plan(s, host, node, &plan, err));

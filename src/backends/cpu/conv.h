@@ -50,6 +50,10 @@ static inline bool sp_conv_is_plain(const conv_state *s, const conv_plan *p)
            p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0;
 }
 
+/* Reads the window and sizes from the node's attributes and shapes. */
+sparoa_status sp_conv_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
+                               sparoa_error *err);
+
 /* Winograd: whether it pays, its weights, and running it. Memory of a piece: V, M. */
 bool sp_conv_winograd_pays(const conv_state *s, const sparoa_node *node);
 sp_cpu_packed *sp_conv_winograd_pack(const conv_state *s, const sp_cpu_host *host, const float *w);
@@ -77,5 +81,13 @@ void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels
 size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p);
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                            const sparoa_node *node, const sparoa_exec *exec);
+
+/* Two or three convolutions that follow each other in one go (conv_join.c). states: of their
+ * kernels, which must stay. *state NULL: they are run one by one, as that is faster or as they
+ * can't. What is made runs with sp_conv_join_row on a node as nodes_join makes it. */
+extern const sp_cpu_kernel_row sp_cpu_kernel_Conv, sp_conv_join_row;
+sparoa_status sp_conv_join(const sp_cpu_host *host, void *const *states,
+                           const sparoa_node *const *nodes, int32_t count, void **state,
+                           sparoa_error *err);
 
 #endif

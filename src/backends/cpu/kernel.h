@@ -15,12 +15,12 @@
 #include "kernels/cpu/kernels.h"
 #include "sparoa_backend.h"
 
-/* What decides whether products with pruned weights run on the sparse kernel. */
-typedef enum sp_sparse {
-    SP_SPARSE_AUTO, /* whether it is faster */
-    SP_SPARSE_NEVER,
-    SP_SPARSE_ALWAYS /* wherever it can run */
-} sp_sparse;
+/* When something runs that is not always faster. */
+typedef enum sp_when {
+    SP_WHEN_FASTER, /* as far as sizes tell */
+    SP_WHEN_NEVER,
+    SP_WHEN_ALWAYS /* wherever it can run */
+} sp_when;
 
 /* What a kernel gets from its backend. Outlives every state made with it. */
 typedef struct sp_cpu_host {
@@ -29,7 +29,8 @@ typedef struct sp_cpu_host {
     const sp_kernels *kernels; /* the inner loops for this machine: sp_cpu_kernels */
     sp_cpu_packcache *cache;   /* packed weights shared by sessions; NULL: nothing is shared */
     const sparoa_host *engine; /* its threads serve packing too; NULL: the caller's thread only */
-    sp_sparse sparse;
+    sp_when sparse;            /* products with pruned weights on the sparse kernel */
+    sp_when join;              /* convolutions that follow each other in one go (conv_join.c) */
 } sp_cpu_host;
 
 /* Slots marked O may be NULL. */

@@ -52,7 +52,7 @@ static bool mostly_zeros(const sp_gemm_f32_source *s)
 bool sp_spmm_pays(const sp_cpu_host *host, const sp_spmm_f32_size *size, size_t m)
 {
     const sp_kernels *kernels = host->kernels;
-    if (host->sparse != SP_SPARSE_AUTO) return host->sparse == SP_SPARSE_ALWAYS;
+    if (host->sparse != SP_WHEN_FASTER) return host->sparse == SP_WHEN_ALWAYS;
     return dense_time(kernels, size, m) >=
            sparse_time(kernels, size, m, 1) * kernels->spmm_costs.margin;
 }
@@ -60,9 +60,9 @@ bool sp_spmm_pays(const sp_cpu_host *host, const sp_spmm_f32_size *size, size_t 
 sp_spmm_choice sp_spmm_choose(const sp_cpu_host *host, const sp_gemm_f32_source *source,
                               size_t least, size_t most, sp_spmm_f32_size *size)
 {
-    const bool always = host->sparse == SP_SPARSE_ALWAYS;
+    const bool always = host->sparse == SP_WHEN_ALWAYS;
     size_t count;
-    if (host->sparse == SP_SPARSE_NEVER || source->taps != 1) return SP_SPMM_NO;
+    if (host->sparse == SP_WHEN_NEVER || source->taps != 1) return SP_SPMM_NO;
     if (__builtin_mul_overflow(source->n, source->k, &count) || count == 0) return SP_SPMM_NO;
     if (count > UINT32_MAX / 2) return SP_SPMM_NO; /* entries are counted in 32 bits */
     if (!always && (source->n < GROUP || !mostly_zeros(source))) return SP_SPMM_NO;
