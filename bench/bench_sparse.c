@@ -98,7 +98,7 @@ static void check(sparoa_status status, const sparoa_error *err)
     exit(2);
 }
 
-static job job_of(const sp_kernels *kernels, const sparoa_node *node, sp_sparse sparse)
+static job job_of(const sp_kernels *kernels, const sparoa_node *node, sp_when sparse)
 {
     sparoa_error err = {0};
     size_t workspace = 0;
@@ -201,7 +201,7 @@ static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros, 
                               .attrs = conv ? attrs : attrs + 2,
                               .n_attrs = conv ? 3 : 1,
                               .constant = constant};
-    job dense = job_of(kernels, &node, SP_SPARSE_NEVER);
+    job dense = job_of(kernels, &node, SP_WHEN_NEVER);
     double ns[2], gain;
     if (input) {
         sparoa_tensor y2 = y, full = x, *in2[] = {&full, &w}, *outs2[] = {&y2};
@@ -215,7 +215,7 @@ static double compare(const sp_kernels *kernels, const layer *l, int64_t zeros, 
         free(full.data);
         gain = ns[0] / ns[1];
     } else {
-        job sparse = job_of(kernels, &node, SP_SPARSE_ALWAYS);
+        job sparse = job_of(kernels, &node, SP_WHEN_ALWAYS);
         const char *taken;
         const sp_cpu_host host = {.threads = 1, .kernels = kernels};
         sp_cpu_kernel_find(&host, &node, &taken);
