@@ -449,10 +449,11 @@ typedef struct sparoa_backend {
      * shapes set, whose attributes stay. lane: it will run in lanes. *kernel NULL: they had better
      * run one by one. The kernel is prepared and run with a node whose inputs are those of all
      * nodes, one after the other, with data NULL where they hand over, and whose outputs are those
-     * of the last; it has no attributes. */
+     * of the last; it has no attributes. kept: others read what the first hands over, which is
+     * written then, as output 0 in front of those of the last. */
     sparoa_status (*nodes_join)(sparoa_dev *dev, sparoa_kernel *const *kernels,
                                 const sparoa_node *const *nodes, int32_t count, bool lane,
-                                sparoa_kernel **kernel, sparoa_error *err);
+                                bool kept, sparoa_kernel **kernel, sparoa_error *err);
 } sparoa_backend;
 
 #define SPAROA_JOIN_MAX 3 /* nodes that the engine offers to nodes_join at most */

@@ -34,6 +34,7 @@ typedef struct strip {
     const sp_dwconv_f32 *d;
     vf lo, hi;
     finish finish;
+    int summed; /* pixels of the tile that are in the sums already */
 } strip;
 
 /* Residuals and the rarer activations, through memory. */
@@ -53,7 +54,16 @@ static __attribute__((noinline)) void finish_other(const strip *s, float *buffer
         vf v = vf_load(buffer + t * VL);
         if (e->residual == 2) v += vf_get(residual + (size_t)t * d->out_stride, n);
         vf_put(d->out + at + (size_t)t * d->out_stride, v, n);
+        vf_store(buffer + t * VL, v);
     }
+}
+
+SP_INLINE void add_to_sums(const strip *s, const vf *v, const int count, size_t c, size_t n)
+{
+    float *sums = s->d->sums + c;
+    vf sum = vf_zero();
+    SP_UNROLL for (int t = 0; t < count; t++) if (t >= s->summed) sum += v[t];
+    vf_put(sums, vf_get(sums, n) + sum, n);
 }
 
 /* Pixels x..x+count-1, n of VL channels from c on. */
@@ -65,13 +75,16 @@ SP_INLINE void store_pixels(const strip *s, vf *v, const int count, size_t x, si
         float buffer[TW * VL] __attribute__((aligned(64)));
         SP_UNROLL for (int t = 0; t < count; t++) vf_store(buffer + t * VL, v[t]);
         finish_other(s, buffer, count, at, n);
+        SP_UNROLL for (int t = 0; t < count; t++) v[t] = vf_load(buffer + t * VL);
     } else if (s->finish == FINISH_HARDSWISH) {
-        SP_UNROLL for (int t = 0; t < count; t++, out += stride) vf_put(out, vf_hardswish(v[t]), n);
+        SP_UNROLL for (int t = 0; t < count; t++, out += stride)
+            vf_put(out, v[t] = vf_hardswish(v[t]), n);
     } else {
         const vf lo = s->lo, hi = s->hi;
         SP_UNROLL for (int t = 0; t < count; t++, out += stride)
-            vf_put(out, vf_min(hi, vf_max(lo, v[t])), n);
+            vf_put(out, v[t] = vf_min(hi, vf_max(lo, v[t])), n);
     }
+    if (s->d->sums) add_to_sums(s, v, count, c, n);
 }
 
 /* Outputs x..x+tw-1 of the channels from c on: all VL, or the last `left`. kh, kw, stride, tw and
@@ -182,7 +195,7 @@ static const window special[] = {
     {5, 2, tile_5_2, edge_5_2, half_5_2, one_5_2},
 };
 
-static void row_run(const strip *s, const window *w)
+static void row_run(strip *s, const window *w)
 {
     const sp_dwconv_f32 *d = s->d;
     size_t x = 0;
@@ -199,6 +212,7 @@ static void row_run(const strip *s, const window *w)
         x += HALF;
     }
     if (x + 1 < d->out_width && d->out_width >= HALF && d->epilogue.residual == 0) {
+        s->summed = (int)(x + HALF - d->out_width);
         w->half(s, d->out_width - HALF);
         return;
     }

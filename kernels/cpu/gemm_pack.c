@@ -87,3 +87,20 @@ void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t 
         }
     }
 }
+
+void SP_KERNEL(sp_gemm_f32_scale)(size_t n, size_t k, const float *packed, const float *scale,
+                                  size_t p0, size_t p1, float *to)
+{
+    const size_t panels = gemm_panels(n);
+    for (size_t p = p0; p < p1; p++) {
+        const size_t width = gemm_panel_vectors(n, p, panels) * VL, first = p * NR * (k + 1);
+        const float *from = packed + first;
+        float *row = to + first;
+        for (size_t i = 0; i < width; i += VL) vf_store(row + i, vf_load(from + i));
+        for (size_t j = 0; j < k; j++) {
+            const vf v = vf_splat(scale[j]);
+            from += width, row += width;
+            for (size_t i = 0; i < width; i += VL) vf_store(row + i, vf_load(from + i) * v);
+        }
+    }
+}

@@ -94,6 +94,7 @@ typedef struct sp_dwconv_f32 {
     size_t out_stride;     /* floats from pixel to pixel of out and residual */
     const float *residual; /* as out, or NULL */
     sp_gemm_epilogue epilogue;
+    float *sums; /* [channels]: what is stored is added to it; or NULL */
 } sp_dwconv_f32;
 
 /* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4
@@ -245,6 +246,9 @@ typedef struct sp_kernels {
     size_t (*gemm_f32_panels)(size_t n);
     size_t (*gemm_f32_packed_floats)(size_t n, size_t k_total); /* k_total: k * taps */
     void (*gemm_f32_pack)(const sp_gemm_f32_source *source, size_t p0, size_t p1, float *packed);
+    /* Panels p0..p1-1 of a packed B of one tap, row k of it times scale[k], to the same places. */
+    void (*gemm_f32_scale)(size_t n, size_t k, const float *packed, const float *scale, size_t p0,
+                           size_t p1, float *to);
     void (*gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
 
     /* Pruned B: one tap, k_stride and n_stride of the source as there. row: for products of one row

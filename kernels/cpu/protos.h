@@ -9,6 +9,8 @@
 size_t SP_KERNEL(sp_gemm_f32_panels)(size_t n);
 size_t SP_KERNEL(sp_gemm_f32_packed_floats)(size_t n, size_t k_total);
 void SP_KERNEL(sp_gemm_f32_pack)(const sp_gemm_f32_source *s, size_t p0, size_t p1, float *packed);
+void SP_KERNEL(sp_gemm_f32_scale)(size_t n, size_t k, const float *packed, const float *scale,
+                                  size_t p0, size_t p1, float *to);
 void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p0, size_t p1);
 /* One row that is mostly zeros: whether skipping them pays, and panels p0..p1-1. */
 bool SP_KERNEL(sp_gemm_skip_pays)(const sp_gemm_f32 *g);

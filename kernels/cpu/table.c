@@ -20,6 +20,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .gemm_f32_panels = SP_KERNEL(sp_gemm_f32_panels),
     .gemm_f32_packed_floats = SP_KERNEL(sp_gemm_f32_packed_floats),
     .gemm_f32_pack = SP_KERNEL(sp_gemm_f32_pack),
+    .gemm_f32_scale = SP_KERNEL(sp_gemm_f32_scale),
     .gemm_f32 = SP_KERNEL(sp_gemm_f32),
     .spmm_rows = SPMM_ROWS,
     .spmm_costs = SPMM_COSTS,

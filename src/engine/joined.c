@@ -35,6 +35,20 @@ static sp_id next_of(const sp_frame *f, const sp_uses *uses, uint32_t i)
     return sp_in_lanes(f, i) == sp_in_lanes(f, next) ? next : SP_NO_ID;
 }
 
+/* A node that reads first what this one writes, and before others do; SP_NO_ID: none. */
+static sp_id first_reader(const sp_frame *f, uint32_t i)
+{
+    const sp_graph *g = f->program->graph;
+    const sp_id value = g->nodes[i].out[0];
+    for (uint32_t at = i + 1; at < g->node_count; at++)
+        for (int32_t k = 0; k < g->nodes[at].n_in; k++)
+            if (g->nodes[at].in[k] == value)
+                return k == 0 && can_join(f, at) && sp_in_lanes(f, i) == sp_in_lanes(f, at)
+                           ? at
+                           : SP_NO_ID;
+    return SP_NO_ID;
+}
+
 /* The node as lane `lane` sees it, as the frame does where that is -1. */
 static sparoa_node *view_of(const sp_frame *f, uint32_t node, int32_t lane)
 {
@@ -55,6 +69,14 @@ static sparoa_status join_views(sp_frame *f, const sp_join *join, int32_t lane, 
     view->constant = constant;
     view->n_in = total;
     view->n_attrs = 0;
+    if (join->kept) {
+        sparoa_tensor **out = sp_arena_alloc(&f->arena, (size_t)(view->n_out + 1) * sizeof *out);
+        if (!out) return no_memory(f, err);
+        out[0] = view_of(f, join->nodes[0], lane)->out[0];
+        memcpy(out + 1, view->out, (size_t)view->n_out * sizeof *out);
+        view->out = out;
+        view->n_out++;
+    }
     for (int32_t k = 0; k < join->count; k++) {
         const sparoa_node *part = view_of(f, join->nodes[k], lane);
         memcpy(in, part->in, (size_t)part->n_in * sizeof *in);
@@ -105,8 +127,18 @@ static sparoa_status join_from(sp_frame *f, const sp_uses *uses, uint32_t i, spa
         views[join.count] = view_of(f, at, lane);
         join.nodes[join.count++] = at;
     }
+    if (join.count == 1) {
+        sp_id at =
+            uses->count[f->program->graph->nodes[i].out[0]] > 1 ? first_reader(f, i) : SP_NO_ID;
+        if (at == SP_NO_ID) return SPAROA_OK;
+        kernels[1] = f->program->slots[at].kernels[0];
+        views[1] = view_of(f, at, lane);
+        join.nodes[1] = at;
+        join.count = 2;
+        join.kept = true;
+    }
     for (; join.count >= 2; join.count--) {
-        SP_TRY(host->table->nodes_join(host->dev, kernels, views, join.count, lane >= 0,
+        SP_TRY(host->table->nodes_join(host->dev, kernels, views, join.count, lane >= 0, join.kept,
                                        &join.kernel, err));
         if (join.kernel) return keep(f, &join, err);
     }

@@ -129,7 +129,7 @@ static void place_outputs(planner *p, size_t i)
         place_arrivals(p, i);
         return;
     }
-    if (f->nodes[i].skip || f->nodes[i].dynamic) return;
+    if ((f->nodes[i].skip && !sp_is_kept(f, (uint32_t)i)) || f->nodes[i].dynamic) return;
     if (alias_view(p, i)) return;
     sp_id reuse = inplace_root(p, i);
     for (int32_t k = 0; k < n->n_out; k++) {

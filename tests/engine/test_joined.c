@@ -119,12 +119,92 @@ static void test_networks_blocks(void **state)
             check_block(&blocks[i], threads, NULL, 3);
 }
 
-/* With squeeze and excite the whole depthwise result is read twice: it ends the joined nodes. */
+/* With squeeze and excite the whole depthwise result is read twice: it is joined to what expands or
+ * to the pool, and the scaling to what projects. */
 static void test_squeeze_and_excite(void **state)
 {
     (void)state;
-    const bn_block b = {20, 20, 24, 72, 40, 5, 1, 1, {2, 2, 2, 2}, "HardSwish", NULL, false, true};
-    for (int32_t threads = 1; threads <= 4; threads++) check_block(&b, threads, NULL, 2);
+    static const bn_block blocks[] = {
+        {20, 20, 24, 72, 40, 5, 1, 1, {2, 2, 2, 2}, "HardSwish", NULL, false, true},
+        {14, 14, 0, 240, 40, 5, 1, 1, {2, 2, 2, 2}, "HardSwish", NULL, false, true},
+        {7, 7, 0, 288, 96, 5, 1, 1, {2, 2, 2, 2}, "HardSwish", NULL, false, true},
+        {40, 40, 0, 16, 16, 3, 2, 1, {1, 1, 1, 1}, "Relu", "Relu", false, true},
+        {1, 50, 0, 24, 24, 3, 1, 1, {1, 1, 1, 1}, "Relu", "Sigmoid", true, true},
+    };
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        for (int32_t threads = 1; threads <= 4; threads++)
+            check_block(&blocks[i], threads, NULL, 4);
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        bn_block b = random_block();
+        b.gate = true;
+        if (i % 3) b.c_in = 0;
+        b.residual = b.c_out && b.stride == 1 && i % 4 == 0;
+        if (b.residual) {
+            for (int k = 0; k < 4; k++) b.pads[k] = b.kernel / 2 * b.dilation;
+            b.c_out = b.c_in ? b.c_in : b.c;
+        }
+        check_block(&b, 1 + i % 4, kernels->isa, b.c_out ? 4 : 2);
+    }
+}
+
+/* A depthwise convolution, `other` that reads its image before the pool does, and factors of this
+ * shape in front of the convolution that projects. */
+static mb_model *gated(bool other, bool by_pixel, int64_t images)
+{
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, 24, 9, 11));
+    mb_node *depthwise = bn_conv(g, "middle", "x", 24, 1, 3, 3, "d");
+    mb_int(depthwise, "group", 24);
+    mb_ints(depthwise, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    if (other) {
+        mb_add(g, "Sqrt", "before", "d", "r");
+        mb_output(g, "r");
+    }
+    mb_add(g, "GlobalAveragePool", "squeeze", "d", "q");
+    mb_output(g, "q");
+    if (by_pixel)
+        mb_random(g, "s", MB_DIMS(images, 1, 9, 11), 8, -1, 1);
+    else
+        mb_random(g, "s", MB_DIMS(images, 24, 1, 1), 8, -1, 1);
+    mb_add(g, "Mul", "scale", "s,d", "scaled");
+    bn_conv(g, "project", "scaled", 8, 24, 1, 7, "p");
+    mb_output(g, "p");
+    return m;
+}
+
+/* Only factors by channel are joined, of each image or of all, in either order, and only a pool
+ * that is the first to read. */
+static void test_gates(void **state)
+{
+    (void)state;
+    static const struct {
+        bool other, by_pixel;
+        int64_t images;
+        int joined;
+    } rows[] = {
+        {false, false, 2, 4}, {false, false, 1, 4}, {true, false, 2, 2},
+        {false, true, 2, 2},  {true, true, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        sparoa_runtime *rt = runtime(NULL, 3, NULL, "auto");
+        sparoa_model *model = ts_load(rt, gated(rows[i].other, rows[i].by_pixel, rows[i].images));
+        sparoa_session *s = ts_session(model, NULL, 0), *plain = ts_session(model, "all", 1);
+        sparoa_tensor in = ts_random(MB_DIMS(2, 24, 9, 11), 4), out[3] = {{0}}, want[3] = {{0}};
+        size_t outputs = sparoa_model_output_count(model);
+        ts_ok(sparoa_session_run(s, &in, 1, out, outputs, &err), err);
+        ts_ok(sparoa_session_run(plain, &in, 1, want, outputs, &err), err);
+        if (joined_nodes(s) != rows[i].joined) fail_msg("row %zu: %d", i, joined_nodes(s));
+        for (size_t k = 0; k < outputs; k++)
+            if (!rows[i].other || k > 0) assert_true(ts_difference(&out[k], &want[k]) < 1e-5);
+        free(in.data);
+        sparoa_session_destroy(plain);
+        sparoa_session_destroy(s);
+        sparoa_model_destroy(model);
+        sparoa_runtime_destroy(rt);
+        mb_end();
+    }
 }
 
 /* In lanes each image is joined by the thread that has it. */
@@ -237,15 +317,19 @@ static void test_nan(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    const bn_block b = {56, 56, 16, 96, 16, 3, 1, 1, {1, 1, 1, 1}, "Relu", NULL, true, false};
-    for (int64_t batch = 1; batch <= 4; batch += 3) {
+    static const bn_block blocks[2] = {
+        {56, 56, 16, 96, 16, 3, 1, 1, {1, 1, 1, 1}, "Relu", NULL, true, false},
+        {56, 56, 0, 16, 16, 3, 1, 1, {1, 1, 1, 1}, "Relu", NULL, true, true}};
+    for (int i = 0; i < 4; i++) {
+        const bn_block *b = &blocks[i % 2];
+        const int64_t batch = i < 2 ? 1 : 4;
         ts_memory memory = {0};
         sparoa_runtime *rt = runtime(&memory, 2, NULL, "always");
-        sparoa_model *model = ts_load(rt, bn_net(&b));
+        sparoa_model *model = ts_load(rt, bn_net(b));
         sparoa_session *s = ts_session(model, "", 0);
         sparoa_tensor in = ts_random(MB_DIMS(batch, 16, 56, 56), 3), out = {0};
         ts_prepare_at_last(&memory, s, &in);
-        assert_int_equal(joined_nodes(s), 3);
+        assert_int_equal(joined_nodes(s), b->gate ? 4 : 3);
         if (batch == 1) assert_true(s->frame->sides[0].memory_bytes < 56 * 56 * 96 * 4 * 2);
         ts_ok(sparoa_session_run(s, &in, 1, &out, 1, &err), err);
         long calls = atomic_load(&memory.calls);
@@ -308,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_random_blocks),
         cmocka_unit_test(test_networks_blocks),
         cmocka_unit_test(test_squeeze_and_excite),
+        cmocka_unit_test(test_gates),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_values_that_are_read),
         cmocka_unit_test(test_late_profile),

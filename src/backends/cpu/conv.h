@@ -81,11 +81,30 @@ void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels
 size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p);
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                            const sparoa_node *node, const sparoa_exec *exec);
+/* The same, with the mean of each channel of each image, [batch][c]. Workspace: c floats for each
+ * of so many parts of each image, whose sums are added in order. */
+size_t sp_conv_mean_parts(const conv_state *s, const conv_plan *p, int32_t threads);
+void sp_conv_mean_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                      const sparoa_node *node, float *means, const sparoa_exec *exec);
+
+/* Mul by a factor for each image and channel, then this pointwise convolution, in one go
+ * (conv_gate.c). *state NULL: it can't. What is made runs with sp_conv_gate_row on a node with the
+ * inputs of both. */
+extern const sp_cpu_kernel_row sp_conv_gate_row, sp_conv_mean_row;
+sparoa_status sp_conv_gate_join(const sp_cpu_host *host, const conv_state *conv,
+                                const sparoa_node *mul, const sparoa_node *node, void **state,
+                                sparoa_error *err);
+/* The same for a depthwise convolution and the GlobalAveragePool of what it makes, which others
+ * read too (conv_mean.c): outputs are those of both. */
+sparoa_status sp_conv_mean_join(const sp_cpu_host *host, const conv_state *conv,
+                                const sparoa_node *node, const sparoa_node *pool, void **state,
+                                sparoa_error *err);
 
 /* Two or three convolutions that follow each other in one go (conv_join.c). states: of their
  * kernels, which must stay. *state NULL: they are run one by one, as that is faster or as they
  * can't. What is made runs with sp_conv_join_row on a node as nodes_join makes it. */
-extern const sp_cpu_kernel_row sp_cpu_kernel_Conv, sp_conv_join_row;
+extern const sp_cpu_kernel_row sp_cpu_kernel_Conv, sp_cpu_kernel_Mul,
+    sp_cpu_kernel_GlobalAveragePool, sp_conv_join_row;
 sparoa_status sp_conv_join(const sp_cpu_host *host, void *const *states,
                            const sparoa_node *const *nodes, int32_t count, void **state,
                            sparoa_error *err);

@@ -193,6 +193,7 @@ void sp_conv_sparse_run(const conv_state *s, const conv_plan *p, const sp_kernel
 /* ---- depthwise ---- */
 
 #define MAX_ROWS 64
+#define LEAST_WORK 1e5    /* multiply-adds; below, other threads would come too late */
 #define CHUNK_FLOATS 7168 /* of the nearest cache: the input rows of an output row, and weights */
 #define MIN_CHUNK 32      /* channels; narrower strips of wide images are walked too slowly */
 
@@ -227,13 +228,11 @@ static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_
     }
 }
 
-static void depthwise_piece(void *arg, int32_t index)
+/* Rows begin..end-1 of the batch; sums: what they hold is added to it by channel, or NULL. */
+static void depthwise_span(const conv_task *t, size_t begin, size_t end, float *sums)
 {
-    const conv_task *t = arg;
     const conv_plan *p = t->p;
     const conv_state *s = t->s;
-    size_t rows = p->batch * p->oh, count = (size_t)t->count, i = (size_t)index;
-    size_t begin = rows * i / count, end = rows * (i + 1) / count;
     sp_dwconv_f32 d = {.kh = (int)s->kh,
                        .kw = (int)s->kw,
                        .stride_w = (int)p->stride_w,
@@ -248,19 +247,73 @@ static void depthwise_piece(void *arg, int32_t index)
         if (last > end) last = end;
         for (size_t c = 0; c < p->c; c += p->chunk) {
             d.channels = p->c - c < p->chunk ? p->c - c : p->chunk;
+            d.sums = sums ? sums + c : NULL;
             depthwise_rows(t, &d, c, row, last);
         }
         row = last;
     }
 }
 
+static void depthwise_piece(void *arg, int32_t index)
+{
+    const conv_task *t = arg;
+    size_t rows = t->p->batch * t->p->oh, count = (size_t)t->count, i = (size_t)index;
+    depthwise_span(t, rows * i / count, rows * (i + 1) / count, NULL);
+}
+
+static double depthwise_work(const conv_state *s, const conv_plan *p)
+{
+    return (double)(p->batch * p->oh * p->ow) * (double)(p->c * s->kh * s->kw);
+}
+
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                            const sparoa_node *node, const sparoa_exec *exec)
 {
     conv_task t = task_of(s, p, kernels, node, exec);
-    size_t rows = p->batch * p->oh, work = rows * p->ow * p->c * s->kh * s->kw;
-    t.count = sp_fine_pieces((double)work, exec->threads);
+    size_t rows = p->batch * p->oh;
+    double work = depthwise_work(s, p);
+    t.count = sp_fine_pieces(work, exec->threads);
     if ((size_t)t.count > rows) t.count = (int32_t)rows;
-    if (work < 100000) t.count = 1;
+    if (work < LEAST_WORK) t.count = 1;
     sp_run_pieces(exec, t.count, depthwise_piece, &t);
+}
+
+/* ---- depthwise, with the mean of each channel ---- */
+
+size_t sp_conv_mean_parts(const conv_state *s, const conv_plan *p, int32_t threads)
+{
+    double work = depthwise_work(s, p);
+    size_t pieces = work < LEAST_WORK ? 1 : (size_t)sp_fine_pieces(work, threads);
+    size_t parts = p->batch ? (pieces + p->batch - 1) / p->batch : 1;
+    return parts < p->oh ? parts : p->oh;
+}
+
+/* A part of an image and its sums. */
+static void mean_piece(void *arg, int32_t index)
+{
+    const conv_task *t = arg;
+    const conv_plan *p = t->p;
+    size_t parts = (size_t)t->count, i = (size_t)index, first = i / parts * p->oh;
+    float *sums = (float *)(void *)t->workspace + i * p->c;
+    memset(sums, 0, p->c * sizeof *sums);
+    depthwise_span(t, first + p->oh * (i % parts) / parts, first + p->oh * (i % parts + 1) / parts,
+                   sums);
+}
+
+void sp_conv_mean_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                      const sparoa_node *node, float *means, const sparoa_exec *exec)
+{
+    conv_task t = task_of(s, p, kernels, node, exec);
+    const size_t parts = sp_conv_mean_parts(s, p, exec->threads);
+    t.count = (int32_t)parts;
+    sp_run_pieces(exec, (int32_t)(p->batch * parts), mean_piece, &t);
+    for (size_t n = 0; n < p->batch; n++) {
+        const sp_pool_f32 sum = {.channels = p->c,
+                                 .count = parts,
+                                 .base = (float *)exec->workspace + n * parts * p->c,
+                                 .stride = p->c,
+                                 .scale = 1 / (float)(p->oh * p->ow),
+                                 .out = means + n * p->c};
+        kernels->pool_f32(&sum);
+    }
 }
