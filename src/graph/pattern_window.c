@@ -8,8 +8,8 @@
 #include "graph/pattern.h"
 
 enum {
-    IMAGES = 2,       /* that stand for a batch of any size */
     MAX_MOVES = 64,   /* looked at for one chain */
+    MAX_NODES = 256,  /* the same, with those that move nothing */
     MIN_COLUMNS = 32, /* shorter rows are better moved by elements */
     MAX_INPUTS = 8    /* of a Concat */
 };
@@ -25,11 +25,15 @@ typedef struct row_map {
 
 typedef struct search {
     sp_pattern *p;
-    int64_t columns, images; /* the last dimension; 0 images: the first dimension is known */
-    int64_t total;           /* rows of the root where its first dimension is not known */
-    sp_id root;              /* SP_NO_ID: not met yet */
+    int64_t columns; /* the last dimension */
+    int64_t inner;   /* rows of the output in each of its first dimension */
+    /* The first dimension is a batch of any size: no move may know of it, so that all do the same
+     * to any number of whole images, and what holds for some that fit every shape holds for all. */
+    bool any_batch;
+    sp_id root; /* SP_NO_ID: not met yet */
     int64_t root_rows;
     int32_t moves; /* nodes that copy, counted each time they are met */
+    int32_t nodes; /* all that were met */
     bool failed;   /* out of memory */
 } search;
 
@@ -80,21 +84,46 @@ static bool dims_of(const search *s, sp_id value, int64_t rows, int64_t *dims)
     return rows > 0 && dims[0] * known == rows;
 }
 
+/* Rows in each of the first dimension; 0: not known, or too many. */
+static int64_t inner_rows(const sparoa_tensor *t)
+{
+    int64_t rows = 1;
+    for (int32_t d = 1; d + 1 < t->rank; d++)
+        if (t->dims[d] < 1 || t->dims[d] > MAX_ROWS || (rows *= t->dims[d]) > MAX_ROWS) return 0;
+    return rows;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 static bool is_view(const sp_gnode *n)
 {
     return sp_node_is(n, "Reshape") || sp_node_is(n, "Squeeze") || sp_node_is(n, "Unsqueeze") ||
            sp_node_is(n, "Flatten");
 }
 
-/* The value that everything comes from: rows in order. */
+/* The value that everything comes from: rows in order; of a batch of any size as many as make whole
+ * images both here and in the output. */
 static bool from_root(search *s, sp_id value, row_map *m)
 {
-    int64_t dims[SPAROA_MAX_RANK];
-    bool known = fact(s->p, value)->rank > 0 && fact(s->p, value)->dims[0] >= 0;
+    const sparoa_tensor *t = fact(s->p, value);
+    int64_t dims[SPAROA_MAX_RANK], rows = -1;
     if (s->root != SP_NO_ID && s->root != value) return false;
-    if (s->p->g->values[value].kind == SP_VALUE_CONST) return false;
-    if (!dims_of(s, value, known ? -1 : s->total, dims)) return false;
-    if (!make(s, fact(s->p, value)->rank - 1, dims, m)) return false;
+    if (s->p->g->values[value].kind == SP_VALUE_CONST || t->rank < 2) return false;
+    if (t->dims[0] < 0) {
+        const int64_t own = inner_rows(t);
+        if (!s->any_batch || own == 0) return false;
+        rows = own / common_divisor(own, s->inner) * s->inner;
+    }
+    if (!dims_of(s, value, rows, dims)) return false;
+    if (!make(s, t->rank - 1, dims, m)) return false;
     for (int64_t i = 0; i < m->count; i++) m->at[i] = (int32_t)i;
     s->root = value;
     s->root_rows = m->count;
@@ -134,6 +163,7 @@ static bool transposed(search *s, const sp_gnode *n, const row_map *from, row_ma
     const int64_t *perm = sparoa_attr_ints(&attrs, "perm", &count);
     int64_t dims[SPAROA_MAX_RANK], old[SPAROA_MAX_RANK], strides[SPAROA_MAX_RANK];
     if (!perm || count != (size_t)from->rank + 1 || perm[from->rank] != from->rank) return false;
+    if (s->any_batch && perm[0] != 0) return false;
     strides_of(from, old);
     for (int32_t d = 0; d < from->rank; d++) {
         dims[d] = from->dims[perm[d]];
@@ -166,11 +196,11 @@ static bool sliced(search *s, const sp_gnode *n, const row_map *from, row_map *m
     strides_of(from, strides);
     for (int64_t k = 0; k < count; k++) {
         int64_t d = axes[k] < 0 ? axes[k] + from->rank + 1 : axes[k], step = steps ? steps[k] : 1;
-        /* the first dimension is the batch: its size is not the one looked at here */
-        if (d < (s->images ? 1 : 0) || d >= from->rank || step < 1) return false;
+        if (d < s->any_batch || d >= from->rank || step < 1) return false;
         int64_t size = from->dims[d], start = starts[k] < 0 ? starts[k] + size : starts[k];
         int64_t end = ends[k] < 0 ? ends[k] + size : ends[k] < size ? ends[k] : size;
         if (start < 0 || start >= end || dims[d] != size) return false;
+        if (step > size) step = size; /* one element as well */
         dims[d] = (end - start + step - 1) / step;
         offset += start * strides[d];
         strides[d] *= step;
@@ -211,7 +241,7 @@ static bool concatenated(search *s, const sp_gnode *n, row_map *m)
     int64_t axis = sparoa_attr_int(&attrs, "axis", 0);
     int32_t count = 0;
     if (axis < 0) axis += rank;
-    if (n->n_in > MAX_INPUTS || axis < (s->images ? 1 : 0) || axis >= rank - 1) return false;
+    if (n->n_in > MAX_INPUTS || axis < s->any_batch || axis >= rank - 1) return false;
     while (count < n->n_in && follow(s, n->in[count], &parts[count])) count++;
     bool ok = count == n->n_in && join(s, parts, count, (int32_t)axis, m);
     while (count-- > 0) drop(s, &parts[count]);
@@ -226,7 +256,7 @@ static bool through(search *s, const sp_gnode *n, sp_id value, row_map *m)
     if (!view && !turn && !cut && !sp_node_is(n, "Concat")) return false;
     const sparoa_tensor *t = n->in[0] == SP_NO_ID ? NULL : fact(s->p, n->in[0]);
     if (!t || t->rank < 2 || t->dims[t->rank - 1] != s->columns) return false;
-    if (!view && ++s->moves > MAX_MOVES) return false;
+    if (++s->nodes > MAX_NODES || (!view && ++s->moves > MAX_MOVES)) return false;
     if (!view && !turn && !cut) return concatenated(s, n, m);
     if (!follow(s, n->in[0], &from)) return false;
     if (view) {
@@ -298,7 +328,7 @@ static bool replace(search *s, sp_id node, const row_map *m, int64_t images)
 {
     sp_pattern *p = s->p;
     const sparoa_tensor out = *fact(p, p->g->nodes[node].out[0]);
-    const int64_t rows = m->count / images, batch = s->images ? -1 : images;
+    const int64_t rows = m->count / images, batch = s->any_batch ? -1 : images;
     sp_id in[2] = {flat(p, s->root, batch, s->root_rows / images, s->columns),
                    indices(p, m->at, rows)};
     if (in[0] == SP_NO_ID || in[1] == SP_NO_ID) return false;
@@ -317,10 +347,11 @@ static bool goes_on(const sp_pattern *p, sp_id value, int depth)
         const sp_gnode *n = &p->g->nodes[i];
         for (int32_t k = 0; k < n->n_in && !n->dead; k++) {
             if (n->in[k] != value) continue;
-            const sparoa_tensor *out = fact(p, n->out[0]), *in = fact(p, value);
+            const sparoa_tensor *out = sp_node_out(p->g, n, 0), *in = fact(p, value);
             bool moves = sp_node_is(n, "Transpose") || sp_node_is(n, "Concat") ||
                          (sp_node_is(n, "Slice") && k == 0);
-            if (out->rank < 2 || out->dims[out->rank - 1] != in->dims[in->rank - 1]) return false;
+            if (!out || out->rank < 2 || out->dims[out->rank - 1] != in->dims[in->rank - 1])
+                return false;
             if (!moves && (!is_view(n) || k > 0 || depth == 0 || !goes_on(p, n->out[0], depth - 1)))
                 return false;
             read = true;
@@ -336,23 +367,23 @@ bool sp_pattern_window(sp_pattern *p, sp_id node)
     if (n->domain[0] || (!sp_node_is(n, "Transpose") && !sp_node_is(n, "Concat"))) return false;
     const sparoa_tensor *out = fact(p, n->out[0]);
     if (out->rank < 3 || out->dims[out->rank - 1] < MIN_COLUMNS) return false;
-    search s = {.p = p, .columns = out->dims[out->rank - 1], .root = SP_NO_ID};
-    int64_t dims[SPAROA_MAX_RANK], rows = 1;
-    for (int32_t d = 1; d + 1 < out->rank; d++)
-        if (out->dims[d] < 1 || __builtin_mul_overflow(rows, out->dims[d], &rows)) return false;
-    if (out->dims[0] < 0) s.images = IMAGES, s.total = rows * IMAGES;
-    if (rows > MAX_ROWS || !dims_of(&s, n->out[0], s.images ? s.total : -1, dims)) return false;
+    search s = {.p = p,
+                .columns = out->dims[out->rank - 1],
+                .inner = inner_rows(out),
+                .any_batch = out->dims[0] < 0,
+                .root = SP_NO_ID};
+    if (s.inner == 0 || out->dims[0] == 0) return false;
     if (goes_on(p, n->out[0], 4)) return false;
     if (!through(&s, n, n->out[0], &m)) {
         sp_pattern_done(p, !s.failed);
         return false;
     }
     /* one move alone is as well left as it is */
-    int64_t images = dims[0];
-    bool found = s.moves > 1 && !in_order(&m), ok = true;
+    int64_t images = m.count / s.inner;
+    bool found = s.moves > 1 && m.count % s.inner == 0 && !in_order(&m), ok = true;
     if (found && !by_image(&m, images, s.root_rows)) {
         images = 1;
-        found = s.images == 0;
+        found = !s.any_batch;
     }
     if (found) ok = replace(&s, node, &m, images);
     drop(&s, &m);

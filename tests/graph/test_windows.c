@@ -204,12 +204,95 @@ static void test_two_values(void **state)
     mb_end();
 }
 
+/* A row twice: more rows come out than went in, for one image as for several. */
+static void test_more_rows(void **state)
+{
+    (void)state;
+    for (int64_t batch = 0; batch <= 3; batch++) {
+        mb_model *m = mb_new();
+        mb_graph *g = m->graph;
+        mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, 2, 3, 32));
+        turn(g, "x", "t", 4, (int64_t[]){0, 2, 1, 3});
+        mb_int(mb_add(g, "Concat", "twice", "t,t", "c"), "axis", 1);
+        mb_add(g, "Abs", "y", "c", "y");
+        mb_output(g, "y");
+        check(m, 4, (int64_t[]){batch, 2, 3, 32}, 1, 0);
+    }
+}
+
+/* The batch is no longer the first dimension half way: what holds for two images need not hold for
+ * three. */
+static void test_batch_inside(void **state)
+{
+    (void)state;
+    for (int64_t batch = 1; batch <= 3; batch++) {
+        mb_model *m = mb_new();
+        mb_graph *g = m->graph;
+        mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, 2, 2, 32));
+        ints(g, "zero", 1, (int64_t[]){0});
+        ints(g, "two", 1, (int64_t[]){2});
+        ints(g, "one", 1, (int64_t[]){1});
+        turn(g, "x", "a", 4, (int64_t[]){1, 0, 2, 3});
+        mb_add(g, "Slice", "b", "a,zero,two,one", "b");
+        turn(g, "b", "y", 4, (int64_t[]){1, 2, 0, 3});
+        mb_output(g, "y");
+        check(m, 4, (int64_t[]){batch, 2, 2, 32}, 0, 3);
+
+        m = mb_new();
+        g = m->graph;
+        mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, 4, 32));
+        turn(g, "x", "a", 3, (int64_t[]){1, 0, 2});
+        reshape(g, "a", "b", 4, (int64_t[]){-1, 2, 2, 32});
+        turn(g, "b", "c", 4, (int64_t[]){2, 0, 1, 3});
+        reshape(g, "c", "d", 4, (int64_t[]){-1, 2, 2, 32});
+        turn(g, "d", "y", 4, (int64_t[]){0, 2, 1, 3});
+        mb_output(g, "y");
+        check(m, 3, (int64_t[]){batch, 4, 32}, 0, 3);
+    }
+}
+
+/* Steps whose sums do not fit 64 bits. */
+static void test_steps(void **state)
+{
+    (void)state;
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(2, 3, 4, 32));
+    ints(g, "starts", 2, (int64_t[]){1, 0});
+    ints(g, "ends", 2, (int64_t[]){INT64_MAX, INT64_MAX});
+    ints(g, "axes", 2, (int64_t[]){1, 2});
+    ints(g, "steps", 2, (int64_t[]){INT64_MAX, INT64_MAX - 1});
+    mb_add(g, "Slice", "s", "x,starts,ends,axes,steps", "s");
+    mb_int(mb_add(g, "Concat", "c", "s,s", "y"), "axis", 1);
+    mb_output(g, "y");
+    check(m, 4, (int64_t[]){2, 3, 4, 32}, 1, 0);
+}
+
+/* What reads the rows has no first output. */
+static void test_reader_without_first_output(void **state)
+{
+    (void)state;
+    static float zeros[4 * 32];
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(2, 5, 32));
+    mb_raw(mb_initializer(g, "w", SPAROA_FLOAT32, 3, (int64_t[]){1, 4, 32}), zeros, sizeof zeros);
+    mb_raw(mb_initializer(g, "r", SPAROA_FLOAT32, 3, (int64_t[]){1, 4, 1}), zeros,
+           4 * sizeof *zeros);
+    turn(g, "x", "t", 3, (int64_t[]){1, 0, 2});
+    mb_int(mb_add(g, "LSTM", "lstm", "t,w,r", ",y"), "hidden_size", 1);
+    mb_output(g, "y");
+    check(m, 3, (int64_t[]){2, 5, 32}, 0, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rolled_windows), cmocka_unit_test(test_windows_at_rest),
         cmocka_unit_test(test_short_rows),     cmocka_unit_test(test_other_axes),
         cmocka_unit_test(test_parts),          cmocka_unit_test(test_two_values),
+        cmocka_unit_test(test_more_rows),      cmocka_unit_test(test_batch_inside),
+        cmocka_unit_test(test_steps),          cmocka_unit_test(test_reader_without_first_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
