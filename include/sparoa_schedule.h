@@ -90,6 +90,14 @@ SPAROA_API sparoa_status sparoa_profile_create(sparoa_model *model, const sparoa
                                                size_t input_count, sparoa_regime regime,
                                                sparoa_profile **profile, sparoa_error *err);
 
+/* The same of the graph that a session runs, which is another one than GRAPH above where the model
+ * leaves dimensions open and passes need to know them. A plan made from it fits this session and
+ * others with the same options. The session may run meanwhile and is not needed afterwards.
+ * Errors: as above. */
+SPAROA_API sparoa_status sparoa_profile_of_session(const sparoa_session *session,
+                                                   const sparoa_tensor *inputs, size_t input_count,
+                                                   sparoa_profile **profile, sparoa_error *err);
+
 /* Takes over, for nodes of the same name, the shares of zeros in inputs and outputs that a
  * profiling session has seen, and their mean times as those of `device` if that is not NULL.
  * *matched (may be NULL) receives how many nodes were found. The session must have run; for EAGER

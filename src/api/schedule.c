@@ -99,6 +99,18 @@ sparoa_status sparoa_profile_create(sparoa_model *model, const sparoa_tensor *in
     return wrap_profile(rt, p, profile, err);
 }
 
+sparoa_status sparoa_profile_of_session(const sparoa_session *session, const sparoa_tensor *inputs,
+                                        size_t input_count, sparoa_profile **profile,
+                                        sparoa_error *err)
+{
+    if (!session || (!inputs && input_count) || !profile)
+        return no_argument(err, "session, inputs or profile");
+    sparoa_runtime *rt = session->model->runtime;
+    sp_profile *p;
+    SP_TRY(sp_profile_of_graph(&rt->alloc, session->graph, inputs, input_count, &p, err));
+    return wrap_profile(rt, p, profile, err);
+}
+
 sparoa_status sparoa_profile_load(sparoa_runtime *runtime, const char *path,
                                   sparoa_profile **profile, sparoa_error *err)
 {

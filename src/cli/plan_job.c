@@ -91,6 +91,21 @@ static void measure_zeros(sp_plan_job *p, sparoa_regime regime)
     sparoa_session_destroy(session);
 }
 
+/* Of the graph that sessions run, so that they take the plan; of a model that no session can be
+ * made of here, and in the eager regime, of the model's graph. */
+static sparoa_status make_profile(sp_plan_job *p, sparoa_regime regime, sparoa_error *err)
+{
+    const sparoa_tensor *inputs = p->job.inputs.items;
+    size_t count = p->job.inputs.count;
+    sparoa_session *session = NULL;
+    if (regime == SPAROA_REGIME_EAGER ||
+        sparoa_session_create(p->job.model, NULL, &session, err) != SPAROA_OK)
+        return sparoa_profile_create(p->job.model, inputs, count, regime, &p->profile, err);
+    sparoa_status status = sparoa_profile_of_session(session, inputs, count, &p->profile, err);
+    sparoa_session_destroy(session);
+    return status;
+}
+
 int sp_plan_job_open(sp_plan_job *p)
 {
     sparoa_error err;
@@ -106,9 +121,7 @@ int sp_plan_job_open(sp_plan_job *p)
         return sp_cli_error(p->cli, p->platform_path, &err);
     if (sp_feed_build(&p->feed, p->job.runtime, p->job.model, &p->job.inputs, &err))
         return sp_cli_error(p->cli, p->job.path, &err);
-    if (sparoa_profile_create(p->job.model, p->job.inputs.items, p->job.inputs.count, regime,
-                              &p->profile, &err))
-        return sp_cli_error(p->cli, p->job.path, &err);
+    if (make_profile(p, regime, &err)) return sp_cli_error(p->cli, p->job.path, &err);
     measure_zeros(p, regime);
     if (p->profile_path && sparoa_profile_save(p->profile, p->profile_path, &err))
         return sp_cli_error(p->cli, p->profile_path, &err);
