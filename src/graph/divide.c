@@ -155,7 +155,8 @@ static const char *cut_stacked_params(cutting *c, const uint8_t inputs[2], const
         if (!t) continue;
         if (!sp_known(t)) return "the shapes of its scales and zero points are not known";
         if (sp_count(t) == 1 || (each >= 0 && sp_count(t) == each)) continue;
-        if (t->rank != of->rank) return "its scales or zero points go another way";
+        if (t->rank != of->rank || t->dims[0] != of->dims[0])
+            return "its scales or zero points go another way";
         if (t->rank == rank && t->dims[0] > 1) c->in_axis[inputs[k]] = 0;
     }
     return NULL;

@@ -211,6 +211,16 @@ static void matmul_integer_rows(mb_graph *g)
     mb_int(mb_add(g, "Cast", "float", "yi", "y"), "to", SPAROA_FLOAT32);
 }
 
+/* The same for the columns of every matrix, in a shape that does not follow the stack's. */
+static void matmul_integer_shape(mb_graph *g)
+{
+    quantised_x(g);
+    bytes(g, "w", SPAROA_INT8, MB_DIMS(3, 5, 6));
+    bytes(g, "z", SPAROA_INT8, MB_DIMS(1, 3, 6));
+    mb_add(g, "MatMulInteger", "it", "xq,w,xz,z", "yi");
+    mb_int(mb_add(g, "Cast", "float", "yi", "y"), "to", SPAROA_FLOAT32);
+}
+
 static void relu(mb_graph *g)
 {
     mb_add(g, "Relu", "it", "x", "y");
@@ -245,6 +255,13 @@ static const test_case cases[] = {
      {3, 4, 5},
      {0},
      ROWS | BATCH},
+    {"integer product, stacks in another shape",
+     matmul_integer_shape,
+     3,
+     0,
+     {3, 4, 5},
+     {0},
+     CHANNELS | ROWS},
     {"no such operator", relu, 2, 0, {4, 5}, {0}, 0},
 };
 

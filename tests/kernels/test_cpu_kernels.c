@@ -470,7 +470,7 @@ static void test_attention(void **unused)
     for (int i = 0; i < 40; i++) {
         builder b;
         int64_t batch = PICK(1, 2), heads = PICK(1, 3), m = PICK(1, 7, 49, 130),
-                n = PICK(1, 16, 49, 197);
+                n = PICK(0, 1, 16, 49, 197);
         int64_t size = PICK(1, 16, 32, 40), width = PICK(1, 16, 32, 40), masks = PICK(0, 1, 2, 3);
         sparoa_tensor q = tensor(4, (int64_t[]){batch, heads, m, size});
         sparoa_tensor k = tensor(4, (int64_t[]){batch, heads, n, size});
@@ -500,7 +500,8 @@ static void test_packed_attention(void **unused)
         bool one = i % 2, again = i % 4 == 3;
         int64_t windows = PICK(1, 3), batch = 2 * windows, kv = PICK(1, 3),
                 heads = one ? kv : kv * PICK(1, 2);
-        int64_t m = PICK(1, 7, 49, 130), n = one ? m : PICK(1, 16, 49), size = PICK(1, 16, 32, 40);
+        int64_t m = PICK(1, 7, 49, 130), n = one ? m : PICK(0, 1, 16, 49),
+                size = PICK(1, 16, 32, 40);
         int64_t width = one ? size : PICK(1, 16, 33);
         sparoa_tensor q = tensor(3, (int64_t[]){batch, m, heads * size * (one ? 3 : 1)});
         sparoa_tensor k = tensor(3, (int64_t[]){batch, n, kv * size});

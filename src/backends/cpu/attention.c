@@ -194,7 +194,11 @@ static sparoa_status attention_run(void *state, void *prepared, const sp_cpu_hos
     (void)state;
     (void)prepared;
     SP_TRY(read_job(host, node, &job, exec->err));
-    if (sp_count(node->out[0]) == 0 || job.keys == 0) return SPAROA_OK;
+    if (sp_count(node->out[0]) == 0) return SPAROA_OK;
+    if (job.keys == 0) { /* a sum of nothing */
+        memset(node->out[0]->data, 0, sparoa_tensor_bytes(node->out[0]));
+        return SPAROA_OK;
+    }
     sp_attn_set_views(node, &job.a);
     job.workspace = exec->workspace;
     job.pieces = job.total < exec->threads ? (int32_t)job.total : exec->threads;
