@@ -466,7 +466,7 @@ sparoa_status sparoa_plan_recost(const sparoa_plan *plan, const sparoa_profile *
     job j = {0};
     sparoa_status status = open_job(&j, profile, platform, options, plan->p, err);
     if (status == SPAROA_OK) status = sp_plan_assignment(plan->p, j.env, j.device, err);
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < SP_OBJECTIVE_COUNT; k++)
         if (strcmp(plan->p->objective, sp_objective_name((sp_objective)k)) == 0)
             j.origin.objective = (sp_objective)k;
     j.origin.policy = plan->p->policy;

@@ -183,7 +183,8 @@ typedef struct sp_env_result {
 typedef enum sp_objective {
     SP_OBJECTIVE_LATENCY,
     SP_OBJECTIVE_ENERGY,
-    SP_OBJECTIVE_PRODUCT
+    SP_OBJECTIVE_PRODUCT,
+    SP_OBJECTIVE_COUNT
 } sp_objective;
 /* What is minimised: seconds, joules, or joule-seconds. */
 double sp_objective_score(sp_objective objective, const sp_env_result *result);
