@@ -501,7 +501,7 @@ typedef enum sparoa_cache_state {
     SPAROA_CACHE_OTHER_MODEL,
     SPAROA_CACHE_OTHER_MACHINE, /* another processor or other devices */
     SPAROA_CACHE_OTHER_THREADS,
-    SPAROA_CACHE_OTHER_OPTIONS, /* precision, passes, profile or SPAROA_SPARSE */
+    SPAROA_CACHE_OTHER_OPTIONS, /* precision, passes, profile, SPAROA_SPARSE or SPAROA_JOIN */
     SPAROA_CACHE_MAX_ = 0x7fffffff
 } sparoa_cache_state;
 

@@ -65,43 +65,45 @@ static int parse_shares(sp_plan_job *p, const char *option, const sp_strings *li
     return -1;
 }
 
-/* Runs the model as the regime has it; a model that cannot run here is planned without. */
-static void measure_zeros(sp_plan_job *p, sparoa_regime regime)
+/* What the session, which has the regime's graph, sees in the activations. */
+static sparoa_status measure_zeros(sp_plan_job *p, sparoa_session *session, sparoa_error *err)
 {
+    sparoa_tensor outputs[64] = {{0}};
+    size_t count = sparoa_model_output_count(p->job.model);
+    if (count > 64) return SPAROA_OK;
+    for (int64_t i = 0; i < p->zero_runs; i++) {
+        memset(outputs, 0, sizeof outputs);
+        sparoa_status status = sparoa_session_run(session, p->job.inputs.items, p->job.inputs.count,
+                                                  outputs, count, err);
+        if (status != SPAROA_OK) return status;
+    }
+    return sparoa_profile_measured(p->profile, session, p->measure, NULL, err);
+}
+
+/* In the graph regime of the graph that sessions run, so that they take the plan. A model that
+ * cannot run here is planned without. */
+static sparoa_status make_profile(sp_plan_job *p, sparoa_regime regime, sparoa_error *err)
+{
+    const sparoa_tensor *inputs = p->job.inputs.items;
+    const size_t count = p->job.inputs.count;
     sparoa_session_options options = {.struct_size = sizeof options,
                                       .profile = 1,
                                       .disable_passes = sparoa_profile_passes(regime)};
     if (p->measure) sp_cli_device(p->cli, &options);
     sparoa_session *session = NULL;
-    sparoa_error err;
-    sparoa_tensor outputs[64] = {{0}};
-    size_t count = sparoa_model_output_count(p->job.model);
-    if (p->zero_runs < 1 || count > 64) return;
-    sparoa_status status = sparoa_session_create(p->job.model, &options, &session, &err);
-    for (int64_t i = 0; status == SPAROA_OK && i < p->zero_runs; i++) {
-        memset(outputs, 0, sizeof outputs);
-        status = sparoa_session_run(session, p->job.inputs.items, p->job.inputs.count, outputs,
-                                    count, &err);
-    }
-    if (status == SPAROA_OK)
-        status = sparoa_profile_measured(p->profile, session, p->measure, NULL, &err);
-    if (status != SPAROA_OK && !p->cli->quiet)
+    sparoa_error fault;
+    const bool measured = p->zero_runs > 0;
+    sparoa_status status, runs = SPAROA_OK;
+    if (measured || regime == SPAROA_REGIME_GRAPH)
+        runs = sparoa_session_create(p->job.model, &options, &session, &fault);
+    if (session && regime == SPAROA_REGIME_GRAPH)
+        status = sparoa_profile_of_session(session, inputs, count, &p->profile, err);
+    else
+        status = sparoa_profile_create(p->job.model, inputs, count, regime, &p->profile, err);
+    if (status == SPAROA_OK && session && measured) runs = measure_zeros(p, session, &fault);
+    if (status == SPAROA_OK && runs != SPAROA_OK && measured && !p->cli->quiet)
         fprintf(stderr, "zeros in activations%s are not known: %s\n",
-                p->measure ? " and times" : "", err.message);
-    sparoa_session_destroy(session);
-}
-
-/* Of the graph that sessions run, so that they take the plan; of a model that no session can be
- * made of here, and in the eager regime, of the model's graph. */
-static sparoa_status make_profile(sp_plan_job *p, sparoa_regime regime, sparoa_error *err)
-{
-    const sparoa_tensor *inputs = p->job.inputs.items;
-    size_t count = p->job.inputs.count;
-    sparoa_session *session = NULL;
-    if (regime == SPAROA_REGIME_EAGER ||
-        sparoa_session_create(p->job.model, NULL, &session, err) != SPAROA_OK)
-        return sparoa_profile_create(p->job.model, inputs, count, regime, &p->profile, err);
-    sparoa_status status = sparoa_profile_of_session(session, inputs, count, &p->profile, err);
+                p->measure ? " and times" : "", fault.message);
     sparoa_session_destroy(session);
     return status;
 }
@@ -122,7 +124,6 @@ int sp_plan_job_open(sp_plan_job *p)
     if (sp_feed_build(&p->feed, p->job.runtime, p->job.model, &p->job.inputs, &err))
         return sp_cli_error(p->cli, p->job.path, &err);
     if (make_profile(p, regime, &err)) return sp_cli_error(p->cli, p->job.path, &err);
-    measure_zeros(p, regime);
     if (p->profile_path && sparoa_profile_save(p->profile, p->profile_path, &err))
         return sp_cli_error(p->cli, p->profile_path, &err);
     if (p->predictor_path &&

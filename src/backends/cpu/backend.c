@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
-#include "backends/cpu/conv.h"
 #include "backends/cpu/describe.h"
+#include "backends/cpu/kernel.h"
 #include "base/mem.h"
 #include "ops/op.h"
 
@@ -220,43 +220,21 @@ static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node,
     return status;
 }
 
-/* The row and state of a kernel that does what the nodes do; *state NULL: there is none. */
-static sparoa_status join_state(const sp_cpu_host *host, sparoa_kernel *const *kernels,
-                                const sparoa_node *const *nodes, int32_t count, bool kept,
-                                const sp_cpu_kernel_row **row, void **state, sparoa_error *err)
-{
-    void *states[SPAROA_JOIN_MAX];
-    int32_t convs = 0;
-    *state = NULL;
-    for (int32_t i = 0; i < count; i++) {
-        convs += kernels[i]->row == &sp_cpu_kernel_Conv;
-        states[i] = kernels[i]->state;
-    }
-    if (kept) {
-        *row = &sp_conv_mean_row;
-        if (count != 2 || convs != 1 || kernels[1]->row != &sp_cpu_kernel_GlobalAveragePool)
-            return SPAROA_OK;
-        return sp_conv_mean_join(host, states[0], nodes[0], nodes[1], state, err);
-    }
-    if (count == 2 && kernels[0]->row == &sp_cpu_kernel_Mul && convs == 1) {
-        *row = &sp_conv_gate_row;
-        return sp_conv_gate_join(host, states[1], nodes[0], nodes[1], state, err);
-    }
-    *row = &sp_conv_join_row;
-    return convs == count ? sp_conv_join(host, states, nodes, count, state, err) : SPAROA_OK;
-}
-
 static sparoa_status cpu_nodes_join(sparoa_dev *dev, sparoa_kernel *const *kernels,
                                     const sparoa_node *const *nodes, int32_t count, bool lane,
                                     bool kept, sparoa_kernel **kernel, sparoa_error *err)
 {
-    const sp_cpu_kernel_row *row = NULL;
-    void *state;
+    const sp_cpu_kernel_row *row = NULL, *rows[SPAROA_JOIN_MAX];
+    void *state, *states[SPAROA_JOIN_MAX];
     sp_cpu_host host = dev->host;
     if (lane) host.threads = 1;
     *kernel = NULL;
-    if (host.join == SP_WHEN_NEVER) return SPAROA_OK;
-    SP_TRY(join_state(&host, kernels, nodes, count, kept, &row, &state, err));
+    if (host.join == SP_WHEN_NEVER || count > SPAROA_JOIN_MAX) return SPAROA_OK;
+    for (int32_t i = 0; i < count; i++) {
+        rows[i] = kernels[i]->row;
+        states[i] = kernels[i]->state;
+    }
+    SP_TRY(sp_cpu_join(&host, rows, states, nodes, count, kept, &row, &state, err));
     if (!state) return SPAROA_OK;
     sparoa_kernel *k = sp_calloc(&dev->host.allocator, 1, sizeof *k);
     if (!k) {

@@ -285,11 +285,8 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
     if (s->kind == CONV_DEPTHWISE) plan.chunk = sp_conv_depthwise_chunk(s, &plan);
     if (s->kind == CONV_SPARSE) SP_TRY(sp_conv_sparse_plan(s, host, node, &plan, err));
     if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, &plan, err));
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    memcpy(*prepared, &plan, sizeof plan);
     *workspace = plan.piece_bytes ? plan.piece_bytes * (size_t)sp_gemm_split_count(&plan.split) : 0;
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
 static void conv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)

@@ -87,6 +87,17 @@ size_t sp_conv_mean_parts(const conv_state *s, const conv_plan *p, int32_t threa
 void sp_conv_mean_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                       const sparoa_node *node, float *means, const sparoa_exec *exec);
 
+/* ---- joined with others ---- */
+
+/* What a joined kernel keeps of a node: its attributes, without inputs and outputs. */
+static inline sparoa_node sp_without_tensors(const sparoa_node *node)
+{
+    sparoa_node n = *node;
+    n.in = n.out = NULL;
+    n.constant = NULL;
+    return n;
+}
+
 /* Mul by a factor for each image and channel, then this pointwise convolution, in one go
  * (conv_gate.c). *state NULL: it can't. What is made runs with sp_conv_gate_row on a node with the
  * inputs of both. */

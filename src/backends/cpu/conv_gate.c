@@ -69,7 +69,7 @@ sparoa_status sp_conv_gate_join(const sp_cpu_host *host, const conv_state *conv,
                                 const sparoa_node *mul, const sparoa_node *node, void **state,
                                 sparoa_error *err)
 {
-    gate_state s = {.conv = conv, .node = *node};
+    gate_state s = {.conv = conv, .node = sp_without_tensors(node)};
     gate_plan plan;
     *state = NULL;
     if (conv->kind != CONV_INDIRECT || conv->groups != 1 || conv->kh * conv->kw != 1)
@@ -79,8 +79,6 @@ sparoa_status sp_conv_gate_join(const sp_cpu_host *host, const conv_state *conv,
     s.scale = 1 - s.x;
     if (!is_scaled(mul, s.x, node->in[0])) return SPAROA_OK;
     if (!plan_gate(&s, host, node, mul->in[s.scale], &plan)) return SPAROA_OK;
-    s.node.in = s.node.out = NULL;
-    s.node.constant = NULL;
     gate_state *made = sp_cpu_alloc(host, sizeof *made);
     if (!made) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to join nodes");
     *made = s;
@@ -101,10 +99,7 @@ static sparoa_status gate_prepare(void *state, const sp_cpu_host *host, const sp
     if (__builtin_mul_overflow(plan.piece_floats * sizeof(float),
                                (size_t)sp_gemm_split_count(&plan.split), workspace))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    memcpy(*prepared, &plan, sizeof plan);
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
 static void gate_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)

@@ -185,13 +185,10 @@ sparoa_status sp_conv_join(const sp_cpu_host *host, void *const *states,
     join_plan plan;
     int32_t first = 0;
     *state = NULL;
-    if (host->join == SP_WHEN_NEVER || count < 2 || count > SPAROA_JOIN_MAX) return SPAROA_OK;
     for (int32_t k = 0; k < count; k++) {
         views[k] = *nodes[k];
-        s.members[k] = (member){.state = states[k], .node = *nodes[k], .first = first};
-        s.members[k].node.in = NULL;
-        s.members[k].node.out = NULL;
-        s.members[k].node.constant = NULL;
+        s.members[k] =
+            (member){.state = states[k], .node = sp_without_tensors(nodes[k]), .first = first};
         first += nodes[k]->n_in;
     }
     if (!can_join(&s) || !plan_join(&s, host->threads, views, &plan)) return SPAROA_OK;
@@ -213,10 +210,7 @@ static sparoa_status join_prepare(void *state, const sp_cpu_host *host, const sp
         return sparoa_fail(err, SPAROA_INTERNAL, node, "joined nodes changed their shapes");
     if (__builtin_mul_overflow(plan.piece_bytes, (size_t)plan.pieces, workspace))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    memcpy(*prepared, &plan, sizeof plan);
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
 static void join_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)

@@ -24,9 +24,7 @@ sparoa_status sp_conv_mean_join(const sp_cpu_host *host, const conv_state *conv,
     if (conv->kind != CONV_DEPTHWISE || pool->n_in != 1) return SPAROA_OK;
     mean_state *made = sp_cpu_alloc(host, sizeof *made);
     if (!made) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to join nodes");
-    *made = (mean_state){.conv = conv, .node = *node};
-    made->node.in = made->node.out = NULL;
-    made->node.constant = NULL;
+    *made = (mean_state){.conv = conv, .node = sp_without_tensors(node)};
     *state = made;
     return SPAROA_OK;
 }
@@ -50,10 +48,7 @@ static sparoa_status mean_prepare(void *state, const sp_cpu_host *host, const sp
     size_t parts = plan.batch * sp_conv_mean_parts(s->conv, &plan, host->threads);
     if (__builtin_mul_overflow(parts, plan.c * sizeof(float), workspace))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    memcpy(*prepared, &plan, sizeof plan);
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
 static void mean_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)

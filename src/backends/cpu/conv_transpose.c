@@ -239,13 +239,10 @@ static sparoa_status deconv_prepare(void *state, const sp_cpu_host *host, const 
 {
     sp_conv c;
     SP_TRY(sp_conv_transpose_shape(node, &c, err));
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof(deconv_pads));
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    deconv_pads *pads = *prepared;
-    pads->y = c.w.spatial == 2 ? (ptrdiff_t)c.w.pad_begin[0] : 0;
-    pads->x = (ptrdiff_t)c.w.pad_begin[c.w.spatial - 1];
+    const deconv_pads pads = {.y = c.w.spatial == 2 ? (ptrdiff_t)c.w.pad_begin[0] : 0,
+                              .x = (ptrdiff_t)c.w.pad_begin[c.w.spatial - 1]};
     *workspace = piece_bytes(state, node) * (size_t)pieces_of(node, host->threads);
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &pads, sizeof pads, prepared, err);
 }
 
 static void deconv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)

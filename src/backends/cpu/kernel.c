@@ -48,6 +48,15 @@ void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes)
     return ptr;
 }
 
+sparoa_status sp_cpu_keep_plan(const sp_cpu_host *host, const sparoa_node *node, const void *plan,
+                               size_t bytes, void **prepared, sparoa_error *err)
+{
+    if (!*prepared) *prepared = sp_cpu_alloc(host, bytes);
+    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
+    memcpy(*prepared, plan, bytes);
+    return SPAROA_OK;
+}
+
 int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts)
 {
     const size_t grain = 65536; /* below, other threads would come too late */

@@ -61,6 +61,13 @@ typedef struct sp_cpu_kernel_row {
 
 #define SP_CPU_KERNEL(symbol) const sp_cpu_kernel_row sp_cpu_kernel_##symbol
 
+/* Finds a kernel that does in one go what the nodes of these rows and states do, as nodes_join of
+ * sparoa_backend says (joins.c). *state NULL: there is none, or it is not faster. */
+sparoa_status sp_cpu_join(const sp_cpu_host *host, const sp_cpu_kernel_row *const *rows,
+                          void *const *states, const sparoa_node *const *nodes, int32_t count,
+                          bool kept, const sp_cpu_kernel_row **row, void **state,
+                          sparoa_error *err);
+
 /* All rows; ends with NULL. Generated. */
 extern const sp_cpu_kernel_row *const sp_cpu_kernel_table[];
 
@@ -72,6 +79,9 @@ const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparo
 /* Zeroed memory of the host's allocator, 64-byte aligned, and back. Size 0 gives one byte. */
 void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes);
 void sp_cpu_free(const sp_cpu_host *host, void *ptr, size_t bytes);
+/* For prepare: *prepared, made where it is NULL, holds a copy of the plan of so many bytes. */
+sparoa_status sp_cpu_keep_plan(const sp_cpu_host *host, const sparoa_node *node, const void *plan,
+                               size_t bytes, void **prepared, sparoa_error *err);
 
 /* How many threads should pack `floats` that fall into `parts`. */
 int32_t sp_cpu_pack_pieces(const sp_cpu_host *host, size_t floats, size_t parts);

@@ -209,10 +209,7 @@ static sparoa_status qconv_prepare(void *state, const sp_cpu_host *host, const s
     if (!plan_workspace(s, &plan) ||
         __builtin_mul_overflow(plan.piece_bytes, (size_t)host->threads, workspace))
         return sparoa_fail(err, SPAROA_TOO_LARGE, node, "the workspace would be too large");
-    if (!*prepared) *prepared = sp_cpu_alloc(host, sizeof plan);
-    if (!*prepared) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the plan");
-    memcpy(*prepared, &plan, sizeof plan);
-    return SPAROA_OK;
+    return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
 static void qconv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)
