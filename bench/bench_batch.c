@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "bench/order.h"
 #include "sparoa_serve.h"
 
 #define MAX_IO 16
@@ -74,12 +75,6 @@ static void sleep_until(int64_t ns)
 {
     struct timespec at = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0) continue;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static double quantile(double *v, int n, double q)

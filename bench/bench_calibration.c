@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/order.h"
 #include "platform/sim.h"
 #include "schedule/env_sim.h"
 #include "schedule/policy.h"
@@ -215,12 +216,6 @@ static group *find_group(group *groups, int *count, const char *model, int batch
 }
 
 enum { MAX_OPERATORS = 20000 };
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static void operators(const char *path)
 {

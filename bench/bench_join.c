@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "bench/order.h"
 #include "tests/engine/block_net.h"
 
 #define TURN_MS 15
@@ -52,19 +53,6 @@ static void must(sparoa_status status)
     exit(1);
 }
 
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* path NULL: the model in memory. */
 static void open_sides(int32_t threads, const char *path, const uint8_t *bytes, size_t size)
 {
@@ -93,12 +81,12 @@ static double run(const contender *c, const sparoa_tensor *in, int times)
 {
     sparoa_tensor out[64];
     size_t outputs = sparoa_model_output_count(c->model);
-    double start = now_ms();
+    int64_t start = sp_now_ns();
     for (int k = 0; k < times; k++) {
         memset(out, 0, sizeof out);
         must(sparoa_session_run(c->s, in, 1, out, outputs, &err));
     }
-    return (now_ms() - start) / times;
+    return (double)(sp_now_ns() - start) * 1e-6 / times;
 }
 
 static sparoa_tensor make_input(int64_t batch)

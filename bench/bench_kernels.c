@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "backends/cpu/kernel.h"
+#include "bench/order.h"
 
 #define RUNS 31
 
@@ -17,12 +18,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static float *floats(size_t n)

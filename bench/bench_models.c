@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/order.h"
 #include "sparoa.h"
 
 enum { MAX_INPUTS = 64, MAX_SESSIONS = 256, MAX_RUNS = 1 << 20, LEAST_RUNS = 10, WARMUP = 3 };
@@ -48,12 +49,6 @@ typedef struct feed {
 static double ms_since(int64_t start)
 {
     return (double)(sp_now_ns() - start) * 1e-6;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static double percentile(const double *sorted, size_t count, double share)

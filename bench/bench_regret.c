@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/order.h"
 #include "sparoa_schedule.h"
 #include "sparoa_serve.h"
 
@@ -60,18 +61,12 @@ static sparoa_status turn(contest *c, int i, double *ms)
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Quantile q of the times, or of their ratios to those of session `by`. */
 static double quantile(const contest *c, int i, int by, double q)
 {
     double x[MOST];
     for (int r = 0; r < c->rounds; r++) x[r] = c->ms[i][r] / (by < 0 ? 1 : c->ms[by][r]);
-    qsort(x, (size_t)c->rounds, sizeof *x, ascending);
+    qsort(x, (size_t)c->rounds, sizeof *x, by_value);
     return x[(int)(q * (c->rounds - 1) + 0.5)];
 }
 
@@ -146,7 +141,7 @@ static sparoa_status first_answers(contest *c, sparoa_model *model)
         if (status != SPAROA_OK) return status;
     }
     for (int k = 0; k < FIRST; k++) took[2][k] = took[1][k] / took[0][k];
-    for (int i = 0; i < 3; i++) qsort(took[i], FIRST, sizeof took[i][0], ascending);
+    for (int i = 0; i < 3; i++) qsort(took[i], FIRST, sizeof took[i][0], by_value);
     for (int i = 0; i < 2; i++) c->first_ms[i] = took[i][FIRST / 2];
     c->first_ratio = took[2][FIRST / 2];
     return SPAROA_OK;

@@ -22,14 +22,37 @@ static sparoa_model *flattened(sparoa_runtime *rt)
     return ts_load(rt, m);
 }
 
+typedef struct bed {
+    ts_memory memory;
+    sparoa_runtime *rt;
+    sparoa_model *model;
+    sparoa_session *session;
+} bed;
+
+static void bed_make(bed *b)
+{
+    *b = (bed){0};
+    b->rt = ts_runtime(&b->memory, 1);
+    b->model = flattened(b->rt);
+    b->session = ts_session(b->model, NULL, 0);
+}
+
+static void bed_clear(bed *b)
+{
+    sparoa_session_destroy(b->session);
+    sparoa_model_destroy(b->model);
+    sparoa_runtime_destroy(b->rt);
+    ts_balanced(&b->memory);
+    mb_end();
+}
+
 static void test_plan_fits(void **state)
 {
     (void)state;
-    ts_memory memory = {0};
+    bed b;
     sparoa_error err;
-    sparoa_runtime *rt = ts_runtime(&memory, 1);
-    sparoa_model *model = flattened(rt);
-    sparoa_session *session = ts_session(model, NULL, 0), *planned = NULL;
+    bed_make(&b);
+    sparoa_session *session = b.session, *planned = NULL;
     sparoa_tensor in = ts_random(3, (int64_t[]){3, 4, 8}, 1), out = {0}, want;
     ts_ok(sparoa_session_run(session, &in, 1, &out, 1, &err), err);
     want = ts_copy(&out);
@@ -37,7 +60,7 @@ static void test_plan_fits(void **state)
     sparoa_profile *profile = NULL;
     sparoa_plan *plan = NULL;
     const sparoa_plan_options options = {.struct_size = sizeof options, .policy = "cpu"};
-    ts_ok(sparoa_platform_load(rt, SPAROA_SOURCE_DIR "/platforms/jetson_orin_nano_8gb.yaml",
+    ts_ok(sparoa_platform_load(b.rt, SPAROA_SOURCE_DIR "/platforms/jetson_orin_nano_8gb.yaml",
                                &platform, &err),
           err);
     ts_ok(sparoa_profile_of_session(session, &in, 1, &profile, &err), err);
@@ -51,47 +74,37 @@ static void test_plan_fits(void **state)
     }
     ts_ok(sparoa_plan_create(profile, platform, &options, &plan, &err), err);
     sparoa_session_options by_plan = {.struct_size = sizeof by_plan, .plan = plan};
-    ts_ok(sparoa_session_create(model, &by_plan, &planned, &err), err);
+    ts_ok(sparoa_session_create(b.model, &by_plan, &planned, &err), err);
     memset(&out, 0, sizeof out);
     ts_ok(sparoa_session_run(planned, &in, 1, &out, 1, &err), err);
     assert_true(ts_same(&out, &want));
 
     sparoa_session_destroy(planned);
-    sparoa_session_destroy(session);
     sparoa_plan_destroy(plan);
     sparoa_profile_destroy(profile);
     sparoa_platform_destroy(platform);
-    sparoa_model_destroy(model);
-    sparoa_runtime_destroy(rt);
     free(in.data);
     free(want.data);
-    ts_balanced(&memory);
-    mb_end();
+    bed_clear(&b);
 }
 
 static void test_bad_arguments(void **state)
 {
     (void)state;
-    ts_memory memory = {0};
+    bed b;
     sparoa_error err;
-    sparoa_runtime *rt = ts_runtime(&memory, 1);
-    sparoa_model *model = flattened(rt);
-    sparoa_session *session = ts_session(model, NULL, 0);
+    bed_make(&b);
     sparoa_tensor wrong = ts_random(3, (int64_t[]){3, 4, 7}, 1);
     sparoa_profile *profile = NULL;
     assert_int_equal(sparoa_profile_of_session(NULL, &wrong, 1, &profile, &err),
                      SPAROA_INVALID_ARGUMENT);
-    assert_int_equal(sparoa_profile_of_session(session, &wrong, 1, NULL, &err),
+    assert_int_equal(sparoa_profile_of_session(b.session, &wrong, 1, NULL, &err),
                      SPAROA_INVALID_ARGUMENT);
-    assert_int_equal(sparoa_profile_of_session(session, &wrong, 1, &profile, &err),
+    assert_int_equal(sparoa_profile_of_session(b.session, &wrong, 1, &profile, &err),
                      SPAROA_SHAPE_MISMATCH);
     assert_null(profile);
-    sparoa_session_destroy(session);
-    sparoa_model_destroy(model);
-    sparoa_runtime_destroy(rt);
     free(wrong.data);
-    ts_balanced(&memory);
-    mb_end();
+    bed_clear(&b);
 }
 
 int main(void)
