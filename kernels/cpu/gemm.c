@@ -13,6 +13,7 @@
 #define STEP 16      /* k between fetches of what comes next */
 #define DEPTH 512    /* k of one pass over the rows */
 #define MAX_AHEAD 16 /* lines fetched in one step */
+#define LEAST_WAVE 64
 
 typedef struct tile {
     const sp_gemm_f32 *g;
@@ -25,6 +26,7 @@ typedef struct tile {
     bool bounded, hardswish;
     bool direct; /* the epilogue works on the sums where they are */
     bool whole;  /* all columns of the panel exist */
+    bool doubles;
 } tile;
 
 /* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
@@ -195,6 +197,40 @@ SP_INLINE void row_run(const tile *t, const int nv)
     finish(t, 1, (size_t)nv * VL, buffer);
 }
 
+static const float *row_of(const sp_gemm_f32 *g, size_t m)
+{
+    if (g->rows) return g->rows[m];
+    return (g->bases ? g->bases[0] : g->a) + m * g->lda;
+}
+
+/* Overlapping windows of a signal, against waves: sums that cancel to nearly 0, of which audio
+ * models take logarithms. Where each product is rounded they are made in double precision. */
+static bool sums_are_double(const sp_gemm_f32 *g, size_t m0, size_t m1)
+{
+#ifdef SP_ISA_generic
+    if (g->taps != 1 || g->k < LEAST_WAVE || m1 - m0 < 2) return false;
+    return (uintptr_t)row_of(g, m0 + 1) - (uintptr_t)row_of(g, m0) < g->k * sizeof(float);
+#else
+    return false;
+#endif
+}
+
+static void tile_double(const tile *t, size_t rows, size_t width)
+{
+    float buffer[MR_MAX * NR_MAX] __attribute__((aligned(64)));
+    for (size_t i = 0; i < rows; i++) {
+        const float *a = row_of(t->g, t->m + i), *b = t->panel;
+        double sums[NR_MAX];
+        for (size_t j = 0; j < width; j++) sums[j] = b[j];
+        for (size_t k = 0; k < t->g->k; k++) {
+            b += width;
+            for (size_t j = 0; j < width; j++) sums[j] += (double)a[k] * (double)b[j];
+        }
+        for (size_t j = 0; j < width; j++) buffer[i * width + j] = (float)sums[j];
+    }
+    finish(t, rows, width, buffer);
+}
+
 typedef void tile_fn(const tile *t);
 
 #define TILE(mr, nv)                                                                               \
@@ -286,7 +322,10 @@ static void panel_run(tile *t, size_t m0, size_t m1, size_t vectors, size_t ahea
     t->m = m0;
     for (size_t i = 0; i < count; i++) {
         size_t mr = size + (i < larger);
-        tiles[vectors][mr](t);
+        if (t->doubles)
+            tile_double(t, mr, vectors * VL);
+        else
+            tiles[vectors][mr](t);
         t->m += mr;
         if (t->ahead_lines) t->ahead += steps * t->ahead_lines * 16;
         if (t->ahead >= end) t->ahead_lines = 0;
@@ -323,7 +362,8 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
     }
     size_t panels = gemm_panels(g->n), k_total = g->k * g->taps;
     size_t depth = block_depth(g, m1 - m0), block = block_rows(g, depth);
-    tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY};
+    tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY, .doubles = sums_are_double(g, m0, m1)};
+    if (t.doubles) depth = g->k;
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;
     t.bounded = e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
