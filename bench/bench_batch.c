@@ -10,18 +10,22 @@
  *              keeps a bound, one by one and in batches; the bound is the same for both, a multiple
  *              of the time of one run
  *
- *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] [-o FILE]
- * MODEL.onnx[:DIM=N,...]...
+ *   bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS]
+ *               [-v SECONDS] [-o FILE] MODEL.onnx[:DIM=N,...]...
  *
  * The model mlp-WIDTHxLAYERS is made here: MatMul and Relu of random weights.
- * BOUND: p99 allowed, as a multiple of the time of one run (default 10). SECONDS: of each Poisson
- * run (default 1.5). FILE gets one line of JSON for each model. Dimensions that the model leaves
- * open beside the first are 1 unless named.
+ * BOUND: p99 allowed, as a multiple of the time of one run (default 10). -s: seconds of each
+ * Poisson run (default 1.5). -v: seconds for one figure of overhead (default 6), shared by nine
+ * services one after the other; with one thread they and the direct runs keep to one processor.
+ * FILE gets one line of JSON for each model. Dimensions that the model leaves open beside the first
+ * are 1 unless named.
  */
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,16 +38,16 @@
 #include "sparoa_serve.h"
 
 #define MAX_IO 16
-#define CURVE 11 /* batch sizes 1, 2, 4 ... */
-#define ROUNDS 400
-#define OVERHEAD_S 6.0 /* for measuring the overhead, or nine rounds */
-#define SLICE_S 0.01   /* of a turn, or three batches */
-#define STEPS 7        /* of the search for a rate */
+#define CURVE 11     /* batch sizes 1, 2, 4 ... */
+#define SERVICES 9   /* that share the time for the overhead */
+#define ROUNDS 400   /* of each, at most */
+#define SLICE_S 0.01 /* of a turn, or three batches */
+#define STEPS 7      /* of the search for a rate */
 #define MAX_SHOTS 400000
 
 typedef struct bench {
     int threads, max_batch;
-    double bound, least_bound, seconds;
+    double bound, least_bound, seconds, overhead_s;
     FILE *json;
     sparoa_runtime *rt;
     sparoa_model *model;
@@ -370,16 +374,28 @@ typedef struct overhead {
     double per_second;            /* of the service, median */
 } overhead;
 
-/* Short turns of equal work: what the machine does to one side it does to the other. */
-static overhead measure_overhead(const bench *b, int32_t max_batch)
+/* Keeps this thread, and those that it starts, on one processor, or lets it go: virtual processors
+ * differ in speed, by what else the host runs. */
+static void stay_here(bool stay)
+{
+    static cpu_set_t all;
+    cpu_set_t here;
+    if (!stay) {
+        sched_setaffinity(0, sizeof all, &all);
+        return;
+    }
+    sched_getaffinity(0, sizeof all, &all);
+    CPU_ZERO(&here);
+    CPU_SET((size_t)sched_getcpu(), &here);
+    sched_setaffinity(0, sizeof here, &here);
+}
+
+/* Turns of one service, whose memory lies where it lies. */
+static void take_turns(const bench *b, int32_t max_batch, long batches, int rounds, double *shares,
+                       double *rates)
 {
     sparoa_server *server = NULL;
     sparoa_service *service = NULL;
-    static double shares[ROUNDS], rates[ROUNDS];
-    double one = direct(b, max_batch, 0.1);
-    long batches = one < SLICE_S / 3 ? (long)(SLICE_S / one) : 3;
-    int rounds = (int)(OVERHEAD_S / (2 * one * (double)batches));
-    rounds = rounds > ROUNDS ? ROUNDS : rounds < 9 ? 9 : rounds;
     direct_runs d = direct_open(b, max_batch);
     open_service(b, max_batch, 0, &server, &service);
     saturated(b, service, max_batch, batches);
@@ -394,10 +410,24 @@ static overhead measure_overhead(const bench *b, int32_t max_batch)
     }
     direct_close(&d);
     sparoa_server_destroy(server);
-    return (overhead){.better = quantile(shares, rounds, 0.25),
-                      .median = quantile(shares, rounds, 0.5),
-                      .worse = quantile(shares, rounds, 0.75),
-                      .per_second = quantile(rates, rounds, 0.5)};
+}
+
+/* Short turns of equal work: what the machine does to one side it does to the other. */
+static overhead measure_overhead(const bench *b, int32_t max_batch)
+{
+    static double shares[SERVICES * ROUNDS], rates[SERVICES * ROUNDS];
+    stay_here(b->threads == 1);
+    double one = direct(b, max_batch, 0.1);
+    long batches = one < SLICE_S / 3 ? (long)(SLICE_S / one) : 3;
+    int rounds = (int)(b->overhead_s / (2 * SERVICES * one * (double)batches));
+    rounds = rounds > ROUNDS ? ROUNDS : rounds < 3 ? 3 : rounds;
+    for (int i = 0; i < SERVICES; i++)
+        take_turns(b, max_batch, batches, rounds, shares + i * rounds, rates + i * rounds);
+    if (b->threads == 1) stay_here(false);
+    return (overhead){.better = quantile(shares, SERVICES * rounds, 0.25),
+                      .median = quantile(shares, SERVICES * rounds, 0.5),
+                      .worse = quantile(shares, SERVICES * rounds, 0.75),
+                      .per_second = quantile(rates, SERVICES * rounds, 0.5)};
 }
 
 /* ---- Poisson arrivals ---- */
@@ -528,16 +558,22 @@ static void bench_model(bench *b, const char *argument)
 
 int main(int argc, char **argv)
 {
-    bench b = {.threads = 1, .max_batch = 32, .bound = 10, .least_bound = 20, .seconds = 1.5};
+    bench b = {.threads = 1,
+               .max_batch = 32,
+               .bound = 10,
+               .least_bound = 20,
+               .seconds = 1.5,
+               .overhead_s = 6};
     int option;
     prctl(PR_SET_TIMERSLACK, 1L); /* arrivals on time */
-    while ((option = getopt(argc, argv, "t:b:p:m:s:o:")) != -1) {
+    while ((option = getopt(argc, argv, "t:b:p:m:s:v:o:")) != -1) {
         switch (option) {
         case 't': b.threads = atoi(optarg); break;
         case 'b': b.max_batch = atoi(optarg); break;
         case 'p': b.bound = atof(optarg); break;
         case 'm': b.least_bound = atof(optarg); break;
         case 's': b.seconds = atof(optarg); break;
+        case 'v': b.overhead_s = atof(optarg); break;
         case 'o': b.json = fopen(optarg, "a"); break;
         default: return 2;
         }
@@ -546,7 +582,7 @@ int main(int argc, char **argv)
         fprintf(
             stderr,
             "usage: bench_batch [-t THREADS] [-b MAX_BATCH] [-p BOUND] [-m LEAST_MS] [-s SECONDS] "
-            "[-o FILE] MODEL.onnx[:DIM=N,...]...\n");
+            "[-v SECONDS] [-o FILE] MODEL.onnx[:DIM=N,...]...\n");
         return 2;
     }
     for (int i = optind; i < argc; i++) bench_model(&b, argv[i]);
