@@ -21,6 +21,7 @@ if(kernel_files)
         add_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mf16c -mbmi2
             -mprefer-vector-width=512)
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-        add_isa(neon)
+        # moving loads up before registers are given out spills sums of the largest tiles
+        add_isa(neon $<$<C_COMPILER_ID:GNU>:-fno-schedule-insns>)
     endif()
 endif()
