@@ -14,6 +14,8 @@
 #define DEPTH 512    /* k of one pass over the rows */
 #define MAX_AHEAD 16 /* lines fetched in one step */
 #define LEAST_WAVE 64
+#define CHAIN_ROWS 2 /* tiles of so few rows have several sums for each result */
+#define CHAINS_MAX 4
 
 typedef struct tile {
     const sp_gemm_f32 *g;
@@ -97,44 +99,10 @@ SP_INLINE void store_sums(const tile *t, vf acc[][NV + 1], const int mr, const i
     }
 }
 
-/* mr and nv are constants where this is inlined: all loops but those over taps and k disappear. */
-SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
+/* What is done with the sums of a tile. */
+SP_INLINE void sums_end(const tile *t, vf acc[][NV + 1], const int mr, const int nv)
 {
     const sp_gemm_f32 *g = t->g;
-    const float *b = t->panel, *ahead = t->ahead;
-    const size_t lines = t->ahead_lines;
-    vf acc[MR_MAX][NV + 1];
-    if (t->k0 == 0) {
-        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
-            vf_zero();
-    } else {
-        load_sums(t, acc, mr, nv);
-    }
-    b += (1 + t->k0) * (size_t)nv * VL;
-    for (size_t tap = 0; tap < g->taps; tap++) {
-        const float *a[MR_MAX];
-        if (g->rows) {
-            const float *const *rows = g->rows + tap * g->row_stride + t->m;
-            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = rows[i];
-        } else {
-            const float *base = g->bases ? g->bases[tap] : g->a;
-            SP_UNROLL for (int i = 0; i < mr; i++) a[i] = base + (t->m + (size_t)i) * g->lda;
-        }
-        for (size_t k = t->k0; k < t->k1;) {
-            const size_t end = t->k1 - k > STEP ? k + STEP : t->k1;
-            for (size_t l = 0; l < lines; l++, ahead += 16) __builtin_prefetch(ahead, 0, 2);
-            for (; k < end; k++) {
-                vf bv[NV + 1];
-                SP_UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VL);
-                b += nv * VL;
-                SP_UNROLL for (int i = 0; i < mr; i++)
-                {
-                    vf av = vf_splat(a[i][k]);
-                    SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);
-                }
-            }
-        }
-    }
     if (t->k1 < g->k) {
         store_sums(t, acc, mr, nv);
         return;
@@ -162,39 +130,84 @@ SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
     store_sums(t, acc, mr, nv);
 }
 
-/* One row: memory bound, so four k at a time to have enough sums in flight. */
-SP_INLINE void row_run(const tile *t, const int nv)
+/* The rows of A that belong to one tap. */
+SP_INLINE void tap_rows(const tile *t, size_t tap, const float **a, const int mr)
 {
     const sp_gemm_f32 *g = t->g;
-    const float *b = t->panel;
-    vf acc[4][NV + 1];
+    if (g->rows) {
+        const float *const *rows = g->rows + tap * g->row_stride + t->m;
+        SP_UNROLL for (int i = 0; i < mr; i++) a[i] = rows[i];
+    } else {
+        const float *base = g->bases ? g->bases[tap] : g->a;
+        SP_UNROLL for (int i = 0; i < mr; i++) a[i] = base + (t->m + (size_t)i) * g->lda;
+    }
+}
+
+/* Column k of the rows of A times row k of B. */
+SP_INLINE void add_products(const float *const *a, size_t k, const float *b, vf acc[][NV + 1],
+                            const int mr, const int nv)
+{
+    vf bv[NV + 1];
     SP_UNROLL for (int j = 0; j < nv; j++)
     {
-        acc[0][j] = vf_load(b + j * VL);
-        acc[1][j] = acc[2][j] = acc[3][j] = vf_zero();
+        bv[j] = vf_load(b + j * VL);
+        if (mr == CHAIN_ROWS) bv[j] = vf_once(bv[j]);
     }
-    b += nv * VL;
+    SP_UNROLL for (int i = 0; i < mr; i++)
+    {
+        vf av = vf_splat(a[i][k]);
+        SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);
+    }
+}
+
+/* mr and nv are constants where this is inlined: all loops but those over taps and k disappear. */
+SP_INLINE void tile_run(const tile *t, const int mr, const int nv)
+{
+    const sp_gemm_f32 *g = t->g;
+    const float *b = t->panel, *ahead = t->ahead;
+    const size_t lines = t->ahead_lines;
+    vf acc[MR_MAX][NV + 1];
+    if (t->k0 == 0) {
+        SP_UNROLL for (int i = 0; i < mr; i++) SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
+            vf_zero();
+    } else {
+        load_sums(t, acc, mr, nv);
+    }
+    b += (1 + t->k0) * (size_t)nv * VL;
     for (size_t tap = 0; tap < g->taps; tap++) {
-        const float *a = g->rows ? g->rows[tap * g->row_stride + t->m]
-                                 : (g->bases ? g->bases[tap] : g->a) + t->m * g->lda;
-        size_t k = 0;
-        for (; k + 4 <= g->k; k += 4) {
-            SP_UNROLL for (int i = 0; i < 4; i++)
-            {
-                vf av = vf_splat(a[k + (size_t)i]);
-                SP_UNROLL for (int j = 0; j < nv; j++) acc[i][j] =
-                    vf_fma(av, vf_load(b + (i * nv + j) * VL), acc[i][j]);
-            }
-            b += 4 * nv * VL;
+        const float *a[MR_MAX];
+        tap_rows(t, tap, a, mr);
+        for (size_t k = t->k0; k < t->k1;) {
+            const size_t end = t->k1 - k > STEP ? k + STEP : t->k1;
+            for (size_t l = 0; l < lines; l++, ahead += 16) __builtin_prefetch(ahead, 0, 2);
+            for (; k < end; k++, b += nv * VL) add_products(a, k, b, acc, mr, nv);
         }
-        for (; k < g->k; k++, b += nv * VL)
-            SP_UNROLL for (int j = 0; j < nv; j++) acc[0][j] =
-                vf_fma(vf_splat(a[k]), vf_load(b + j * VL), acc[0][j]);
     }
-    float buffer[NR_MAX] __attribute__((aligned(64)));
-    SP_UNROLL for (int j = 0; j < nv; j++)
-        vf_store(buffer + j * VL, (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]));
-    finish(t, 1, (size_t)nv * VL, buffer);
+    sums_end(t, acc, mr, nv);
+}
+
+/* Few rows, whose k is never cut: several k at a time, with sums of their own, so that B comes as
+ * fast as caches give it and no multiply-add waits for the one before. */
+SP_INLINE void chains_run(const tile *t, const int mr, const int nv, const int chains)
+{
+    const sp_gemm_f32 *g = t->g;
+    const float *b = t->panel + nv * VL;
+    vf acc[CHAINS_MAX][CHAIN_ROWS][NV + 1];
+    SP_UNROLL for (int s = 0; s < chains; s++) SP_UNROLL for (int i = 0; i < mr; i++)
+        SP_UNROLL for (int j = 0; j < nv; j++) acc[s][i][j] = vf_zero();
+    for (size_t tap = 0; tap < g->taps; tap++) {
+        const float *a[CHAIN_ROWS];
+        tap_rows(t, tap, a, mr);
+        size_t k = 0;
+        for (; k + (size_t)chains <= g->k; k += (size_t)chains) {
+            SP_UNROLL for (int s = 0; s < chains; s++, b += nv * VL)
+                add_products(a, k + (size_t)s, b, acc[s], mr, nv);
+        }
+        for (; k < g->k; k++, b += nv * VL) add_products(a, k, b, acc[0], mr, nv);
+    }
+    SP_UNROLL for (int s = 1; s < chains; s++) SP_UNROLL for (int i = 0; i < mr; i++)
+        SP_UNROLL for (int j = 0; j < nv; j++) acc[0][i][j] += acc[s][i][j];
+    sums_end(t, acc[0], mr, nv);
 }
 
 static const float *row_of(const sp_gemm_f32 *g, size_t m)
@@ -238,19 +251,21 @@ typedef void tile_fn(const tile *t);
     {                                                                                              \
         tile_run(t, mr, nv);                                                                       \
     }
-#define ROW(nv)                                                                                    \
-    static void tile_1x##nv(const tile *t)                                                         \
+#define CHAINS(mr, nv, chains)                                                                     \
+    static void tile_##mr##x##nv(const tile *t)                                                    \
     {                                                                                              \
-        row_run(t, nv);                                                                            \
+        chains_run(t, mr, nv, chains);                                                             \
     }
 /* Macros without semicolons. */
 /* clang-format off */
-ROW(1)
-ROW(2)
-ROW(3)
-TILE(2, 1)
-TILE(2, 2)
-TILE(2, 3)
+CHAINS(1, 1, 4)
+CHAINS(1, 2, 4)
+CHAINS(1, 3, 4)
+#if MR_OF_3 > CHAIN_ROWS
+    CHAINS(2, 1, 4) CHAINS(2, 2, 2) CHAINS(2, 3, 2)
+#else
+    TILE(2, 1) TILE(2, 2) TILE(2, 3)
+#endif
 TILE(3, 1) TILE(3, 2) TILE(4, 1) TILE(4, 2)
 #if MR_OF_3 >= 4
     TILE(3, 3) TILE(4, 3)
