@@ -1,8 +1,9 @@
 /*
  * Depthwise convolutions of images with the channel last: one row of outputs per call, up to TW
  * pixels at a time, VL channels innermost. Each input element is loaded once per tile and kernel
- * row and used by all outputs it reaches. What lies outside the image is left out: rows above and
- * below have stride 0, and tiles that reach beyond the left or right edge test each column.
+ * row and used by all outputs it reaches; of two rows where registers suffice, since caches give
+ * input more slowly than it can be multiplied. What lies outside the image is left out: rows above
+ * and below have stride 0, and tiles that reach beyond the left or right edge test each column.
  */
 #include "kernels/cpu/protos.h"
 #include "kernels/cpu/vmath.h"
@@ -10,6 +11,9 @@
 
 #define TW 7 /* the maps of most networks are multiples of 7 wide */
 #define HALF 4
+#if defined(SP_ISA_avx512) || defined(SP_ISA_neon)
+#define PAIRS /* 32 registers: two rows of sums and 9 weights */
+#endif
 
 size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps)
 {
@@ -66,10 +70,10 @@ SP_INLINE void add_to_sums(const strip *s, const vf *v, const int count, size_t 
     vf_put(sums, vf_get(sums, n) + sum, n);
 }
 
-/* Pixels x..x+count-1, n of VL channels from c on. */
-SP_INLINE void store_pixels(const strip *s, vf *v, const int count, size_t x, size_t c, size_t n)
+/* `count` pixels, n of VL channels from c on, to out + at. */
+SP_INLINE void store_pixels(const strip *s, vf *v, const int count, size_t at, size_t c, size_t n)
 {
-    const size_t stride = s->d->out_stride, at = x * stride + c;
+    const size_t stride = s->d->out_stride;
     float *out = s->d->out + at;
     if (s->finish == FINISH_OTHER) {
         float buffer[TW * VL] __attribute__((aligned(64)));
@@ -117,11 +121,45 @@ SP_INLINE void block_run(const strip *s, size_t x, size_t c, const float *w, con
             }
         }
     }
-    store_pixels(s, acc, tw, x, c, all ? VL : left);
+    store_pixels(s, acc, tw, x * d->out_stride + c, c, all ? VL : left);
 }
 
+#ifdef PAIRS
+/* The same of two rows, for a 3x3 kernel that moves by one. */
+SP_INLINE void pair_run(const strip *s, size_t x, size_t c, const float *w, const int tw,
+                        const bool edge, uint32_t inside, const bool all, size_t left)
+{
+    const sp_dwconv_f32 *d = s->d;
+    const ptrdiff_t first = (ptrdiff_t)x - d->pad_left;
+    const size_t at = x * d->out_stride + c, n = all ? VL : left;
+    vf acc[2][TW], wk[3][3];
+    SP_UNROLL for (int t = 0; t < tw; t++) acc[0][t] = acc[1][t] = vf_load(w);
+    SP_UNROLL for (int i = 0; i < 9; i++) wk[i / 3][i % 3] = vf_load(w + (1 + i) * VL);
+    SP_UNROLL for (int ky = 0; ky < 4; ky++)
+    {
+        const ptrdiff_t step = (ptrdiff_t)d->in_stride[ky];
+        if (step == 0) continue;
+        const float *in = d->in[ky] + first * step + (ptrdiff_t)c;
+        SP_UNROLL for (int j = 0; j < tw + 2; j++, in += step)
+        {
+            if (edge && !(inside >> j & 1)) continue;
+            vf v = vf_once(all ? vf_load(in) : vf_load_n(in, left));
+            SP_UNROLL for (int t = 0; t < tw; t++)
+            {
+                const int kx = j - t;
+                if (kx < 0 || kx > 2) continue;
+                if (ky < 3) acc[0][t] = vf_fma(v, wk[ky % 3][kx], acc[0][t]);
+                if (ky > 0) acc[1][t] = vf_fma(v, wk[(ky + 2) % 3][kx], acc[1][t]);
+            }
+        }
+    }
+    store_pixels(s, acc[0], tw, at, c, n);
+    store_pixels(s, acc[1], tw, at + d->next_row, c, n);
+}
+#endif
+
 SP_INLINE void tile_run(const strip *s, size_t x, const int k, const int stride, const int tw,
-                        const bool edge)
+                        const bool edge, const bool two)
 {
     const sp_dwconv_f32 *d = s->d;
     const float *w = d->w;
@@ -131,6 +169,14 @@ SP_INLINE void tile_run(const strip *s, size_t x, const int k, const int stride,
     for (int j = 0; edge && j < columns; j++)
         inside |= (uint32_t)((size_t)(first + j) < d->in_width) << j;
     size_t c = 0;
+#ifdef PAIRS
+    if (two) {
+        for (; c + VL <= d->channels; c += VL, w += 10 * VL)
+            pair_run(s, x, c, w, tw, edge, inside, true, VL);
+        if (c < d->channels) pair_run(s, x, c, w, tw, edge, inside, false, d->channels - c);
+        return;
+    }
+#endif
     for (; c + VL <= d->channels; c += VL, w += (size_t)(1 + k * k) * VL)
         block_run(s, x, c, w, k, k, stride, tw, edge, inside, true, VL);
     if (c < d->channels)
@@ -154,45 +200,52 @@ static void pixel_run(const strip *s, size_t x)
                 const float *in = d->in[ky] + at * (ptrdiff_t)d->in_stride[ky] + c;
                 acc = vf_fma(vf_get(in, n), vf_load(w), acc);
             }
-        store_pixels(s, &acc, 1, x, c, n);
+        store_pixels(s, &acc, 1, x * d->out_stride + c, c, n);
     }
 }
 
 /* Tiles of TW and HALF pixels and single ones, for square kernels. */
-#define ROW_FN(k, stride)                                                                          \
-    static void tile_##k##_##stride(const strip *s, size_t x)                                      \
+#define ROW_FN(name, k, stride, two)                                                               \
+    static void tile_##name(const strip *s, size_t x)                                              \
     {                                                                                              \
-        tile_run(s, x, k, stride, TW, false);                                                      \
+        tile_run(s, x, k, stride, TW, false, two);                                                 \
     }                                                                                              \
-    static void edge_##k##_##stride(const strip *s, size_t x)                                      \
+    static void edge_##name(const strip *s, size_t x)                                              \
     {                                                                                              \
-        tile_run(s, x, k, stride, TW, true);                                                       \
+        tile_run(s, x, k, stride, TW, true, two);                                                  \
     }                                                                                              \
-    static void half_##k##_##stride(const strip *s, size_t x)                                      \
+    static void half_##name(const strip *s, size_t x)                                              \
     {                                                                                              \
-        tile_run(s, x, k, stride, HALF, true);                                                     \
+        tile_run(s, x, k, stride, HALF, true, two);                                                \
     }                                                                                              \
-    static void one_##k##_##stride(const strip *s, size_t x)                                       \
+    static void one_##name(const strip *s, size_t x)                                               \
     {                                                                                              \
-        tile_run(s, x, k, stride, 1, true);                                                        \
+        tile_run(s, x, k, stride, 1, true, two);                                                   \
     }
-ROW_FN(3, 1)
-ROW_FN(3, 2)
-ROW_FN(5, 1)
-ROW_FN(5, 2)
+#ifdef PAIRS
+ROW_FN(pair, 3, 1, true)
+#endif
+ROW_FN(3_1, 3, 1, false)
+ROW_FN(3_2, 3, 2, false)
+ROW_FN(5_1, 5, 1, false)
+ROW_FN(5_2, 5, 2, false)
 
 typedef void tile_fn(const strip *s, size_t x);
 
 typedef struct window {
     int k, stride;
+    bool two;
     tile_fn *tile, *edge, *half, *one;
 } window;
 
 static const window special[] = {
-    {3, 1, tile_3_1, edge_3_1, half_3_1, one_3_1},
-    {3, 2, tile_3_2, edge_3_2, half_3_2, one_3_2},
-    {5, 1, tile_5_1, edge_5_1, half_5_1, one_5_1},
-    {5, 2, tile_5_2, edge_5_2, half_5_2, one_5_2},
+#ifdef PAIRS
+    {3, 1, true, tile_pair, edge_pair, half_pair, one_pair},
+#endif
+    {3, 1, false, tile_3_1, edge_3_1, half_3_1, one_3_1},
+    {3, 2, false, tile_3_2, edge_3_2, half_3_2, one_3_2},
+    {5, 1, false, tile_5_1, edge_5_1, half_5_1, one_5_1},
+    {5, 2, false, tile_5_2, edge_5_2, half_5_2, one_5_2},
 };
 
 static void row_run(strip *s, const window *w)
@@ -232,9 +285,19 @@ void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d)
     if (e->act == SP_ACT_CLIP) s.lo = vf_splat(e->a), s.hi = vf_splat(e->b);
     for (size_t i = 0; i < sizeof special / sizeof *special; i++) {
         const window *w = &special[i];
-        if (d->kh != w->k || d->kw != w->k || d->stride_w != w->stride || d->dilation_w != 1)
+        if (d->kh != w->k || d->kw != w->k || d->stride_w != w->stride || d->dilation_w != 1 ||
+            d->two != w->two)
             continue;
         row_run(&s, w);
+        return;
+    }
+    if (d->two) {
+        sp_dwconv_f32 one = *d;
+        one.two = false;
+        SP_KERNEL(sp_dwconv_f32)(&one);
+        one.in++, one.in_stride++, one.out += d->next_row;
+        if (one.residual) one.residual += d->next_row;
+        SP_KERNEL(sp_dwconv_f32)(&one);
         return;
     }
     for (size_t x = 0; x < d->out_width; x++) pixel_run(&s, x);

@@ -81,9 +81,9 @@ typedef struct sp_spmm_f32 {
     float *scratch; /* spmm_f32_scratch_floats, of this call alone */
 } sp_spmm_f32;
 
-/* One row of outputs of a depthwise convolution, [width, channels]. Input row r (0..kh-1) is at
- * in[r], with in_stride[r] floats from pixel to pixel: 0 makes one zero pixel serve as a row of
- * padding. */
+/* One row of outputs of a depthwise convolution, [width, channels], or two whose windows lie one
+ * input row apart. Input row r (0..kh-1, kh with two) is at in[r], with in_stride[r] floats from
+ * pixel to pixel: 0 makes one zero pixel serve as a row of padding. */
 typedef struct sp_dwconv_f32 {
     int kh, kw, stride_w, dilation_w, pad_left;
     size_t channels, in_width, out_width;
@@ -94,7 +94,9 @@ typedef struct sp_dwconv_f32 {
     size_t out_stride;     /* floats from pixel to pixel of out and residual */
     const float *residual; /* as out, or NULL */
     sp_gemm_epilogue epilogue;
-    float *sums; /* [channels]: what is stored is added to it; or NULL */
+    float *sums;     /* [channels]: what is stored is added to it; or NULL */
+    bool two;        /* rows of outputs */
+    size_t next_row; /* two: floats from the first to the second in out and residual */
 } sp_dwconv_f32;
 
 /* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4

@@ -46,18 +46,26 @@ typedef struct row_case {
     int k, stride, dilation, pad, act, residual;
 } row_case;
 
-/* The outputs are those without sums, and the sums are theirs. */
+/* Two rows, one by one, give what they give at once, without sums and with them; the sums are
+ * theirs. */
 static void check_row(const sp_kernels *kernels, const row_case *r)
 {
-    const size_t c = r->channels, taps = (size_t)(r->k * r->k), out = r->out_width * c;
-    float *x = floats((size_t)r->k * r->in_width * c), *w = floats(c * taps), *bias = floats(c);
+    const size_t c = r->channels, taps = (size_t)(r->k * r->k), row = r->out_width * c,
+                 out = 2 * row;
+    float *x = floats((size_t)(r->k + 1) * r->in_width * c), *w = floats(c * taps),
+          *bias = floats(c);
     float *packed = floats(kernels->dwconv_f32_packed_floats(c, taps)), *residual = floats(out);
     float *want = floats(out), *got = floats(out), *sums = floats(c), *start = floats(c);
+    float *zero = calloc(c, sizeof *zero);
     const float *in[8];
     size_t strides[8];
     memcpy(start, sums, c * sizeof *sums);
     kernels->dwconv_f32_pack(c, taps, w, bias, packed);
-    for (int i = 0; i < r->k; i++) in[i] = x + (size_t)i * r->in_width * c, strides[i] = c;
+    for (int i = 0; i <= r->k; i++) {
+        const bool outside = random_u32() % 8 == 0;
+        in[i] = outside ? zero : x + (size_t)i * r->in_width * c;
+        strides[i] = outside ? 0 : c;
+    }
     sp_dwconv_f32 d = {.kh = r->k,
                        .kw = r->k,
                        .stride_w = r->stride,
@@ -74,13 +82,20 @@ static void check_row(const sp_kernels *kernels, const row_case *r)
                        .residual = residual,
                        .epilogue = {.act = r->act, .residual = r->residual}};
     kernels->dwconv_f32(&d);
-    d.out = got;
-    d.sums = sums;
+    d.in++, d.in_stride++, d.out += row, d.residual += row;
     kernels->dwconv_f32(&d);
-    assert_memory_equal(got, want, out * sizeof *want);
+    d.in = in, d.in_stride = strides, d.residual = residual;
+    d.two = true, d.next_row = row;
+    for (int i = 0; i < 2; i++) {
+        memset(got, 0, out * sizeof *got);
+        d.out = got;
+        d.sums = i ? sums : NULL;
+        kernels->dwconv_f32(&d);
+        assert_memory_equal(got, want, out * sizeof *want);
+    }
     for (size_t i = 0; i < c; i++) {
         double sum = (double)start[i], size = fabs(sum);
-        for (size_t p = 0; p < r->out_width; p++) {
+        for (size_t p = 0; p < 2 * r->out_width; p++) {
             sum += (double)want[p * c + i];
             size += fabs((double)want[p * c + i]);
         }
@@ -89,7 +104,7 @@ static void check_row(const sp_kernels *kernels, const row_case *r)
                      r->out_width, (double)sums[i], sum);
     }
     free(x), free(w), free(bias), free(packed), free(residual);
-    free(want), free(got), free(sums), free(start);
+    free(want), free(got), free(sums), free(start), free(zero);
 }
 
 static void test_sums(void **unused)

@@ -76,8 +76,13 @@ bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p);
 sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
                                  const sparoa_node *node, conv_plan *p, sparoa_error *err);
 void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
-                       const sparoa_node *node, const sparoa_exec *exec);
+                       const sparoa_node *node, const float *x, const sparoa_exec *exec);
 
+/* Depthwise: whether the windows of neighbouring rows lie one input row apart. */
+static inline bool sp_conv_takes_two(const conv_plan *p)
+{
+    return p->stride_h == 1 && p->dilation_h == 1;
+}
 size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p);
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                            const sparoa_node *node, const sparoa_exec *exec);

@@ -253,16 +253,16 @@ static void expand_rows(const join_task *t, const cursor *at, size_t from, size_
     }
 }
 
-/* n channels from c0 on of an image's row y, which goes to `out`. */
-static void depthwise_row(const join_task *t, const cursor *at, size_t y, float *out, size_t c0,
-                          size_t n)
+/* n channels from c0 on of an image's row y, or rows y and y + 1, which go to `out`. */
+static void depthwise_rows(const join_task *t, const cursor *at, size_t y, bool two, float *out,
+                           size_t c0, size_t n)
 {
     const join_plan *p = t->p;
     const conv_plan *d = &p->d;
     const conv_state *s = depthwise_of(t->s);
-    const float *in[MAX_KERNEL];
-    size_t strides[MAX_KERNEL];
-    for (size_t ky = 0; ky < s->kh; ky++) {
+    const float *in[MAX_KERNEL + 1];
+    size_t strides[MAX_KERNEL + 1];
+    for (size_t ky = 0; ky < s->kh + two; ky++) {
         ptrdiff_t row = (ptrdiff_t)y * d->stride_h - d->pad_top + (ptrdiff_t)ky * d->dilation_h;
         bool inside = (size_t)row < d->h;
         strides[ky] = inside ? d->c : 0;
@@ -281,6 +281,8 @@ static void depthwise_row(const join_task *t, const cursor *at, size_t y, float 
                           .w = (const float *)s->packed->data + c0 * (s->kh * s->kw + 1),
                           .out = out + c0,
                           .out_stride = d->c,
+                          .two = two,
+                          .next_row = d->ow * d->c,
                           .epilogue = sp_gemm_epilogue_of(&s->epilogue)};
     t->kernels->dwconv_f32(&conv);
 }
@@ -299,9 +301,11 @@ static void make_band(const join_task *t, cursor *at, size_t y, size_t rows)
         at->have = last;
     }
     for (size_t c = 0; c < d->c; c += d->chunk)
-        for (size_t i = 0; i < rows; i++)
-            depthwise_row(t, at, y + i, at->out + i * d->ow * d->c, c,
-                          d->c - c < d->chunk ? d->c - c : d->chunk);
+        for (size_t i = 0, count; i < rows; i += count) {
+            count = sp_conv_takes_two(d) && i + 1 < rows ? 2 : 1;
+            depthwise_rows(t, at, y + i, count == 2, at->out + i * d->ow * d->c, c,
+                           d->c - c < d->chunk ? d->c - c : d->chunk);
+        }
 }
 
 /* Output rows of the batch from `row` on. */

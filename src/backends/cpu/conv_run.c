@@ -204,18 +204,21 @@ size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p)
     return chunk < MIN_CHUNK || chunk > p->c ? p->c : chunk;
 }
 
-/* Output rows row0..row1-1, counted over the batch, of d->channels channels from c on. */
+/* Output rows row0..row1-1 of an image, counted over the batch, of d->channels channels from c on.
+ */
 static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_t row0, size_t row1)
 {
     const conv_plan *p = t->p;
     const conv_state *s = t->s;
-    const float *in[MAX_ROWS];
-    size_t strides[MAX_ROWS];
+    const float *in[MAX_ROWS + 1];
+    size_t strides[MAX_ROWS + 1];
     d->in = in;
     d->in_stride = strides;
     d->w = (float *)s->packed->data + c * (s->kh * s->kw + 1);
-    for (size_t row = row0; row < row1; row++) {
-        for (size_t ky = 0; ky < s->kh; ky++) {
+    d->next_row = p->ow * p->c;
+    for (size_t row = row0; row < row1; row += 1 + d->two) {
+        d->two = sp_conv_takes_two(p) && row + 1 < row1;
+        for (size_t ky = 0; ky < s->kh + d->two; ky++) {
             ptrdiff_t y =
                 (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
             bool inside = (size_t)y < p->h;
