@@ -300,6 +300,9 @@ typedef struct sp_kernels {
     /* A stride of 0 repeats one element, 1 walks. y may be a or b where they walk. */
     void (*binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                        int b_stride, float *y);
+    /* Pixels of `channels` planes that lie `stride` floats apart: out[i * channels + c] = in[c *
+     * stride + i], i < n. */
+    void (*weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 
     /* Rows of n floats, one after the other; y may be x. */
     /* In place: row i (x + i * ldx) becomes softmax(row + mask + i * ldm); mask NULL: none. Writes

@@ -45,6 +45,7 @@ void SP_KERNEL(sp_max_q8)(size_t channels, size_t taps, const uint8_t *const *in
                           uint8_t *out);
 void SP_KERNEL(sp_dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
 void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
+void SP_KERNEL(sp_weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                               int b_stride, float *y);

@@ -47,6 +47,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .act_f32 = SP_KERNEL(sp_act_f32),
     .unary_f32 = SP_KERNEL(sp_unary_f32),
     .binary_f32 = SP_KERNEL(sp_binary_f32),
+    .weave_f32 = SP_KERNEL(sp_weave_f32),
     .softmax_masked_f32 = SP_KERNEL(sp_softmax_masked_f32),
     .softmax_f32 = SP_KERNEL(sp_softmax_f32),
     .layernorm_f32 = SP_KERNEL(sp_layernorm_f32),

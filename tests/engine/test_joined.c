@@ -1,81 +1,21 @@
 /* Convolutions in one go: the plain implementations' answers for all windows, sizes, activations,
  * batches, threads and instruction sets; nothing joined where somebody else reads what is handed
  * over; no allocation in a run, the same bits in each, and clean failures without memory. */
-#include "api/objects.h"
-#include "engine/joined.h"
 #include "engine/lanes.h"
 #include "tests/engine/block_net.h"
+#include "tests/engine/join_pair.h"
 #include "tests/support/kernels.h"
-
-static sparoa_error err;
-
-static int joined_nodes(const sparoa_session *s)
-{
-    int n = 0;
-    for (size_t i = 0; i < s->program->graph->node_count; i++) n += s->frame->nodes[i].join != NULL;
-    return n;
-}
-
-/* A runtime whose CPU joins as said. */
-static sparoa_runtime *runtime(ts_memory *memory, int32_t threads, const char *isa,
-                               const char *join)
-{
-    setenv("SPAROA_JOIN", join, 1);
-    if (isa) setenv("SPAROA_ISA", isa, 1);
-    sparoa_runtime *rt = ts_runtime(memory, threads);
-    unsetenv("SPAROA_JOIN");
-    unsetenv("SPAROA_ISA");
-    return rt;
-}
-
-/* A model in a session that joins and in a plain one. */
-typedef struct pair {
-    ts_memory memory;
-    sparoa_runtime *rt;
-    sparoa_model *model;
-    sparoa_session *s, *plain;
-} pair;
-
-static void pair_open(pair *p, const mb_model *m, int32_t threads, const char *isa,
-                      const char *join)
-{
-    *p = (pair){0};
-    p->rt = runtime(&p->memory, threads, isa, join);
-    p->model = ts_load(p->rt, m);
-    p->s = ts_session(p->model, NULL, 0);
-    p->plain = ts_session(p->model, "all", 1);
-}
-
-static void pair_close(pair *p)
-{
-    sparoa_session_destroy(p->plain);
-    sparoa_session_destroy(p->s);
-    sparoa_model_destroy(p->model);
-    sparoa_runtime_destroy(p->rt);
-    mb_end();
-    ts_balanced(&p->memory);
-}
 
 /* Joined against plain: `batch` images, twice. */
 static void check_batch(const pair *p, const bn_block *b, int64_t batch, int joined)
 {
-    sparoa_session *s = p->s;
+    char what[128];
+    snprintf(what, sizeof what, "%lldx%lldx%lld to %lld to %lld, kernel %lld, stride %lld",
+             (long long)b->h, (long long)b->w, (long long)b->c_in, (long long)b->c,
+             (long long)b->c_out, (long long)b->kernel, (long long)b->stride);
     sparoa_tensor in =
         ts_random(MB_DIMS(batch, b->c_in ? b->c_in : b->c, b->h, b->w), (uint64_t)batch + 9);
-    sparoa_tensor out = {0}, want = {0};
-    ts_ok(sparoa_session_run(s, &in, 1, &out, 1, &err), err);
-    assert_int_equal(joined_nodes(s), joined);
-    sparoa_tensor first = ts_copy(&out);
-    ts_ok(sparoa_session_run(s, &in, 1, &out, 1, &err), err);
-    assert_true(ts_same(&out, &first));
-    ts_ok(sparoa_session_run(p->plain, &in, 1, &want, 1, &err), err);
-    double d = ts_difference(&first, &want);
-    if (!(d < 1e-5))
-        fail_msg("%s: %lldx%lldx%lld to %lld to %lld, kernel %lld, stride %lld: differs by %g",
-                 s->model->runtime->host.threads > 1 ? "threads" : "one thread", (long long)b->h,
-                 (long long)b->w, (long long)b->c_in, (long long)b->c, (long long)b->c_out,
-                 (long long)b->kernel, (long long)b->stride, d);
-    free(first.data);
+    pair_check(p, &in, joined, what);
     free(in.data);
 }
 
@@ -250,7 +190,7 @@ static void test_values_that_are_read(void **state)
 {
     (void)state;
     const bn_block b = {16, 16, 8, 48, 8, 3, 1, 1, {1, 1, 1, 1}, "Relu", NULL, false, false};
-    sparoa_runtime *rt = runtime(NULL, 2, NULL, "always");
+    sparoa_runtime *rt = join_runtime(NULL, 2, NULL, "always");
     for (int what = 0; what < 4; what++) {
         mb_model *m = bn_net(&b);
         if (what == 0) mb_output(m->graph, "ea"); /* the hidden value is an output */
@@ -324,7 +264,7 @@ static void test_memory(void **state)
         const bn_block *b = &blocks[i % 2];
         const int64_t batch = i < 2 ? 1 : 4;
         ts_memory memory = {0};
-        sparoa_runtime *rt = runtime(&memory, 2, NULL, "always");
+        sparoa_runtime *rt = join_runtime(&memory, 2, NULL, "always");
         sparoa_model *model = ts_load(rt, bn_net(b));
         sparoa_session *s = ts_session(model, "", 0);
         sparoa_tensor in = ts_random(MB_DIMS(batch, 16, 56, 56), 3), out = {0};
@@ -367,7 +307,7 @@ static void test_choice(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const bn_block *b = &rows[i].b;
-        sparoa_runtime *rt = runtime(NULL, rows[i].threads, NULL, rows[i].join);
+        sparoa_runtime *rt = join_runtime(NULL, rows[i].threads, NULL, rows[i].join);
         sparoa_model *model = ts_load(rt, bn_net(b));
         sparoa_session *s = ts_session(model, "", 0);
         sparoa_tensor in = ts_random(MB_DIMS(1, b->c_in, b->h, b->w), 3);

@@ -521,6 +521,24 @@ static void test_packed_attention(void **unused)
     }
 }
 
+/* Planes to pixels, to the last float and no further. */
+static void test_weave(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (size_t channels = 1; channels <= 17; channels++)
+        for (size_t n = 0; n < 70; n += 1 + random_u32() % 7) {
+            const size_t stride = n + random_u32() % 5;
+            float *in = floats(channels * stride), *out = floats(channels * n + 1);
+            const float guard = out[channels * n];
+            kernels->weave_f32(n, channels, in, stride, out);
+            for (size_t i = 0; i < n; i++)
+                for (size_t c = 0; c < channels; c++)
+                    assert_true(out[i * channels + c] == in[c * stride + i]);
+            assert_true(out[channels * n] == guard);
+            free(in), free(out);
+        }
+}
+
 static void test_pools(void **unused)
 {
     static const char *const ops[] = {"MaxPool", "AveragePool", "GlobalAveragePool",
@@ -580,6 +598,7 @@ int main(void)
                                        cmocka_unit_test(test_unary),
                                        cmocka_unit_test(test_binary),
                                        cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_weave),
                                        cmocka_unit_test(test_pools),
                                        cmocka_unit_test(test_attention),
                                        cmocka_unit_test(test_pools_of_padding),

@@ -193,6 +193,12 @@ static void cpu_node_destroy(sparoa_kernel *kernel)
     sp_free(&dev->host.allocator, kernel, sizeof *kernel);
 }
 
+/* An operator of the application always runs its own code. */
+static bool is_own(const sparoa_node *node, const sparoa_op *op)
+{
+    return sp_op_find(node->domain, node->op, node->version, NULL, 0) == op;
+}
+
 static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node,
                                      sparoa_kernel **kernel, sparoa_error *err)
 {
@@ -201,10 +207,9 @@ static sparoa_status cpu_node_create(sparoa_dev *dev, const sparoa_node *node,
     if (!k) return sp_no_memory(&dev->host.allocator, sizeof *k, err);
     k->dev = dev;
     sparoa_status status = SPAROA_OK;
-    /* an operator of the application always runs its own code */
-    bool own = sp_op_find(node->domain, node->op, node->version, NULL, 0) == op;
-    const sp_cpu_kernel_row *row =
-        dev->reference || !own ? NULL : sp_cpu_kernel_find(&dev->host, node, &k->variant);
+    const sp_cpu_kernel_row *row = dev->reference || !is_own(node, op)
+                                       ? NULL
+                                       : sp_cpu_kernel_find(&dev->host, node, &k->variant);
     if (row) {
         k->row = row;
         if (row->create) status = row->create(node, &dev->host, &k->state, err);
@@ -231,6 +236,7 @@ static sparoa_status cpu_nodes_join(sparoa_dev *dev, sparoa_kernel *const *kerne
     *kernel = NULL;
     if (host.join == SP_WHEN_NEVER || count > SPAROA_JOIN_MAX) return SPAROA_OK;
     for (int32_t i = 0; i < count; i++) {
+        if (kernels[i]->op && !is_own(nodes[i], kernels[i]->op)) return SPAROA_OK;
         rows[i] = kernels[i]->row;
         states[i] = kernels[i]->state;
     }

@@ -321,7 +321,7 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
         if (s->epilogue.residual) g.residual = node->in[s->epilogue.residual_input]->data;
         sp_gemm_parallel(host->kernels, &g, exec);
     } else if (p->lines) {
-        sp_conv_lines_run(s, p, host->kernels, node, exec);
+        sp_conv_lines_run(s, p, host->kernels, node, node->in[0]->data, exec);
     } else {
         sp_conv_indirect_run(s, p, host->kernels, node, exec);
     }

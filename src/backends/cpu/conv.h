@@ -37,6 +37,7 @@ typedef struct conv_plan {
     size_t taps, k;     /* of the product */
     size_t chunk;       /* CONV_DEPTHWISE: channels that all rows pass by before the next ones */
     bool lines;         /* CONV_INDIRECT: by lines with their padding (conv_lines.c) */
+    bool planes;        /* lines: the image comes channel by channel */
     size_t block;       /* output pixels whose pointers are built at a time */
     size_t patches;     /* pixels of a block whose window crosses the left or right edge, at most */
     size_t piece_bytes; /* workspace of one piece */
@@ -71,7 +72,7 @@ sparoa_status sp_conv_sparse_plan(const conv_state *s, const sp_cpu_host *host,
 void sp_conv_sparse_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                         const sparoa_node *node, const sparoa_exec *exec);
 /* A channel or a few: input lines are copied with their padding, and then the windows of a row of
- * outputs are one matrix per kernel row. Memory of a piece: a ring of lines. */
+ * outputs are one matrix per kernel row. Memory of a piece: a ring of lines. x: the image. */
 bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p);
 sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
                                  const sparoa_node *node, conv_plan *p, sparoa_error *err);
@@ -106,7 +107,7 @@ static inline sparoa_node sp_without_tensors(const sparoa_node *node)
 /* Mul by a factor for each image and channel, then this pointwise convolution, in one go
  * (conv_gate.c). *state NULL: it can't. What is made runs with sp_conv_gate_row on a node with the
  * inputs of both. */
-extern const sp_cpu_kernel_row sp_conv_gate_row, sp_conv_mean_row;
+extern const sp_cpu_kernel_row sp_conv_gate_row, sp_conv_mean_row, sp_conv_planes_row;
 sparoa_status sp_conv_gate_join(const sp_cpu_host *host, const conv_state *conv,
                                 const sparoa_node *mul, const sparoa_node *node, void **state,
                                 sparoa_error *err);
@@ -115,6 +116,11 @@ sparoa_status sp_conv_gate_join(const sp_cpu_host *host, const conv_state *conv,
 sparoa_status sp_conv_mean_join(const sp_cpu_host *host, const conv_state *conv,
                                 const sparoa_node *node, const sparoa_node *pool, void **state,
                                 sparoa_error *err);
+/* The same for a Transpose that puts the channel last and a convolution by lines, which then weaves
+ * the lines it copies out of the channels (conv_planes.c). */
+sparoa_status sp_conv_planes_join(const sp_cpu_host *host, const conv_state *conv,
+                                  const sparoa_node *turn, const sparoa_node *node, void **state,
+                                  sparoa_error *err);
 
 /* Two or three convolutions that follow each other in one go (conv_join.c). states: of their
  * kernels, which must stay. *state NULL: they are run one by one, as that is faster or as they

@@ -49,16 +49,21 @@ sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
 static void copy_line(const lines_task *t, size_t n, size_t y, float *line)
 {
     const conv_plan *p = t->p;
-    ptrdiff_t floats = (ptrdiff_t)line_floats(t->s, p), c = (ptrdiff_t)p->c;
-    ptrdiff_t begin = p->pad_left * c, end = begin + (ptrdiff_t)p->w * c;
-    const float *x = t->x + (n * p->h + y) * p->w * p->c;
-    if (begin < 0) x -= begin, begin = 0;
-    if (begin > floats) begin = floats;
-    if (end > floats) end = floats;
+    const size_t c = p->c, plane = p->h * p->w;
+    const ptrdiff_t pixels = (ptrdiff_t)(line_floats(t->s, p) / c);
+    ptrdiff_t begin = p->pad_left, end = begin + (ptrdiff_t)p->w, skip = 0;
+    if (begin < 0) skip = -begin, begin = 0;
+    if (begin > pixels) begin = pixels;
+    if (end > pixels) end = pixels;
     if (end < begin) end = begin;
-    memset(line, 0, (size_t)begin * sizeof *line);
-    memcpy(line + begin, x, (size_t)(end - begin) * sizeof *line);
-    memset(line + end, 0, (size_t)(floats - end) * sizeof *line);
+    const size_t count = (size_t)(end - begin), at = y * p->w + (size_t)skip;
+    float *to = line + (size_t)begin * c;
+    memset(line, 0, (size_t)begin * c * sizeof *line);
+    if (count && p->planes && c > 1)
+        t->kernels->weave_f32(count, c, t->x + n * c * plane + at, plane, to);
+    else if (count)
+        memcpy(to, t->x + (n * plane + at) * c, count * c * sizeof *line);
+    memset(to + count * c, 0, (size_t)(pixels - end) * c * sizeof *line);
 }
 
 static void lines_piece(void *arg, int32_t index)
@@ -102,9 +107,9 @@ static void lines_piece(void *arg, int32_t index)
 }
 
 void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
-                       const sparoa_node *node, const sparoa_exec *exec)
+                       const sparoa_node *node, const float *x, const sparoa_exec *exec)
 {
-    lines_task t = {s, p, kernels, node->in[0]->data, NULL, node->out[0]->data, exec->workspace};
+    lines_task t = {s, p, kernels, x, NULL, node->out[0]->data, exec->workspace};
     if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
     sp_run_pieces(exec, sp_gemm_split_count(&p->split), lines_piece, &t);
 }

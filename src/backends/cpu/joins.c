@@ -19,6 +19,10 @@ sparoa_status sp_cpu_join(const sp_cpu_host *host, const sp_cpu_kernel_row *cons
         *row = &sp_conv_gate_row;
         return sp_conv_gate_join(host, states[1], nodes[0], nodes[1], state, err);
     }
+    if (count == 2 && convs == 1 && !rows[0] && strcmp(nodes[0]->op, "Transpose") == 0) {
+        *row = &sp_conv_planes_row;
+        return sp_conv_planes_join(host, states[1], nodes[0], nodes[1], state, err);
+    }
     *row = &sp_conv_join_row;
     return convs == count ? sp_conv_join(host, states, nodes, count, state, err) : SPAROA_OK;
 }
