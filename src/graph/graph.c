@@ -1,4 +1,4 @@
-#include "graph/graph.h"
+#include "graph/names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -126,6 +126,8 @@ void sp_graph_destroy(sp_graph *graph)
     for (size_t i = 0; i < graph->node_count; i++)
         for (int32_t k = 0; k < graph->nodes[i].n_subgraphs; k++)
             sp_graph_destroy(graph->nodes[i].subgraphs[k]);
+    if (graph->names) sp_names_free(graph->names);
+    sp_free(&alloc, graph->names, sizeof *graph->names);
     sp_free(&alloc, graph->values, graph->value_capacity * sizeof *graph->values);
     sp_free(&alloc, graph->nodes, graph->node_capacity * sizeof *graph->nodes);
     sp_arena_destroy(&graph->arena);
@@ -186,18 +188,28 @@ sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, 
     return id;
 }
 
-static bool name_taken(const sp_graph *graph, const char *name)
+/* Values are never renamed or taken away, so that names are only added. */
+static bool index_names(sp_graph *graph)
 {
-    for (size_t i = 0; i < graph->value_count; i++)
-        if (strcmp(graph->values[i].name, name) == 0) return true;
-    return false;
+    const sparoa_allocator *alloc = &graph->arena.alloc;
+    if (!graph->names) {
+        graph->names = sp_calloc(alloc, 1, sizeof *graph->names);
+        if (!graph->names) return false;
+        sp_names_init(graph->names, alloc);
+    }
+    for (; graph->named < graph->value_count; graph->named++)
+        if (!sp_names_add(graph->names, graph->values[graph->named].name, (sp_id)graph->named))
+            return false;
+    return true;
 }
 
 const char *sp_graph_unique_name(sp_graph *graph, const char *base)
 {
-    if (!name_taken(graph, base)) return base;
+    if (!index_names(graph)) return NULL;
+    if (!sp_names_find(graph->names, base, NULL)) return base;
     char *name = sp_arena_printf(&graph->arena, "%s_v%zu", base, graph->value_count);
-    while (name && name_taken(graph, name)) name = sp_arena_printf(&graph->arena, "%s_", name);
+    while (name && sp_names_find(graph->names, name, NULL))
+        name = sp_arena_printf(&graph->arena, "%s_", name);
     return name;
 }
 
@@ -308,13 +320,45 @@ void sp_uses_free(sp_uses *uses)
     uses->single = NULL;
 }
 
-void sp_graph_replace_uses(sp_graph *graph, sp_id from, sp_id to)
+bool sp_use_lists_build(sp_use_lists *lists, const sp_graph *graph, const sparoa_allocator *alloc)
 {
-    for (size_t i = 0; i < graph->node_count; i++) {
-        sp_gnode *n = &graph->nodes[i];
-        for (int32_t k = 0; k < n->n_in; k++)
-            if (n->in[k] == from) n->in[k] = to;
+    size_t count = 0;
+    for (size_t i = 0; i < graph->node_count; i++) count += (size_t)graph->nodes[i].n_in;
+    *lists = (sp_use_lists){.values = graph->value_count, .count = count, .alloc = *alloc};
+    lists->first = sp_alloc(alloc, lists->values * sizeof *lists->first);
+    lists->uses = sp_alloc(alloc, count * sizeof *lists->uses);
+    if (!lists->first || !lists->uses) {
+        sp_use_lists_free(lists);
+        return false;
     }
+    memset(lists->first, 0xff, lists->values * sizeof *lists->first);
+    for (size_t i = graph->node_count; i-- > 0;)
+        for (int32_t k = graph->nodes[i].n_in; k-- > 0;) {
+            sp_id *input = &graph->nodes[i].in[k];
+            count--;
+            if (*input == SP_NO_ID) continue;
+            lists->uses[count] = (struct sp_use){input, lists->first[*input]};
+            lists->first[*input] = (uint32_t)count;
+        }
+    return true;
+}
+
+void sp_use_lists_free(sp_use_lists *lists)
+{
+    sp_free(&lists->alloc, lists->first, lists->values * sizeof *lists->first);
+    sp_free(&lists->alloc, lists->uses, lists->count * sizeof *lists->uses);
+    lists->first = NULL;
+    lists->uses = NULL;
+}
+
+void sp_graph_replace_uses(sp_graph *graph, sp_use_lists *lists, sp_id from, sp_id to)
+{
+    if (from == to) return;
+    uint32_t *end = &lists->first[from];
+    for (; *end != UINT32_MAX; end = &lists->uses[*end].next) *lists->uses[*end].input = to;
+    *end = lists->first[to];
+    lists->first[to] = lists->first[from];
+    lists->first[from] = UINT32_MAX;
     for (uint32_t i = 0; i < graph->output_count; i++)
         if (graph->outputs[i] == from) graph->outputs[i] = to;
 }

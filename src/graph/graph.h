@@ -97,6 +97,9 @@ struct sp_graph {
     sp_id *capture_values;
     uint32_t *capture_inputs;
     uint32_t capture_count;
+    /* What sp_graph_unique_name looks names up in, or NULL: those of the first `named` values. */
+    struct sp_names *names;
+    size_t named;
 };
 
 /* What a model file says besides its graph. Strings live in the graph's arena. */
@@ -127,7 +130,7 @@ sp_id sp_graph_add_node(sp_graph *graph, const char *name, const sparoa_op *op, 
  * `spare` (or NULL): a blob that nothing else uses, or NULL in it, which is used up: the copy lies
  * in it where it is large enough, so a blob may be larger than its value. */
 sparoa_status sp_graph_align(sp_graph *graph, sp_id value, sp_blob **spare, sparoa_error *err);
-/* A name based on `base` that no value of the graph has. */
+/* A name based on `base` that no value of the graph has; NULL: no memory. */
 const char *sp_graph_unique_name(sp_graph *graph, const char *base);
 
 /* Attributes of a node: replaces or adds. False: no memory. */
@@ -149,8 +152,23 @@ bool sp_uses_build(sp_uses *uses, const sp_graph *graph,
                    const sparoa_allocator *alloc); /* false: no memory */
 void sp_uses_free(sp_uses *uses);
 
+/* The inputs of nodes that read each value, as lists. Inputs that are added or changed by others
+ * than sp_graph_replace_uses are not in them, or in the wrong one. */
+typedef struct sp_use_lists {
+    uint32_t *first; /* by value id; UINT32_MAX: none */
+    struct sp_use {
+        sp_id *input;
+        uint32_t next;
+    } * uses;
+    size_t values, count;
+    sparoa_allocator alloc;
+} sp_use_lists;
+bool sp_use_lists_build(sp_use_lists *lists, const sp_graph *graph,
+                        const sparoa_allocator *alloc); /* false: no memory */
+void sp_use_lists_free(sp_use_lists *lists);
+
 /* Replaces every use of `from` (graph outputs included) by `to`. */
-void sp_graph_replace_uses(sp_graph *graph, sp_id from, sp_id to);
+void sp_graph_replace_uses(sp_graph *graph, sp_use_lists *lists, sp_id from, sp_id to);
 /* Drops dead nodes and puts the rest in topological order, keeping the present order where it can.
  * Fails with INVALID_GRAPH naming a node on a cycle. */
 sparoa_status sp_graph_compact(sp_graph *graph, sparoa_error *err);

@@ -46,7 +46,7 @@ static bool same_node(const sp_graph *g, const sp_gnode *a, const sp_gnode *b)
 
 /* Common subexpressions: candidates share their first input that is no constant, so walk each
  * value's users. */
-static sparoa_status share_equal_nodes(sp_graph *g, sparoa_error *err)
+static sparoa_status share_equal_nodes(sp_graph *g, sp_use_lists *lists, sparoa_error *err)
 {
     const sparoa_allocator *a = &g->arena.alloc;
     size_t values = g->value_count, nodes = g->node_count;
@@ -70,7 +70,8 @@ static sparoa_status share_equal_nodes(sp_graph *g, sparoa_error *err)
             continue;
         }
         for (int32_t k = 0; k < n->n_out; k++)
-            if (n->out[k] != SP_NO_ID) sp_graph_replace_uses(g, n->out[k], g->nodes[other].out[k]);
+            if (n->out[k] != SP_NO_ID)
+                sp_graph_replace_uses(g, lists, n->out[k], g->nodes[other].out[k]);
         n->dead = true;
     }
     sp_free(a, head, values * sizeof *head);
@@ -120,7 +121,7 @@ static bool does_nothing(const sp_graph *g, const sp_gnode *n)
     return false;
 }
 
-static void drop_idle_nodes(sp_graph *g)
+static void drop_idle_nodes(sp_graph *g, sp_use_lists *lists)
 {
     for (size_t i = 0; i < g->node_count; i++) {
         sp_gnode *n = &g->nodes[i];
@@ -130,7 +131,7 @@ static void drop_idle_nodes(sp_graph *g)
         if (is_output(g, from)) {
             sp_gnode *producer = sp_producer(g, n, 0);
             if (!producer || is_output(g, to) || producer->n_out != 1) continue;
-            sp_graph_replace_uses(g, to, from);
+            sp_graph_replace_uses(g, lists, to, from);
             n->dead = true;
             n->in[0] = to;
             producer->out[0] = from;
@@ -138,7 +139,7 @@ static void drop_idle_nodes(sp_graph *g)
             g->values[to].producer = SP_NO_ID;
             continue;
         }
-        sp_graph_replace_uses(g, from, to);
+        sp_graph_replace_uses(g, lists, from, to);
         n->dead = true;
     }
 }
@@ -197,9 +198,13 @@ static bool fold_pad(sp_graph *g, const sp_uses *uses, sp_gnode *conv)
 
 sparoa_status sp_pass_simplify(sp_graph *graph, sparoa_error *err)
 {
-    drop_idle_nodes(graph);
-    SP_TRY(sp_graph_compact(graph, err));
-    SP_TRY(share_equal_nodes(graph, err));
+    sp_use_lists lists;
+    if (!sp_use_lists_build(&lists, graph, &graph->arena.alloc)) return SP_NO_MEMORY(graph, err);
+    drop_idle_nodes(graph, &lists);
+    sparoa_status status = sp_graph_compact(graph, err);
+    if (status == SPAROA_OK) status = share_equal_nodes(graph, &lists, err);
+    sp_use_lists_free(&lists);
+    SP_TRY(status);
     sp_uses uses;
     if (!sp_uses_build(&uses, graph, &graph->arena.alloc)) return SP_NO_MEMORY(graph, err);
     bool ok = true;

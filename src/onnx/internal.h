@@ -2,9 +2,9 @@
 #ifndef SP_ONNX_INTERNAL_H
 #define SP_ONNX_INTERNAL_H
 
+#include "graph/names.h"
 #include "onnx.pb-c.h"
 #include "onnx/load.h"
-#include "onnx/names.h"
 #include "onnx/prescan.h"
 #include "ops/op.h"
 

@@ -1,4 +1,4 @@
-#include "onnx/names.h"
+#include "graph/names.h"
 
 #include <string.h>
 

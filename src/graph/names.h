@@ -1,6 +1,6 @@
 /* names.h - a map from names to ids. Names are not copied: they must outlive the map. */
-#ifndef SP_ONNX_NAMES_H
-#define SP_ONNX_NAMES_H
+#ifndef SP_GRAPH_NAMES_H
+#define SP_GRAPH_NAMES_H
 
 #include "graph/graph.h"
 
