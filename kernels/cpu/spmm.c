@@ -4,8 +4,8 @@
  * rows. The columns' sums are turned back and finished where they are stored, in vectors of
  * columns. The depth is cut into blocks whose part of a tile stays in the nearest cache.
  *
- * Sums are made in the order of gemm.c's tiles: as far as A is finite, both give the same bits. A
- * single row is summed in another order, from where it lies.
+ * Sums are made in the order of gemm.c's tiles of more than two rows: as far as A is finite, both
+ * give the same bits. A single row is summed in another order, from where it lies.
  */
 #include "kernels/cpu/spmm.h"
 #include "kernels/cpu/protos.h"

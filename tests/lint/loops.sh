@@ -84,7 +84,7 @@ $1 ~ /^(tile|dot)_[0-9]+x[0-9]+$/ {
     split($1, part, /[_x]/)
     expect(part[2] * part[3])
 }
-$1 ~ /^(tile_[35]_[12]|run_[1-4])$/ { expect(1) }
+$1 ~ /^(tile_([35]_[12]|pair)|run_[1-4])$/ { expect(1) }
 
 function expect(fmas) {
     seen++
