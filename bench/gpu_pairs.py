@@ -2,7 +2,8 @@
 """The evaluation models on a GPU, in turns with PyTorch in the same seconds.
 
     python3 bench/gpu_pairs.py --program build/gpu/gpu_model --plugin build/gpu/libsparoa_cuda.so \
-        --models DIR --out FILE.jsonl [--budget S] [--rounds N] [--only MODEL,...]
+        --models DIR --out FILE.jsonl [--budget S] [--rounds N] [--only MODEL,...] \
+        [--precisions P,...] [--batches N,...]
 
 For each model (bench/gpu_models.py makes them), precision and batch size, gpu_model and PyTorch take
 turns of a few hundredths of a second each, the first turn of every round going to the other than in
@@ -152,7 +153,7 @@ def command(args, configuration):
 
 def compile_all(args, configurations, deadline):
     """Fills Inductor's cache, args.jobs processes at a time; returns the configurations done."""
-    env = dict(os.environ, TORCHINDUCTOR_COMPILE_THREADS="2")
+    env = dict(os.environ, TORCHINDUCTOR_COMPILE_THREADS=str(args.threads))
     waiting, running, done = list(configurations), [], set()
     while (waiting or running) and time.time() < deadline:
         while waiting and len(running) < args.jobs:
@@ -181,14 +182,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn", type=float, default=0.03, help="seconds of one side")
     parser.add_argument("--jobs", type=int, default=7, help="compiled at a time")
-    parser.add_argument("--only", default="", help="models, separated by commas")
+    parser.add_argument("--threads", type=int, default=2, help="of one compilation")
+    parser.add_argument("--only", default=",".join(MODELS), help="models, separated by commas")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--batches", default="1,32")
     parser.add_argument("--compile", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.compile:
         return compile_one(args.compile)
     start = time.time()
-    models = args.only.split(",") if args.only else MODELS
-    every = [(m, p, b) for p in PRECISIONS for b in (1, 32) for m in models]
+    every = [(m, p, int(b)) for p in args.precisions.split(",") for b in args.batches.split(",")
+             for m in args.only.split(",")]
     done = compile_all(args, every, start + args.budget * args.compiling)
     print(f"compiled {len(done)} of {len(every)} in {time.time() - start:.0f} s", flush=True)
     with pathlib.Path(args.out).open("w") as args.file:

@@ -2,6 +2,7 @@
  * products. All are bound by memory, so what to compute is a switch that every thread of a launch
  * takes the same way. */
 #include "kernels/cuda/eltwise.cuh"
+#include "kernels/cuda/vec.cuh"
 
 template <typename T>
 static __global__ void unary_kernel(int op, float a, float b, const T *x, T *y, int64_t n)
@@ -123,50 +124,78 @@ static __global__ void binary_kernel(int op, sp_cu_space s, const S *a, const S 
     }
 }
 
-/* Floats whose last dimension comes in fours, each operand running along it or repeated. The last
- * dimension of s counts fours; its strides stay those of single elements. */
-template <typename S>
-static __global__ void binary4_kernel(int op, sp_cu_space s, int run_a, int run_b, const S *a,
-                                      const S *b, S *y)
+template <typename S> static __device__ __forceinline__ void get_vector(const S *p, float (&v)[4])
+{
+    sp_cu_get4(p, v);
+}
+
+static __device__ __forceinline__ void get_vector(const __half *p, float (&v)[8])
+{
+    sp_cu_unpack(*(const uint4 *)p, v);
+}
+
+template <typename S> static __device__ __forceinline__ void put_vector(S *p, const float (&v)[4])
+{
+    sp_cu_put4(p, v);
+}
+
+static __device__ __forceinline__ void put_vector(__half *p, const float (&v)[8])
+{
+    *(uint4 *)p = sp_cu_pack(v);
+}
+
+/* A vector of an operand that runs along them or repeats one element. */
+template <typename S, int N>
+static __device__ __forceinline__ void get_operand(const S *p, int runs, float (&v)[N])
+{
+    if (runs) {
+        get_vector(p, v);
+        return;
+    }
+    float one = (float)*p;
+#pragma unroll
+    for (int k = 0; k < N; k++) v[k] = one;
+}
+
+/* Floats whose last dimension comes in vectors of N, each operand running along it or repeated. The
+ * last dimension of s counts vectors; its strides stay those of single elements. */
+template <typename S, int N>
+static __global__ void vector_kernel(int op, sp_cu_space s, int run_a, int run_b, const S *a,
+                                     const S *b, S *y)
 {
     SP_CU_FOR(i, s.count)
     {
         uint32_t at[2] = {(uint32_t)i, (uint32_t)i};
-        float p[4], q[4];
+        float p[N], q[N];
         offsets<uint32_t, 2>(s, (uint32_t)i, at);
-        if (run_a)
-            sp_cu_get4(a + at[0], p);
-        else
-            p[0] = p[1] = p[2] = p[3] = (float)a[at[0]];
-        if (run_b)
-            sp_cu_get4(b + at[1], q);
-        else
-            q[0] = q[1] = q[2] = q[3] = (float)b[at[1]];
+        get_operand(a + at[0], run_a, p);
+        get_operand(b + at[1], run_b, q);
 #pragma unroll
-        for (int k = 0; k < 4; k++) p[k] = binary<float, float>(op, p[k], q[k]);
-        sp_cu_put4(y + i * 4, p);
+        for (int k = 0; k < N; k++) p[k] = binary<float, float>(op, p[k], q[k]);
+        put_vector(y + i * N, p);
     }
 }
 
-/* false: not in fours. */
-template <typename S>
-static bool run_binary4(int op, const sp_cu_space *given, const void *a, const void *b, void *y,
+/* false: not in vectors of N. */
+template <typename S, int N>
+static bool run_vectors(int op, const sp_cu_space *given, const void *a, const void *b, void *y,
                         cudaStream_t stream)
 {
     sp_cu_space s = *given;
     int last = s.rank - 1;
-    if (s.rank < 1 || s.count >= INT32_MAX || !quads(s.dims[last], a, b, y)) return false;
+    if (s.rank < 1 || s.count >= INT32_MAX || s.dims[last] % N || !quads(s.dims[last], a, b, y))
+        return false;
     int run[2];
     for (int k = 0; k < 2; k++) {
         run[k] = s.strides[k][last] == 1;
         if (!run[k] && s.strides[k][last] != 0) return false;
         for (int d = 0; d < last; d++)
-            if (run[k] && s.strides[k][d] % 4 != 0) return false;
-        s.strides[k][last] *= 4;
+            if (run[k] && s.strides[k][d] % N != 0) return false;
+        s.strides[k][last] *= N;
     }
-    s.dims[last] /= 4;
-    s.count /= 4;
-    binary4_kernel<S><<<sp_cu_blocks(s.count, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
+    s.dims[last] /= N;
+    s.count /= N;
+    vector_kernel<S, N><<<sp_cu_blocks(s.count, SP_CU_THREADS), SP_CU_THREADS, 0, stream>>>(
         op, s, run[0], run[1], (const S *)a, (const S *)b, (S *)y);
     return true;
 }
@@ -194,8 +223,11 @@ void sp_cu_binary(sp_cu_binary_op op, sp_cu_type type, const sp_cu_space *s, con
 {
     if (s->count <= 0) return;
     bool truth = op >= SP_CU_BIN_Equal;
-    if (type == SP_CU_F32 && !truth && run_binary4<float>(op, s, a, b, y, stream)) return;
-    if (type == SP_CU_F16 && !truth && run_binary4<__half>(op, s, a, b, y, stream)) return;
+    if (type == SP_CU_F32 && !truth && run_vectors<float, 4>(op, s, a, b, y, stream)) return;
+    if (type == SP_CU_F16 && !truth &&
+        (run_vectors<__half, 8>(op, s, a, b, y, stream) ||
+         run_vectors<__half, 4>(op, s, a, b, y, stream)))
+        return;
 #define CASE(S, T)                                                                                 \
     if (truth)                                                                                     \
         run_binary<S, T, uint8_t>(op, s, a, b, y, stream);                                         \

@@ -270,10 +270,14 @@ typedef struct sp_cu_window {
 void sp_cu_pool(int kind, sp_cu_type type, const sp_cu_window *w, const void *x, void *y,
                 cudaStream_t stream);
 /* Weights [kernel...][c_out], one input channel for each output channel (c_out a multiple of it).
- */
-void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, const void *x,
-                     const void *weight, const void *bias, const void *residual, void *y,
-                     cudaStream_t stream);
+ * way: 0, or one of the shapes of tiles, which sp_cu_depthwise_can is asked for. */
+#define SP_CU_DEPTHWISE_WAYS 5
+int sp_cu_depthwise_can(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int way);
+/* What to take where nothing is measured. */
+int sp_cu_depthwise_way(const sp_cu_window *w, const sp_cu_epilogue *e, int half);
+void sp_cu_depthwise(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int way,
+                     const void *x, const void *weight, const void *bias, const void *residual,
+                     void *y, cudaStream_t stream);
 /* Weights [c_out][kernel...][c_in / group]. large: tiles of 128 x 128 instead of 64 x 64. splits:
  * parts that the inner dimension is cut into, for more blocks than there are tiles; above 1 they
  * need sp_cu_conv_workspace bytes. */
@@ -296,6 +300,10 @@ size_t sp_cu_tensor_workspace(const sp_cu_window *w, int splits);
 void sp_cu_tensor(const sp_cu_window *w, const sp_cu_epilogue *e, int half, int tile, int splits,
                   void *workspace, unsigned *arrivals, const void *x, const void *weight,
                   const void *bias, const void *residual, void *y, cudaStream_t stream);
+/* The same in float16 where taps times input channels are few: the first of a network (few.cu). */
+int sp_cu_few_can(const sp_cu_window *w, const sp_cu_epilogue *e);
+void sp_cu_few(const sp_cu_window *w, const sp_cu_epilogue *e, const void *x, const void *weight,
+               const void *bias, void *y, cudaStream_t stream);
 /* 3x3 with stride 1, channels fastest, float32 (winograd.cu): weights [c_out][9][c_in] become
  * [36][c_out][c_in], the image [36][tile][c_in]; what comes back are products [36][tile][c_out]. */
 #define SP_CU_WINOGRAD_POINTS 36
@@ -430,6 +438,15 @@ typedef struct sp_cu_csr {
 int sp_cu_spmm_fits(int tile, size_t shared_limit);
 void sp_cu_spmm(const sp_cu_csr *w, int tile, const sp_cu_epilogue *e, int64_t m, const float *x,
                 const float *bias, const float *residual, float *y, cudaStream_t stream);
+/* Few channels and many rows, on tensor cores (thin.cu): y = epilogue(x w^T), x [m][k], y [m][n], w
+ * [n][k]; the activation must be a cheap one. half: as for sp_cu_tensor. way: one of the shapes.
+ * All addresses are multiples of 16. */
+#define SP_CU_THIN_WAYS 6
+int sp_cu_thin_can(const sp_cu_gemm *g, const sp_cu_epilogue *e, int half, int way,
+                   size_t shared_limit);
+void sp_cu_thin(const sp_cu_gemm *g, const sp_cu_epilogue *e, int half, int way, const void *x,
+                const void *weight, const void *bias, const void *residual, void *y,
+                cudaStream_t stream);
 void sp_cu_gemm_run(const sp_cu_gemm *g, int half, const void *a, const void *b, void *y,
                     cudaStream_t stream);
 

@@ -124,6 +124,49 @@ static void run_transpose(const sp_cu_move *m, const void *src, void *dst, cudaS
                                                          k ? m->src[0] : 0, k ? m->dst[0] : 0);
 }
 
+/* Planes of C channels become pixels of them, 16 bytes of each plane a thread: for an image's few
+ * channels. Steps count in 16 bytes. */
+template <typename T, int C>
+static __global__ void interleave_kernel(const uint4 *src, uint4 *dst, uint32_t count,
+                                         uint32_t vectors, int64_t plane, int64_t src_batch,
+                                         int64_t dst_batch)
+{
+    enum { N = 16 / (int)sizeof(T) };
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    uint32_t n = i / vectors, at = i - n * vectors;
+    __align__(16) T v[C][N], out[N * C];
+#pragma unroll
+    for (int c = 0; c < C; c++) *(uint4 *)v[c] = src[n * src_batch + c * plane + at];
+#pragma unroll
+    for (int k = 0; k < N * C; k++) out[k] = v[k % C][k / C];
+#pragma unroll
+    for (int c = 0; c < C; c++) dst[n * dst_batch + (int64_t)at * C + c] = ((const uint4 *)out)[c];
+}
+
+/* false: it is not that case. */
+template <typename T>
+static bool run_interleave(const sp_cu_move *m, const void *src, void *dst, cudaStream_t stream)
+{
+    const int64_t by = 16 / (int64_t)sizeof(T);
+    int k = m->rank - 2;
+    if (m->rank < 2 || m->rank > 3 || m->dst[k + 1] != 1 || m->src[k] != 1) return false;
+    int64_t rows = m->dims[k], channels = m->dims[k + 1], images = k ? m->dims[0] : 1;
+    int64_t batch[2] = {k ? m->src[0] : 0, k ? m->dst[0] : 0}, plane = m->src[k + 1];
+    bool whole = rows % by == 0 && plane % by == 0 && batch[0] % by == 0 && batch[1] % by == 0 &&
+                 m->dst[k] == channels && images * (rows / by) < INT32_MAX &&
+                 ((uintptr_t)src | (uintptr_t)dst) % 16 == 0;
+    if (!whole || channels < 2 || channels > 4) return false;
+    auto kernel = channels == 2   ? interleave_kernel<T, 2>
+                  : channels == 3 ? interleave_kernel<T, 3>
+                                  : interleave_kernel<T, 4>;
+    int64_t count = images * (rows / by);
+    kernel<<<sp_cu_blocks(count, 128), 128, 0, stream>>>((const uint4 *)src, (uint4 *)dst,
+                                                         (uint32_t)count, (uint32_t)(rows / by),
+                                                         plane / by, batch[0] / by, batch[1] / by);
+    return true;
+}
+
 static bool is_transpose(const sp_cu_move *m)
 {
     int k = m->rank - 2;
@@ -143,6 +186,8 @@ void sp_cu_move_run(const sp_cu_move *move, const void *src, void *dst, cudaStre
             cudaMemcpyAsync(dst, src, (size_t)(count * m.size), cudaMemcpyDeviceToDevice, stream);
         return;
     }
+    if (m.size == 2 && run_interleave<uint16_t>(&m, src, dst, stream)) return;
+    if (m.size == 4 && run_interleave<uint32_t>(&m, src, dst, stream)) return;
     bool transposed = is_transpose(&m);
     if (!transposed) widen(&m, src, dst);
     for (int i = 0; i < m.rank; i++) count = i ? count * m.dims[i] : m.dims[i];

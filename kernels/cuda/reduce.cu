@@ -98,6 +98,7 @@ static __global__ void __launch_bounds__(512)
     int64_t q = (int64_t)blockIdx.x * blockDim.x + tx;
     float sum[4] = {0, 0, 0, 0};
     if (q * 4 < channels)
+#pragma unroll 4
         for (int64_t r = ty; r < rows; r += blockDim.y) {
             float v[4];
             sp_cu_get4(x + blockIdx.y * image + r * channels + q * 4, v);

@@ -65,7 +65,7 @@ static double sum_of(int64_t k)
 }
 
 /* Adds an activation and perhaps a residual of the output's shape. */
-static void epilogue(gpu_node *g, int rank, const int64_t *out)
+static void epilogue(gpu_node *g, sparoa_dtype type, int rank, const int64_t *out)
 {
     int residual = (int)gpu_range(g, 0, 3);
     if (gpu_range(g, 0, 3)) {
@@ -75,7 +75,7 @@ static void epilogue(gpu_node *g, int rank, const int64_t *out)
         gpu_float(g, "sp.act_b", 1.5f);
     }
     if (residual == 0 || residual == 3) return;
-    gpu_input(g, SPAROA_FLOAT32, rank, out);
+    gpu_input(g, type, rank, out);
     gpu_int(g, "sp.residual", residual);
 }
 
@@ -115,7 +115,39 @@ static void conv(gpu_test *t, gpu_node *g)
     gpu_int(g, "group", group);
     if (nhwc) gpu_int(g, "sp.nhwc", 1);
     g->magnitude = sum_of(ci / group * k[0] * k[1]);
-    epilogue(g, 4, nhwc ? DIMS(n, oh, ow, co) : DIMS(n, co, oh, ow));
+    epilogue(g, SPAROA_FLOAT32, 4, nhwc ? DIMS(n, oh, ow, co) : DIMS(n, co, oh, ow));
+    gpu_compare(t, g);
+}
+
+/* Shapes that the kernels for little arithmetic take: depthwise, 1x1, and few input channels. */
+static void conv_light(gpu_test *t, gpu_node *g)
+{
+    sparoa_dtype type = gpu_range(g, 0, 2) ? SPAROA_FLOAT16 : SPAROA_FLOAT32;
+    int kind = (int)gpu_range(g, 0, 2);
+    int64_t n = gpu_range(g, 1, 3), h = gpu_range(g, 5, 40), w = gpu_range(g, 5, 40), p[4];
+    int64_t k = kind == 1 ? 1 : kind == 0 && gpu_range(g, 0, 1) ? 5 : 3, d = 1, s = 1;
+    int64_t ci = kind == 2 ? gpu_range(g, 1, 3) : 8 * gpu_range(g, 1, 20);
+    int64_t co = kind == 0 ? ci : 8 * gpu_range(g, 1, kind == 2 ? 8 : 20);
+    if (kind != 1) s = gpu_range(g, 1, 2);
+    if (kind == 2) d = gpu_range(g, 1, 2);
+    if (kind == 2 && gpu_range(g, 0, 3)) w = (w + 7) / 8 * 8;
+    for (int i = 0; i < 4; i++) p[i] = gpu_range(g, 0, k / 2);
+    int64_t oh = (h + p[0] + p[2] - (k - 1) * d - 1) / s + 1;
+    int64_t ow = (w + p[1] + p[3] - (k - 1) * d - 1) / s + 1;
+    gpu_start(g, "Conv", 11, 1);
+    gpu_input(g, type, 4, DIMS(n, h, w, ci));
+    gpu_constant(g, type, 4, DIMS(co, kind == 0 ? 1 : ci, k, k));
+    if (gpu_range(g, 0, 3))
+        gpu_constant(g, type, 1, DIMS(co));
+    else
+        gpu_skip_input(g);
+    gpu_ints(g, "strides", 2, DIMS(s, s));
+    gpu_ints(g, "dilations", 2, DIMS(d, d));
+    gpu_ints(g, "pads", 4, p);
+    gpu_int(g, "group", kind == 0 ? ci : 1);
+    gpu_int(g, "sp.nhwc", 1);
+    g->magnitude = sum_of((kind == 0 ? 1 : ci) * k * k);
+    epilogue(g, type, 4, DIMS(n, oh, ow, co));
     gpu_compare(t, g);
 }
 
@@ -188,7 +220,7 @@ static void gemm(gpu_test *t, gpu_node *g)
     if (gpu_range(g, 0, 2) == 0) gpu_float(g, "alpha", 0.5f);
     if (gpu_range(g, 0, 2) == 0) gpu_float(g, "beta", 0.25f);
     g->magnitude = sum_of(k);
-    epilogue(g, 2, DIMS(m, n));
+    epilogue(g, SPAROA_FLOAT32, 2, DIMS(m, n));
     gpu_compare(t, g);
 }
 
@@ -214,7 +246,7 @@ static void matmul(gpu_test *t, gpu_node *g)
             gpu_int(g, "sp.bias", 1);
         }
         g->magnitude = sum_of(k);
-        epilogue(g, 4, DIMS(b0, b1, m, n));
+        epilogue(g, SPAROA_FLOAT32, 4, DIMS(b0, b1, m, n));
     }
     gpu_compare(t, g);
 }
@@ -268,7 +300,7 @@ static void sparse(gpu_test *t, gpu_node *g)
     if (kind == 2) gpu_int(g, "sp.bias", 1);
     if (turned) gpu_int(g, "transB", 1);
     g->magnitude = sum_of(k / 6);
-    epilogue(g, kind == 0 ? 4 : 2, kind == 0 ? DIMS(2, m, 3, n) : DIMS(m, n));
+    epilogue(g, SPAROA_FLOAT32, kind == 0 ? 4 : 2, kind == 0 ? DIMS(2, m, 3, n) : DIMS(m, n));
     gpu_compare(t, g);
 }
 
@@ -277,6 +309,7 @@ const gpu_family gpu_families_images[] = {
     {"global_pool", global_pool, 30},
     {"resize", resize, 80},
     {"conv", conv, 300},
+    {"conv_light", conv_light, 120},
     {"conv_other", conv_other, 40},
     {"conv_transpose", conv_transpose, 50},
     {"gemm", gemm, 120},

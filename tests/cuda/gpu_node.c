@@ -54,10 +54,15 @@ sparoa_tensor *gpu_input(gpu_node *g, sparoa_dtype dtype, int rank, const int64_
     return t;
 }
 
-sparoa_tensor *gpu_weight(gpu_node *g, int rank, const int64_t *dims)
+sparoa_tensor *gpu_constant(gpu_node *g, sparoa_dtype dtype, int rank, const int64_t *dims)
 {
     g->constant[g->node.n_in] = true;
-    return gpu_input(g, SPAROA_FLOAT32, rank, dims);
+    return gpu_input(g, dtype, rank, dims);
+}
+
+sparoa_tensor *gpu_weight(gpu_node *g, int rank, const int64_t *dims)
+{
+    return gpu_constant(g, SPAROA_FLOAT32, rank, dims);
 }
 
 void gpu_const_ints(gpu_node *g, int n, const int64_t *values)

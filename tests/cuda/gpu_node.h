@@ -38,7 +38,8 @@ double gpu_uniform(gpu_node *g, double lo, double hi);
 void gpu_start(gpu_node *g, const char *op, int32_t version, int32_t outputs);
 /* Adds an input of random values in lo..hi (integers: whole numbers). */
 sparoa_tensor *gpu_input(gpu_node *g, sparoa_dtype dtype, int rank, const int64_t *dims);
-/* The same, constant. */
+/* The same, constant; gpu_weight: float32. */
+sparoa_tensor *gpu_constant(gpu_node *g, sparoa_dtype dtype, int rank, const int64_t *dims);
 sparoa_tensor *gpu_weight(gpu_node *g, int rank, const int64_t *dims);
 /* A constant vector of int64. */
 void gpu_const_ints(gpu_node *g, int n, const int64_t *values);

@@ -1,6 +1,6 @@
-/* Conv and ConvTranspose. A 1x1 convolution with the channel last is a product; depthwise ones have
- * their own kernel; the rest goes to cuDNN, to an implicit product of our own on tensor cores
- * (float16, TF32), or to one in plain float32. */
+/* Conv and ConvTranspose. A 1x1 convolution with the channel last is a product; depthwise ones and,
+ * in float16, those of few channels have their own kernels; the rest goes to cuDNN, to an implicit
+ * product of our own on tensor cores (float16, TF32), or to one in plain float32. */
 #include "backends/cuda/conv.h"
 #include "backends/cuda/sparse.h"
 #include "backends/cuda/window.h"
@@ -117,7 +117,8 @@ static const char *const kind_names[][3] = {
     {"conv_cudnn", "conv_cudnn_tf32", "conv_cudnn_f16"},
     {"conv_implicit", "conv_implicit", "conv_implicit"},
     {"conv_tensor", "conv_tensor_tf32", "conv_tensor_f16"},
-    {"conv_winograd", "conv_winograd", "conv_winograd"}};
+    {"conv_winograd", "conv_winograd", "conv_winograd"},
+    {"conv_few_f16", "conv_few_f16", "conv_few_f16"}};
 
 static sparoa_status conv_create(sparoa_kernel *k, const sparoa_node *node, sparoa_error *err)
 {
@@ -194,6 +195,13 @@ bool sp_cuda_conv_choose(sparoa_dev *dev, sp_cuda_conv *c, const sp_cuda_choice 
     switch (c->kind) {
     case SP_CUDA_CONV_PRODUCT: return c->product.shape.m > 0 && !c->winograd;
     case SP_CUDA_CONV_WINOGRAD: return c->winograd;
+    case SP_CUDA_CONV_DEPTHWISE:
+        c->way = choice->tile;
+        return c->way >= 0 &&
+               sp_cu_depthwise_can(&c->window, &c->epilogue, c->math == SP_CUDA_MATH_F16, c->way);
+    case SP_CUDA_CONV_FEW:
+        return c->math == SP_CUDA_MATH_F16 && sp_cuda_has_cores(dev, c->math) &&
+               sp_cu_few_can(&c->window, &c->epilogue);
     case SP_CUDA_CONV_DNN:
         if (choice->index < 0 || choice->index >= c->dnn.n_algos) return false;
         sp_cuda_dnn_choose(&c->dnn, &c->epilogue, choice->index);
@@ -283,7 +291,8 @@ static void first_choice(sparoa_kernel *k, sp_cuda_conv *p, bool nhwc)
         c.splits = 1;
     }
     if (p->dnn.ready) c = (sp_cuda_choice){.kind = SP_CUDA_CONV_DNN};
-    sp_cuda_conv_choose(k->dev, p, &c);
+    const sp_cuda_choice few = {.kind = SP_CUDA_CONV_FEW};
+    if (!nhwc || !sp_cuda_conv_choose(k->dev, p, &few)) sp_cuda_conv_choose(k->dev, p, &c);
 }
 
 static const char *variant_of(const sp_cuda_conv *p)
@@ -292,6 +301,8 @@ static const char *variant_of(const sp_cuda_conv *p)
         return "conv_sparse";
     if (p->kind == SP_CUDA_CONV_PRODUCT && p->product.kind == SP_CUDA_PRODUCT_CUSPARSE)
         return "conv_cusparse";
+    if (p->kind == SP_CUDA_CONV_PRODUCT && p->product.kind == SP_CUDA_PRODUCT_THIN)
+        return p->math == SP_CUDA_MATH_F16 ? "conv_thin_f16" : "conv_thin_tf32";
     return kind_names[p->kind][p->math];
 }
 
@@ -314,13 +325,15 @@ static sparoa_status conv_prepare(sparoa_kernel *k, const sparoa_node *node, voi
     if (sp_count(y) == 0) return SPAROA_OK;
     if (s->kind == SP_CUDA_CONV_PRODUCT)
         plan_product(k, node, p);
-    else if (s->kind != SP_CUDA_CONV_DEPTHWISE) {
+    else if (s->kind == SP_CUDA_CONV_DEPTHWISE) {
+        p->way = sp_cu_depthwise_way(&p->window, &p->epilogue, p->math == SP_CUDA_MATH_F16);
+    } else {
         if (s->kind == SP_CUDA_CONV_DNN)
             sp_cuda_dnn_plan(k->dev, &p->dnn, &p->window, &p->epilogue, p->math);
         if (nhwc) plan_winograd(k, p);
         first_choice(k, p, nhwc);
     }
-    if (nhwc && s->kind != SP_CUDA_CONV_DEPTHWISE && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
+    if (nhwc && k->dev->autotune) sp_cuda_conv_tune(k->dev, p);
     if (p->kind == SP_CUDA_CONV_WINOGRAD) SP_TRY(winograd_weight(k, &p->window, err));
     k->variant = variant_of(p);
     *workspace = sp_cuda_conv_workspace(p);
@@ -361,7 +374,11 @@ sparoa_status sp_cuda_conv_launch(sparoa_dev *dev, sp_cuda_conv *c, const void *
         return sp_cuda_product_run(dev, &c->product, x, weight, bias, residual, y, workspace,
                                    stream, node, err);
     if (c->kind == SP_CUDA_CONV_DEPTHWISE) {
-        sp_cu_depthwise(w, &c->epilogue, half, x, weight, bias, residual, y, stream);
+        sp_cu_depthwise(w, &c->epilogue, half, c->way, x, weight, bias, residual, y, stream);
+        return SPAROA_OK;
+    }
+    if (c->kind == SP_CUDA_CONV_FEW && ((uintptr_t)x | (uintptr_t)bias | (uintptr_t)y) % 16 == 0) {
+        sp_cu_few(w, &c->epilogue, x, weight, bias, y, stream);
         return SPAROA_OK;
     }
     if (c->kind == SP_CUDA_CONV_WINOGRAD)

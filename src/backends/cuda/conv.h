@@ -10,7 +10,8 @@ typedef enum sp_cuda_conv_kind {
     SP_CUDA_CONV_DNN,
     SP_CUDA_CONV_IMPLICIT,
     SP_CUDA_CONV_TENSOR,
-    SP_CUDA_CONV_WINOGRAD
+    SP_CUDA_CONV_WINOGRAD,
+    SP_CUDA_CONV_FEW
 } sp_cuda_conv_kind;
 
 typedef struct sp_cuda_conv {
@@ -18,6 +19,7 @@ typedef struct sp_cuda_conv {
     sp_cuda_math math;
     int splits; /* of the implicit product */
     bool large; /* its tiles */
+    int way;    /* of the depthwise kernel */
     bool has_bias;
     sp_cuda_parts parts; /* of the product on tensor cores */
     sp_cu_window window;

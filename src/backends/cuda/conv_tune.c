@@ -1,5 +1,5 @@
-/* Choosing between cuDNN's algorithms, a product and our own implicit products by measuring them.
- */
+/* Choosing between cuDNN's algorithms, a product, our own implicit products and the shapes of the
+ * other kernels by measuring them. */
 #include "backends/cuda/conv.h"
 #include "backends/cuda/sparse.h"
 
@@ -93,6 +93,10 @@ static void try_all(trial *t, sp_cuda_conv_kind given)
 {
     const sp_cuda_conv *c = t->conv;
     int processors = t->dev->prop.multiProcessorCount, half = c->math == SP_CUDA_MATH_F16;
+    for (int i = 0; given == SP_CUDA_CONV_DEPTHWISE && i < SP_CU_DEPTHWISE_WAYS; i++)
+        attempt(t, (sp_cuda_choice){given, 0, i, 1});
+    if (given == SP_CUDA_CONV_DEPTHWISE) return;
+    attempt(t, (sp_cuda_choice){SP_CUDA_CONV_FEW, 0, 0, 1});
     if (given == SP_CUDA_CONV_PRODUCT) attempt(t, (sp_cuda_choice){given, 0, 0, 1});
     if (c->product.sparse && t->dev->sparse_ways > 1) return;
     for (int i = 0; i < c->dnn.n_algos; i++)
@@ -106,6 +110,16 @@ static void try_all(trial *t, sp_cuda_conv_kind given)
         try_parts(t, SP_CUDA_CONV_TENSOR, i, sp_cu_tensor_splits(&c->window, half, i, processors));
 }
 
+/* true: option way says what to take, and that can be. */
+static bool forced(sparoa_dev *dev, sp_cuda_conv *c)
+{
+    const sp_cuda_choice wanted = {SP_CUDA_CONV_DEPTHWISE, 0, dev->way, 1};
+    if (dev->way < 0) return false;
+    if (c->kind == SP_CUDA_CONV_DEPTHWISE) return sp_cuda_conv_choose(dev, c, &wanted);
+    return c->kind == SP_CUDA_CONV_FEW ||
+           (c->kind == SP_CUDA_CONV_PRODUCT && c->product.kind == SP_CUDA_PRODUCT_THIN);
+}
+
 void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
 {
     const sp_cu_window *w = &c->window;
@@ -117,8 +131,10 @@ void sp_cuda_conv_tune(sparoa_dev *dev, sp_cuda_conv *c)
              w->begin[1], w->end[1], w->begin[2], c->epilogue.act, c->epilogue.residual,
              c->has_bias, c->product.sparse ? (long long)c->product.sparse->csr.count : 0LL);
     trial t = {.dev = dev, .conv = c, .best_ms = -1};
-    const sp_cuda_choice given = {c->kind, 0, c->parts.tile,
+    const sp_cuda_choice given = {c->kind, 0,
+                                  c->kind == SP_CUDA_CONV_DEPTHWISE ? c->way : c->parts.tile,
                                   c->kind == SP_CUDA_CONV_IMPLICIT ? c->splits : 1};
+    if (forced(dev, c)) return;
     if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_conv_choose(dev, c, &t.best)) return;
     t.best = given; /* what was kept may not fit, and has left its mark on c */
     if (prepare_memory(&t, most_workspace(&t))) try_all(&t, (sp_cuda_conv_kind)given.kind);

@@ -26,6 +26,7 @@ struct sparoa_dev {
     int sparse_ways; /* option sparse: 0 none, 1 those that win, 2 our own, 3 cuSPARSE, always */
     bool unified;    /* kernels use mapped host memory: integrated GPUs, or option zero_copy=1 */
     bool raw_graphs; /* option graph=raw: recordings are left as they are */
+    int way;         /* option way: the shape that depthwise and thin kernels take; -1: measured */
     sp_cuda_libs libs;
     void *lt;                   /* cublasLtHandle_t, or NULL */
     void *dnn;                  /* cudnnHandle_t, or NULL */
@@ -186,7 +187,8 @@ typedef enum sp_cuda_product_kind {
     SP_CUDA_PRODUCT_LT,
     SP_CUDA_PRODUCT_TENSOR,
     SP_CUDA_PRODUCT_SPMM, /* our own sparse product */
-    SP_CUDA_PRODUCT_CUSPARSE
+    SP_CUDA_PRODUCT_CUSPARSE,
+    SP_CUDA_PRODUCT_THIN /* few channels, on tensor cores */
 } sp_cuda_product_kind;
 
 /* A product as cuBLASLt sees it, with or without the epilogue. */
@@ -213,7 +215,7 @@ typedef struct sp_cuda_product {
     const struct sp_cuda_sparse *sparse; /* b once more, where it has many zeros; not owned */
     void *spmm_x, *spmm_y;
     size_t spmm_needs[SP_CUDA_SPMM_ALGOS]; /* SIZE_MAX: can't */
-    int spmm_tile;
+    int way;                               /* shape of our own sparse product, or of the thin one */
     size_t workspace;
     sp_cu_epilogue epilogue;
 } sp_cuda_product;

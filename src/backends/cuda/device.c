@@ -109,7 +109,9 @@ sparoa_status sp_cuda_device_open(const sparoa_host *host, int32_t index, const 
                      : option_is(options, "sparse", "cusparse") ? 3
                                                                 : 1;
     d->raw_graphs = option_is(options, "graph", "raw");
-    char pool[16];
+    char pool[16], way[16];
+    option(options, "way", way, sizeof way);
+    d->way = way[0] ? atoi(way) : -1;
     option(options, "pool_mb", pool, sizeof pool);
     d->idle_limit = pool[0] ? (size_t)strtoul(pool, NULL, 10) << 20 : POOL_LIMIT;
     pthread_mutex_init(&d->lock, NULL);

@@ -193,7 +193,12 @@ bool sp_cuda_product_choose(sparoa_dev *dev, sp_cuda_product *p, const sp_cuda_c
         if (!p->sparse || c->tile < 0 || c->tile >= SP_CU_SPMM_TILES ||
             !sp_cu_spmm_fits(c->tile, dev->prop.sharedMemPerBlockOptin))
             return false;
-        p->spmm_tile = c->tile;
+        p->way = c->tile;
+    } else if (c->kind == SP_CUDA_PRODUCT_THIN) {
+        if (!p->window.n || !sp_cu_thin_can(&p->shape, &p->epilogue, p->math == SP_CUDA_MATH_F16,
+                                            c->tile, dev->prop.sharedMemPerBlockOptin))
+            return false;
+        p->way = c->tile;
     } else if (c->kind == SP_CUDA_PRODUCT_CUSPARSE) {
         if (!p->spmm_y || c->index < 0 || c->index >= SP_CUDA_SPMM_ALGOS ||
             p->spmm_needs[c->index] == SIZE_MAX)
@@ -243,10 +248,12 @@ void sp_cuda_product_plan(sparoa_dev *dev, sp_cuda_product *p, const sp_cu_epilo
 
 const char *sp_cuda_product_variant(const sp_cuda_product *p)
 {
-    static const char *const names[][5] = {
-        {"gemm_f32", "gemm_cublaslt", "gemm_f32", "gemm_sparse", "gemm_cusparse"},
-        {"gemm_f32", "gemm_cublaslt_tf32", "gemm_tensor_tf32", "gemm_sparse", "gemm_cusparse"},
-        {"gemm_f16", "gemm_cublaslt_f16", "gemm_tensor_f16", "gemm_f16", "gemm_f16"}};
+    static const char *const names[][6] = {
+        {"gemm_f32", "gemm_cublaslt", "gemm_f32", "gemm_sparse", "gemm_cusparse", "gemm_f32"},
+        {"gemm_f32", "gemm_cublaslt_tf32", "gemm_tensor_tf32", "gemm_sparse", "gemm_cusparse",
+         "gemm_thin_tf32"},
+        {"gemm_f16", "gemm_cublaslt_f16", "gemm_tensor_f16", "gemm_f16", "gemm_f16",
+         "gemm_thin_f16"}};
     return names[p->math][p->kind];
 }
 
@@ -308,9 +315,12 @@ static void run_one(sparoa_dev *dev, sp_cuda_product *p, const void *a, const vo
                      p->parts.arrivals, a, b, bias, residual, y, stream);
         return;
     }
+    if (p->kind == SP_CUDA_PRODUCT_THIN && fits) {
+        sp_cu_thin(&p->shape, &p->epilogue, half, p->way, a, b, bias, residual, y, stream);
+        return;
+    }
     if (p->kind == SP_CUDA_PRODUCT_SPMM && fits) {
-        sp_cu_spmm(&p->sparse->csr, p->spmm_tile, &p->epilogue, p->shape.m, a, bias, residual, y,
-                   stream);
+        sp_cu_spmm(&p->sparse->csr, p->way, &p->epilogue, p->shape.m, a, bias, residual, y, stream);
         return;
     }
     bool done = p->kind == SP_CUDA_PRODUCT_CUSPARSE && fits &&

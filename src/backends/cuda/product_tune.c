@@ -1,5 +1,5 @@
 /* Choosing how to multiply by timing the ways: cuBLASLt's proposals with and without the epilogue,
- * and our own kernel on tensor cores. */
+ * and our own kernels on tensor cores. */
 #include "backends/cuda/sparse.h"
 
 #define CLEARLY 0.97f
@@ -113,6 +113,8 @@ static void try_all(trial *t)
         if (splits > 1) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits}, 1);
         if (splits > 3) attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_TENSOR, 0, i, splits / 2}, 1);
     }
+    for (int i = 0; p->window.n && i < SP_CU_THIN_WAYS; i++)
+        attempt(t, (sp_cuda_choice){SP_CUDA_PRODUCT_THIN, 0, i, 1}, 1);
     if (t->best_ms >= 0 && p->sparse) try_sparse(t);
 }
 
@@ -127,7 +129,9 @@ void sp_cuda_product_tune(sparoa_dev *dev, sp_cuda_product *p)
     snprintf(key + n, sizeof key - (size_t)n, " %d %d %d %lld", p->epilogue.act,
              p->epilogue.residual, p->has_bias, p->sparse ? (long long)p->sparse->csr.count : 0LL);
     trial t = {.dev = dev, .product = p, .best_ms = -1};
+    const sp_cuda_choice thin = {SP_CUDA_PRODUCT_THIN, 0, dev->way, 1};
     const sp_cuda_choice given = {p->kind, p->algo * 2 + p->fused, p->parts.tile, p->parts.splits};
+    if (dev->way >= 0 && sp_cuda_product_choose(dev, p, &thin)) return;
     if (sp_cuda_tuned_find(dev, key, &t.best) && sp_cuda_product_choose(dev, p, &t.best)) return;
     t.best = given; /* what was kept may not fit, and has left its mark on p */
     if (prepare_memory(&t)) try_all(&t);

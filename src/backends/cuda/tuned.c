@@ -18,7 +18,7 @@ static void identity(const sparoa_dev *dev, char *text, size_t size)
     cudaRuntimeGetVersion(&runtime);
     if (dev->sparse) dev->libs.sparse_version(dev->sparse, &sparse);
     snprintf(text, size,
-             "sparoa cuda 2; %.80s; driver %d; runtime %d; cudnn %zu; cublaslt %zu; cusparse %d\n",
+             "sparoa cuda 3; %.80s; driver %d; runtime %d; cudnn %zu; cublaslt %zu; cusparse %d\n",
              dev->prop.name, driver, runtime, dev->dnn ? dev->libs.dnn_version() : (size_t)0,
              dev->lt ? dev->libs.lt_version() : (size_t)0, sparse);
 }
