@@ -135,7 +135,7 @@ run_models() {
 run_sanitizer() {
     local family code
     command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return; }
-    for family in conv sparse conv_q8 matmul_q8 rnn linear single_q8 gather pad resize reduce; do
+    for family in conv conv_light sparse conv_q8 matmul_q8 rnn linear single_q8 gather pad resize reduce; do
         code=0
         timeout "$((left < 70 ? left : 70))" compute-sanitizer --tool memcheck --error-exitcode 9 "$build/gpu_check" \
             "$build/libsparoa_cuda.so" /dev/null $family >"$results/sanitizer-$family.txt" 2>&1 || code=$?
