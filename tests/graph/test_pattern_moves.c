@@ -245,6 +245,13 @@ static void build_attention_windows(builder *b) /* as Swin's shifted windows: a 
     output(b, weigh(b, scores, heads_of(b, 6)));
 }
 
+static void build_attention_rows(builder *b) /* one value for all keys of a row */
+{
+    sp_id q = heads_of(b, 2), k = transpose(b, heads_of(b, 2), DIMS(0, 1, 3, 2));
+    sp_id scores = node(b, "Add", node(b, "MatMul", q, k), input(b, DIMS(2, 1, ROWS, 1)));
+    output(b, weigh(b, scores, heads_of(b, 2)));
+}
+
 static void build_attention_kept(builder *b) /* the probabilities are an output as well */
 {
     sp_id q = heads_of(b, 2), k = transpose(b, heads_of(b, 2), DIMS(0, 1, 3, 2));
@@ -267,6 +274,7 @@ static void test_attention(void **state)
     check_passes(build_attention_bias, WITH_ATTENTION, "Attention");
     check_passes(build_attention_windows, WITH_ATTENTION,
                  "Reshape Reshape Reshape Attention Reshape");
+    check_passes(build_attention_rows, WITH_ATTENTION, "Attention");
     check_passes(build_attention_kept, WITH_ATTENTION, "Transpose MatMul Softmax MatMul");
     check_passes(build_attention_one_batch, WITH_ATTENTION, "Transpose MatMul Softmax MatMul");
 }

@@ -463,22 +463,27 @@ static void test_rows(void **unused)
     }
 }
 
-/* Masks of every shape, also one that lets a single key pass. */
+/* Masks of every shape, also one that lets a single key pass, one value for all keys, and rows that
+ * end before the keys do. */
 static void test_attention(void **unused)
 {
     FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 60; i++) {
         builder b;
         int64_t batch = PICK(1, 2), heads = PICK(1, 3), m = PICK(1, 7, 49, 130),
                 n = PICK(0, 1, 16, 49, 197);
-        int64_t size = PICK(1, 16, 32, 40), width = PICK(1, 16, 32, 40), masks = PICK(0, 1, 2, 3);
+        int64_t size = PICK(1, 16, 32, 40), width = PICK(1, 16, 32, 40),
+                masks = PICK(0, 1, 2, 3, 4, 5);
         sparoa_tensor q = tensor(4, (int64_t[]){batch, heads, m, size});
         sparoa_tensor k = tensor(4, (int64_t[]){batch, heads, n, size});
         sparoa_tensor v = tensor(4, (int64_t[]){batch, heads, n, width});
         sparoa_tensor mask = masks == 1   ? tensor(2, (int64_t[]){m, n})
                              : masks == 2 ? tensor(4, (int64_t[]){1, heads, m, n})
+                             : masks == 4 ? tensor(3, (int64_t[]){heads, m, n > 0})
+                             : masks == 5 ? tensor(2, (int64_t[]){m, (n + 1) / 2})
                                           : tensor(4, (int64_t[]){batch, 1, 1, n});
         start(&b, "Attention");
+        if (masks == 5) b.node.version = 24; /* a short mask is padded from then on */
         input(&b, &q, false);
         input(&b, &k, false);
         input(&b, &v, false);

@@ -44,9 +44,11 @@ typedef struct attention_job {
     size_t row;                             /* floats of a row of scores: whole vectors */
     size_t mask_batch, mask_head, mask_row; /* strides; 0: repeated */
     size_t mask_images;                     /* after so many its masks come again */
+    size_t mask_width;                      /* floats of one of its rows */
+    bool wide_mask;                         /* its rows are made as wide as those of the scores */
     float scale;
     char *workspace;
-    size_t piece_bytes, k_floats, v_floats;
+    size_t piece_bytes, k_floats, v_floats, score_floats;
     int64_t total; /* heads of all batches */
     int32_t pieces;
 } attention_job;
@@ -56,18 +58,29 @@ static size_t align16(size_t floats)
     return (floats + 15) / 16 * 16;
 }
 
-/* Strides of the mask seen as [batch, heads, queries, keys]. False: its last dimension is repeated.
- */
-static bool mask_strides(attention_job *job, const sparoa_tensor *mask)
+/* Strides of the mask seen as [batch, heads, queries, keys]. */
+static void mask_strides(attention_job *job, const sparoa_tensor *mask)
 {
-    size_t stride = job->keys, *to[3] = {&job->mask_row, &job->mask_head, &job->mask_batch};
+    size_t *to[3] = {&job->mask_row, &job->mask_head, &job->mask_batch};
+    size_t stride = job->mask_width = (size_t)mask->dims[mask->rank - 1];
     job->mask_images = mask->rank == 4 && mask->dims[0] > 0 ? (size_t)mask->dims[0] : 1;
-    if (mask->dims[mask->rank - 1] != (int64_t)job->keys) return false;
     for (int32_t d = mask->rank - 2, k = 0; d >= 0; d--, k++) {
         *to[k] = mask->dims[d] == 1 ? 0 : stride;
         stride *= (size_t)mask->dims[d];
     }
-    return true;
+}
+
+/* Rows of the mask as wide as those of the scores: one element is repeated, a row that is too short
+ * leaves the keys behind it out. */
+static const float *widen(const attention_job *job, const float *mask, size_t rows, float *to)
+{
+    const bool repeat = job->mask_width == 1 && !job->a.pads_mask;
+    for (size_t i = 0; i < rows; i++, mask += job->mask_row) {
+        float *row = to + i * job->row;
+        for (size_t j = 0; j < job->mask_width; j++) row[j] = mask[j];
+        for (size_t j = job->mask_width; j < job->keys; j++) row[j] = repeat ? *mask : -INFINITY;
+    }
+    return to;
 }
 
 static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, attention_job *job,
@@ -82,10 +95,7 @@ static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, 
     job->total = a->batch * a->q_heads;
     job->scale = sparoa_attr_float(node, "scale", job->size ? 1 / sqrtf((float)job->size) : 1);
     const sparoa_tensor *mask = sparoa_in(node, IN_MASK);
-    if (mask && !mask_strides(job, mask))
-        return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
-                           "the mask's last dimension is %lld, expected %zu keys",
-                           (long long)mask->dims[mask->rank - 1], job->keys);
+    if (mask) mask_strides(job, mask);
     size_t vector = (size_t)host->kernels->vector;
     job->row = (job->keys + vector - 1) / vector * vector;
     job->block = job->keys ? SCORE_BYTES / sizeof(float) / job->keys : 1;
@@ -95,8 +105,11 @@ static sparoa_status read_job(const sp_cpu_host *host, const sparoa_node *node, 
     if (job->block > job->queries) job->block = job->queries;
     job->k_floats = align16(sp_gemm_group_floats(host->kernels, job->keys, job->size));
     job->v_floats = align16(sp_gemm_group_floats(host->kernels, job->value_size, job->keys));
+    job->score_floats = align16(job->block * job->row);
+    job->wide_mask = mask && job->mask_width != job->keys;
     job->piece_bytes =
-        (job->k_floats + job->v_floats + align16(job->block * job->row)) * sizeof(float);
+        (job->k_floats + job->v_floats + job->score_floats * (job->wide_mask ? 2 : 1)) *
+        sizeof(float);
     return SPAROA_OK;
 }
 
@@ -164,8 +177,10 @@ static void run_head(const attention_job *job, size_t index, float *room)
                          .c = scores,
                          .ldc = job->row};
         f->gemm_f32(&g, 0, rows, 0, f->gemm_f32_panels(job->keys));
-        f->softmax_masked_f32(rows, job->keys, scores, job->row, m ? m + row * job->mask_row : NULL,
-                              job->mask_row);
+        const float *bias = m ? m + row * job->mask_row : NULL;
+        size_t bias_row = job->wide_mask ? job->row : job->mask_row;
+        if (job->wide_mask) bias = widen(job, bias, rows, scores + job->score_floats);
+        f->softmax_masked_f32(rows, job->keys, scores, job->row, bias, bias_row);
         sp_gemm_f32 o = {.m = rows,
                          .n = job->value_size,
                          .k = job->keys,
