@@ -304,11 +304,11 @@ typedef struct sp_kernels {
      * stride + i], i < n. */
     void (*weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 
-    /* Rows of n floats, one after the other; y may be x. */
     /* In place: row i (x + i * ldx) becomes softmax(row + mask + i * ldm); mask NULL: none. Writes
      * up to the next multiple of a vector behind n. */
     void (*softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx, const float *mask,
                                size_t ldm);
+    /* Rows of n floats, one after the other; y may be x. */
     void (*softmax_f32)(size_t rows, size_t n, const float *x, float *y);
     /* scale and bias: [n]; bias may be NULL. mean, inv_std: [rows] or NULL. */
     void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,
@@ -334,5 +334,8 @@ extern const sp_kernels sp_kernels__generic;
  * this machine lacks it or the name is unknown. isa NULL or "": the best this machine has, never
  * NULL. */
 const sp_kernels *sp_cpu_kernels(const char *isa);
+
+/* Writes the names of those that this machine has, with commas, and returns text. */
+const char *sp_cpu_isas(char *text, size_t size);
 
 #endif

@@ -49,39 +49,58 @@ static void cpu_device_close(sparoa_dev *dev)
     sp_free(&a, dev, sizeof *dev);
 }
 
+/* What follows "key=" among the options, up to the next comma; NULL: not there. */
+static const char *value_of(const char *options, const char *key, int *length)
+{
+    const char *at = options ? strstr(options, key) : NULL;
+    if (!at) return NULL;
+    at += strlen(key);
+    size_t have = strcspn(at, ",");
+    *length = have > 40 ? 40 : (int)have;
+    return at;
+}
+
 /* "key=auto", "key=never" or "key=always" among the options. */
 static sparoa_status read_when(const char *options, const char *key, sp_when *when,
                                sparoa_error *err)
 {
     static const char *const names[] = {"auto", "never", "always"};
-    const char *at = options ? strstr(options, key) : NULL;
+    int length = 0;
+    const char *at = value_of(options, key, &length);
     if (!at) return SPAROA_OK;
-    at += strlen(key);
-    size_t length = strcspn(at, ",");
     for (int i = 0; i < 3; i++)
-        if (strlen(names[i]) == length && strncmp(at, names[i], length) == 0) {
+        if (strlen(names[i]) == (size_t)length && strncmp(at, names[i], (size_t)length) == 0) {
             *when = (sp_when)i;
             return SPAROA_OK;
         }
     return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL,
-                       "cpu option %s: expected auto, never or always, not '%.*s'", key,
-                       (int)(length > 40 ? 40 : length), at);
+                       "cpu option %s: expected auto, never or always, not '%.*s'", key, length,
+                       at);
+}
+
+/* The kernels of the instruction set that the options name, else the best ones. */
+static sparoa_status read_isa(const char *options, const sp_kernels **kernels, sparoa_error *err)
+{
+    char isa[48] = "", known[64];
+    int length = 0;
+    const char *at = value_of(options, "isa=", &length);
+    if (at) snprintf(isa, sizeof isa, "%.*s", length, at);
+    *kernels = sp_cpu_kernels(isa);
+    if (*kernels) return SPAROA_OK;
+    return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL,
+                       "this machine has no instruction set '%s', it has %s", isa,
+                       sp_cpu_isas(known, sizeof known));
 }
 
 static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options,
                                      sparoa_dev **dev, sparoa_error *err)
 {
-    char isa[16] = "";
-    const char *wanted = options ? strstr(options, "isa=") : NULL;
+    const sp_kernels *kernels = NULL;
     sp_when sparse = SP_WHEN_FASTER, join = SP_WHEN_FASTER;
-    if (wanted) sscanf(wanted, "isa=%15[a-z0-9]", isa);
     if (index != 0)
         return sparoa_fail(err, SPAROA_INVALID_ARGUMENT, NULL, "cpu device %d: there is one",
                            index);
-    const sp_kernels *kernels = sp_cpu_kernels(isa);
-    if (!kernels)
-        return sparoa_fail(err, SPAROA_DEVICE_UNAVAILABLE, NULL,
-                           "this machine has no instruction set '%s'", isa);
+    SP_TRY(read_isa(options, &kernels, err));
     SP_TRY(read_when(options, "sparse=", &sparse, err));
     SP_TRY(read_when(options, "join=", &join, err));
     sparoa_dev *d = sp_calloc(&host->allocator, 1, sizeof *d);

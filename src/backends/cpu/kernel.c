@@ -1,5 +1,7 @@
 #include "backends/cpu/kernel.h"
 
+#include <stdio.h>
+
 #include "base/cpu.h"
 
 const sp_cpu_kernel_row *sp_cpu_kernel_find(const sp_cpu_host *host, const sparoa_node *node,
@@ -38,6 +40,17 @@ const sp_kernels *sp_cpu_kernels(const char *isa)
         if (sp_cpu_has(isa_rows[i].isa)) return isa_rows[i].kernels;
     }
     return NULL;
+}
+
+const char *sp_cpu_isas(char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof isa_rows / sizeof *isa_rows && used < size; i++)
+        if (sp_cpu_has(isa_rows[i].isa))
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+                                     isa_rows[i].name);
+    return text;
 }
 
 void *sp_cpu_alloc(const sp_cpu_host *host, size_t bytes)
