@@ -10,6 +10,7 @@
 
 #include "backends/cpu/kernel.h"
 #include "bench/order.h"
+#include "ops/epilogue.h"
 
 #define RUNS 31
 
@@ -145,14 +146,15 @@ static void elementwise(const sp_kernels *s)
 {
     enum { N = 16384 };
     float *x = floats(N), *y = floats(N);
-    for (int act = 1; act < 11; act++) {
+    for (int act = SP_ACT_RELU; act < SP_ACT_COUNT; act++) {
         double best = 1;
         for (int r = 0; r < RUNS; r++) {
             double start = now();
             s->act_f32(act, 0.1f, 1, N, x, y);
             best = fmin(best, now() - start);
         }
-        printf("activation %-2d %8.2f elements/ns\n", act, N / best * 1e-9);
+        printf("%-34s %9.4f ms  best %7.2f elements/ns\n", sp_act_names[act], best * 1e3,
+               N / best * 1e-9);
     }
     free(x), free(y);
 }
@@ -160,7 +162,12 @@ static void elementwise(const sp_kernels *s)
 int main(int argc, char **argv)
 {
     const sp_kernels *s = sp_cpu_kernels(argc > 1 ? argv[1] : NULL);
-    if (!s) return fprintf(stderr, "this machine lacks %s\n", argv[1]), 2;
+    if (!s) {
+        char known[64];
+        fprintf(stderr, "usage: bench_kernels [isa], one of %s\n",
+                sp_cpu_isas(known, sizeof known));
+        return 2;
+    }
     static const size_t products[][4] = {
         {12544, 16, 32, 1},  {12544, 96, 16, 1},  {3136, 24, 96, 1},  {3136, 144, 24, 1},
         {784, 192, 32, 1},   {784, 32, 192, 1},   {196, 384, 64, 1},  {196, 64, 384, 1},

@@ -392,8 +392,8 @@ static bool parse(int argc, char **argv, settings *s, int *models)
             return false;
     }
     *models = i;
-    return i < argc && s->threads >= 0 && s->batch >= 0 && s->sessions >= 0 &&
-           s->sessions <= MAX_SESSIONS && s->seconds > 0;
+    return i < argc && strncmp(argv[i], "--", 2) != 0 && s->threads >= 0 && s->batch >= 0 &&
+           s->sessions >= 0 && s->sessions <= MAX_SESSIONS && s->seconds > 0;
 }
 
 int main(int argc, char **argv)
