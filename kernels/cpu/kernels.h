@@ -304,8 +304,8 @@ typedef struct sp_kernels {
      * stride + i], i < n. */
     void (*weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 
-    /* In place: row i (x + i * ldx) becomes softmax(row + mask + i * ldm); mask NULL: none. Writes
-     * up to the next multiple of a vector behind n. */
+    /* In place: row i (x + i * ldx) becomes softmax(row + mask + i * ldm), or zeros where all of it
+     * is -infinity; mask NULL: none. Writes up to the next multiple of a vector behind n. */
     void (*softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx, const float *mask,
                                size_t ldm);
     /* Rows of n floats, one after the other; y may be x. */

@@ -59,13 +59,15 @@ void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ld
             vf_store(x + whole, v = fill_tail(v, rest, lowest));
             top = vf_max(top, v);
         }
-        top = vf_splat(vf_hmax(top));
+        const float highest = vf_hmax(top);
+        top = vf_splat(highest == -INFINITY ? 0 : highest); /* all is masked: powers of 0 */
         for (size_t i = 0; i < n; i += VL) {
             vf e = vf_exp(vf_load(x + i) - top);
             vf_store(x + i, e);
             sum += e;
         }
-        vf scale = vf_splat(1 / vf_sum(sum));
+        const float total = vf_sum(sum);
+        vf scale = vf_splat(total == 0 ? 0 : 1 / total);
         for (size_t i = 0; i < n; i += VL) vf_store(x + i, vf_load(x + i) * scale);
     }
 }

@@ -407,9 +407,12 @@ static void test_unary(void **unused)
             sparoa_tensor hi = sparoa_tensor_of(SPAROA_FLOAT32, &limits[1], 0);
             float *p = x.data;
             for (int64_t k = 0; k < sparoa_tensor_count(&x); k++) p[k] *= 6;
+            bool clip = strcmp(ops[i], "Clip") == 0; /* with both limits, or one, or the other */
+            if (clip) p[sparoa_tensor_count(&x) - 1] = round == 1 ? -INFINITY : INFINITY;
             p[0] = round == 0 ? NAN : p[0];
             input(&b, &x, false);
-            if (strcmp(ops[i], "Clip") == 0) input(&b, &lo, true), input(&b, &hi, true);
+            if (clip) input(&b, round == 1 ? NULL : &lo, true);
+            if (clip && round != 2) input(&b, &hi, true);
             if (strcmp(ops[i], "Gelu") == 0 && round == 2) add_string(&b, "approximate", "tanh");
             compare(&b, kernels, 1e-6, false);
             free(x.data);
@@ -463,8 +466,8 @@ static void test_rows(void **unused)
     }
 }
 
-/* Masks of every shape, also one that lets a single key pass, one value for all keys, and rows that
- * end before the keys do. */
+/* Masks of every shape, also one that lets a single key pass, a row that lets none, one value for
+ * all keys, and rows that end before the keys do. */
 static void test_attention(void **unused)
 {
     FOR_EACH_ISA(kernels)
@@ -489,6 +492,7 @@ static void test_attention(void **unused)
         input(&b, &v, false);
         if (masks) input(&b, &mask, false);
         for (int64_t j = 1; masks == 3 && j < n; j++) ((float *)mask.data)[j] = -INFINITY;
+        for (int64_t j = 0; masks == 1 && j < n; j++) ((float *)mask.data)[j] = -INFINITY;
         add_float(&b, "scale", 3);
         compare(&b, kernels, 2e-5, false);
         free(q.data), free(k.data), free(v.data), free(mask.data);

@@ -1,5 +1,7 @@
 /* Element-wise operators on float32: activations and other functions of one input, and arithmetic
  * of two. */
+#include <float.h>
+
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
 
@@ -61,7 +63,7 @@ static bool read_unary(const sparoa_node *node, unary_state *s)
             strcmp(sparoa_attr_string(node, "approximate", "none"), "tanh") == 0)
             s->act = SP_ACT_GELU_TANH;
         if (row->act != SP_ACT_CLIP) return true;
-        s->a = -INFINITY, s->b = INFINITY;
+        s->a = -FLT_MAX, s->b = FLT_MAX; /* not given: infinities are still cut */
         return clip_limit(node, 1, "min", &s->a) && clip_limit(node, 2, "max", &s->b);
     }
     return false;
