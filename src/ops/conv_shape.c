@@ -81,14 +81,15 @@ static sparoa_status size_out(const sparoa_node *node, sp_window *w, int32_t i, 
     if (w->in[i] < 0 || w->kernel[i] < 0) return SPAROA_OK;
     int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
     int64_t room = w->in[i] + w->pad_begin[i] + w->pad_end[i] - reach;
-    if (room < 0 && w->in[i] > 0)
+    bool partial = ceil_mode && room > -w->stride[i]; /* one window that the image does not fill */
+    if (room < 0 && w->in[i] > 0 && !partial)
         return sparoa_fail(
             err, SPAROA_SHAPE_MISMATCH, node,
             "window of %lld does not fit spatial dimension %d of size %lld with padding %lld+%lld",
             (long long)reach, i, (long long)w->in[i], (long long)w->pad_begin[i],
             (long long)w->pad_end[i]);
     if (room < 0) {
-        w->out[i] = 0;
+        w->out[i] = w->in[i] > 0;
         return SPAROA_OK;
     }
     int64_t out = room / w->stride[i] + 1;

@@ -596,6 +596,24 @@ static void test_pools_of_padding(void **unused)
     }
 }
 
+/* Windows that the image does not fill. */
+static void test_pools_of_small_images(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 4; i++) {
+        builder b;
+        sparoa_tensor x = tensor(4, (int64_t[]){2, 2, 5, 33});
+        start(&b, i % 2 ? "AveragePool" : "MaxPool");
+        input(&b, &x, false);
+        add_int(&b, "sp.nhwc", 1);
+        add_ints(&b, "kernel_shape", 2, (int64_t[]){3, 2 + i});
+        add_ints(&b, "strides", 2, (int64_t[]){2, 3});
+        add_int(&b, "ceil_mode", 1);
+        compare(&b, kernels, 1e-5, false);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),
@@ -611,6 +629,7 @@ int main(void)
                                        cmocka_unit_test(test_pools),
                                        cmocka_unit_test(test_attention),
                                        cmocka_unit_test(test_pools_of_padding),
+                                       cmocka_unit_test(test_pools_of_small_images),
                                        cmocka_unit_test(test_packed_attention)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

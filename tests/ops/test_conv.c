@@ -250,6 +250,29 @@ static void pools_follow_their_definition(void **state)
     }
 }
 
+/* Rounding the size up lets a window be larger than the image, by less than a stride. */
+static void pools_end_behind_the_image(void **state)
+{
+    static const float values[10] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+    static const double max[2] = {9, 5}, average[2] = {25.0 / 6, 4};
+    for (int kind = 0; kind < 2; kind++) {
+        uint32_t seed = 1;
+        test_node t;
+        node_start(&t, kind ? "AveragePool" : "MaxPool", 19, 1);
+        memcpy(node_input(&t, SPAROA_FLOAT32, 4, (const int64_t[]){1, 1, 2, 5}, &seed)->data,
+               values, sizeof values);
+        node_ints(&t, "kernel_shape", 2, (const int64_t[]){3, 3});
+        node_ints(&t, "strides", 2, (const int64_t[]){2, 4});
+        node_int(&t, "ceil_mode", 1);
+        node_run(&t, 1);
+        assert_int_equal(t.out[0].dims[2], 1);
+        assert_int_equal(t.out[0].dims[3], 2);
+        for (int i = 0; i < 2; i++)
+            check_close(sp_get_f64(&t.out[0], i), (kind ? average : max)[i], 1e-6);
+        node_free(&t);
+    }
+}
+
 static void max_pool_tells_where(void **state)
 {
     uint32_t seed = 2;
@@ -336,6 +359,7 @@ int main(void)
         cmocka_unit_test(transposed_conv_scatters),
         cmocka_unit_test(output_shape_sets_the_padding),
         cmocka_unit_test(pools_follow_their_definition),
+        cmocka_unit_test(pools_end_behind_the_image),
         cmocka_unit_test(max_pool_tells_where),
         cmocka_unit_test(epilogues_apply),
         cmocka_unit_test(bad_geometry_is_refused),
