@@ -197,7 +197,7 @@ typedef enum sparoa_log_level {
 typedef void (*sparoa_log_fn)(void *user, sparoa_log_level level, const char *line);
 
 /* A host's own executor: runs task(arg, i) for every i in 0..count-1, in any order, on any threads,
- * and returns when all are done. */
+ * and returns when all are done. Runs at the same time call it at the same time; tasks never do. */
 typedef void (*sparoa_parallel_fn)(void *user, int32_t count, void (*task)(void *arg, int32_t i),
                                    void *arg);
 
