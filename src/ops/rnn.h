@@ -55,6 +55,8 @@ void sp_rnn_pack(const sp_rnn *p, const sparoa_node *node, sparoa_dtype dtype, v
 bool sp_rnn_packs_once(const sparoa_node *node);
 /* Elements of run's buffers without the panels; -1 if it overflows. */
 int64_t sp_rnn_work_count(const sp_rnn *p);
+/* Whether sequence_lens, where given, are in range. */
+sparoa_status sp_rnn_check_lengths(const sparoa_node *node, const sp_rnn *p, sparoa_error *err);
 sparoa_status sp_rnn_run(const sparoa_node *node, const sparoa_exec *exec);
 
 #endif

@@ -18,7 +18,7 @@
 #undef RNN
 #undef REAL_MATH
 
-static sparoa_status check_lengths(const sparoa_node *node, const sp_rnn *p, sparoa_error *err)
+sparoa_status sp_rnn_check_lengths(const sparoa_node *node, const sp_rnn *p, sparoa_error *err)
 {
     const sparoa_tensor *t = sparoa_in(node, 4);
     for (int64_t b = 0; t && b < p->batch; b++) {
@@ -35,7 +35,7 @@ sparoa_status sp_rnn_run(const sparoa_node *node, const sparoa_exec *exec)
 {
     sp_rnn p = {0};
     SP_TRY(sp_rnn_parse(node, &p, exec->err));
-    SP_TRY(check_lengths(node, &p, exec->err));
+    SP_TRY(sp_rnn_check_lengths(node, &p, exec->err));
     const sp_rnn_packed *state = exec->state;
     sparoa_dtype type = node->in[0]->dtype;
     char *work = exec->workspace;

@@ -1,11 +1,14 @@
 /*
  * LSTM and GRU on float32 with constant weights and the usual functions (sigmoid, tanh, tanh). The
  * input's products of all steps are one product; each step is a small one with packed weights, to
- * which the step's share is added before it is stored. Two directions run on two threads.
+ * which the step's share is added before it is stored. Rows that have ended are computed like the
+ * others and dropped, so that they keep their states. Two directions run on two threads.
  */
 #include "ops/rnn.h"
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
+
+enum { LENGTHS = 4, PEEPHOLES = 7 }; /* inputs */
 
 typedef struct rnn_state {
     sp_rnn p;
@@ -21,13 +24,22 @@ static bool usual_functions(const sp_rnn *p)
     return !(p->clip < INFINITY) && !p->input_forget;
 }
 
+/* All float32 but sequence_lens. */
+static bool has_types(const sparoa_node *node)
+{
+    for (int32_t i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->dtype != (i == LENGTHS ? SPAROA_INT32 : SPAROA_FLOAT32))
+            return false;
+    return true;
+}
+
 static const char *rnn_supports(const sp_cpu_host *host, const sparoa_node *node)
 {
     sp_rnn p = {0};
-    if (node->n_in < 3 || sparoa_in(node, 4) || sparoa_in(node, 7)) return NULL;
+    if (node->n_in < 3 || sparoa_in(node, PEEPHOLES)) return NULL;
     for (int32_t i = 0; i < 3; i++)
         if (!node->in[i] || (i && !sp_cpu_is_constant(node, i))) return NULL;
-    if (!sp_cpu_all_float32(node) || !sp_cpu_constant_or_absent(node, 3)) return NULL;
+    if (!has_types(node) || !sp_cpu_constant_or_absent(node, 3)) return NULL;
     if (sp_rnn_parse(node, &p, NULL) != SPAROA_OK || !usual_functions(&p)) return NULL;
     return p.hidden > 0 && p.input > 0 ? host->kernels->gemm_name : NULL;
 }
@@ -141,7 +153,15 @@ typedef struct rnn_step {
     float *gates, *h, *c, *scratch;
     const float *input; /* of the step: row b at input + b * stride */
     size_t stride;
+    int64_t at;             /* the step's place in time */
+    const int32_t *lengths; /* of the rows, or NULL */
 } rnn_step;
+
+/* Backwards too: a row's first steps are then those behind its end, which change nothing. */
+static bool has_ended(const rnn_step *k, int64_t b)
+{
+    return k->lengths && k->at >= k->lengths[b];
+}
 
 static void product(const rnn_task *t, const sp_gemm_f32 *g)
 {
@@ -179,6 +199,7 @@ static void lstm_step(const rnn_task *t, const rnn_step *k)
     const int64_t h = t->p.hidden, n = 4 * h;
     recur(t, k, k->h, t->s->r[k->dir], n, 0, true);
     for (int64_t b = 0; b < t->p.batch; b++) {
+        if (has_ended(k, b)) continue;
         float *g = k->gates + b * n, *restrict c = k->c + b * h, *restrict y = k->h + b * h;
         const float *in = g, *out = g + h, *forget = g + 2 * h, *cell = g + 3 * h;
         act(t, SP_ACT_SIGMOID, 3 * h, g);
@@ -204,6 +225,7 @@ static void gru_step(const rnn_task *t, const rnn_step *k)
     }
     if (!late) recur(t, k, k->scratch, t->s->candidate[k->dir], h, 2 * h, true);
     for (int64_t b = 0; b < t->p.batch; b++) {
+        if (has_ended(k, b)) continue;
         float *g = k->gates + b * n, *hidden = g + 2 * h, *restrict y = k->h + b * h;
         act(t, SP_ACT_TANH, h, hidden);
         for (int64_t i = 0; i < h; i++) y[i] = (1 - g[i]) * hidden[i] + g[i] * y[i];
@@ -228,6 +250,21 @@ static void copy_state(const rnn_task *t, int32_t dir, float *inner, const sparo
     }
 }
 
+/* The step's part of Y: zeros where a row has ended. */
+static void store_step(const rnn_task *t, const rnn_step *k, float *y)
+{
+    const sp_rnn *p = &t->p;
+    const size_t bytes = (size_t)p->hidden * sizeof(float);
+    for (int64_t b = 0; b < p->batch; b++) {
+        int64_t row = p->batch_first ? (b * p->steps + k->at) * p->dirs + k->dir
+                                     : (k->at * p->dirs + k->dir) * p->batch + b;
+        if (has_ended(k, b))
+            memset(y + row * p->hidden, 0, bytes);
+        else
+            memcpy(y + row * p->hidden, k->h + b * p->hidden, bytes);
+    }
+}
+
 static void run_direction(void *arg, int32_t dir)
 {
     const rnn_task *t = arg;
@@ -249,16 +286,14 @@ static void run_direction(void *arg, int32_t dir)
     copy_state(t, dir, k.h, sparoa_in(t->node, 5), true);
     copy_state(t, dir, k.c, sparoa_in(t->node, 6), true);
     k.stride = (size_t)(p->batch_first ? p->steps * n : n);
+    const sparoa_tensor *lengths = sparoa_in(t->node, LENGTHS);
+    if (lengths) k.lengths = lengths->data;
     const sparoa_tensor *y = sparoa_out(t->node, 0);
     for (int64_t step = 0; step < p->steps; step++) {
-        int64_t at = dir == 1 || p->reverse ? p->steps - 1 - step : step;
-        k.input = projected + at * (p->batch_first ? 1 : p->batch) * n;
+        k.at = dir == 1 || p->reverse ? p->steps - 1 - step : step;
+        k.input = projected + k.at * (p->batch_first ? 1 : p->batch) * n;
         p->gates == 4 ? lstm_step(t, &k) : gru_step(t, &k);
-        for (int64_t b = 0; y && b < p->batch; b++) {
-            int64_t row = p->batch_first ? (b * p->steps + at) * p->dirs + dir
-                                         : (at * p->dirs + dir) * p->batch + b;
-            memcpy((float *)y->data + row * h, k.h + b * h, (size_t)h * sizeof(float));
-        }
+        if (y) store_step(t, &k, y->data);
     }
     if (sparoa_out(t->node, 1)) copy_state(t, dir, k.h, t->node->out[1], false);
     if (sparoa_out(t->node, 2)) copy_state(t, dir, k.c, t->node->out[2], false);
@@ -272,6 +307,7 @@ static sparoa_status rnn_run(void *state, void *prepared, const sp_cpu_host *hos
     rnn_task t = {s, host->kernels, node, exec, s->p, exec->workspace};
     t.p.steps = x->dims[t.p.batch_first ? 1 : 0];
     t.p.batch = x->dims[t.p.batch_first ? 0 : 1];
+    SP_TRY(sp_rnn_check_lengths(node, &t.p, exec->err));
     if (t.p.batch == 0) return SPAROA_OK;
     if (t.p.dirs == 2 && exec->threads > 1) {
         t.exec = NULL;
@@ -288,7 +324,7 @@ static sparoa_status rnn_run(void *state, void *prepared, const sp_cpu_host *hos
         .bytes = rnn_bytes, .keeps_input = rnn_keeps_input, .prepare = rnn_prepare,                \
         .run = rnn_run, .destroy = rnn_destroy                                                     \
     }
-/* ONNX LSTM, all versions, without sequence_lens, peepholes and clipping. */
+/* ONNX LSTM, all versions, without peepholes and clipping. */
 SP_CPU_KERNEL(LSTM) = RNN_ROW("LSTM");
-/* ONNX GRU, all versions, without sequence_lens and clipping. */
+/* ONNX GRU, all versions, without clipping. */
 SP_CPU_KERNEL(GRU) = RNN_ROW("GRU");
