@@ -209,7 +209,9 @@ static void test_run(void **state)
 {
     (void)state;
     ts_memory memory = {0};
+    setenv("SPAROA_JOIN", "never", 1); /* joined nodes are one event */
     sparoa_runtime *rt = ts_runtime(&memory, 3);
+    unsetenv("SPAROA_JOIN");
     sparoa_model *model = ts_load(rt, ts_small_net());
     sparoa_session *s = ts_session(model, NULL, 0);
     sparoa_tensor in = ts_random(MB_DIMS(64, 3, 8, 8), 3), out = {0};
