@@ -199,6 +199,8 @@ typedef enum sp_unary {
     SP_UNARY_NEG,
     SP_UNARY_ABS,
     SP_UNARY_RECIPROCAL,
+    SP_UNARY_ELU, /* alpha 1 */
+    SP_UNARY_SOFTPLUS,
     SP_UNARY_COUNT
 } sp_unary;
 

@@ -61,6 +61,8 @@ void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y)
     case SP_UNARY_NEG: MAP(-v); break;
     case SP_UNARY_ABS: MAP(vf_abs(v)); break;
     case SP_UNARY_RECIPROCAL: MAP(vf_splat(1) / v); break;
+    case SP_UNARY_ELU: MAP(vf_elu(v)); break;
+    case SP_UNARY_SOFTPLUS: MAP(vf_softplus(v)); break;
     default: break;
     }
 }

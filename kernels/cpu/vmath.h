@@ -16,8 +16,8 @@ SP_INLINE vf vf_poly(vf x, const float *c, int degree)
 }
 
 /* exp(x) = 2^n exp(r), |r| <= ln 2 / 2; ln 2 in two parts, the first short enough to make n times
- * it exact. */
-SP_INLINE vf vf_exp(vf x)
+ * it exact. Gives exp(r) - 1. */
+SP_INLINE vf vf_exp_parts(vf x, vf *power)
 {
     static const float c[] = {0x1p-1f, 0x1.55548ep-3f, 0x1.55545ep-5f, 0x1.123b56p-7f,
                               0x1.6db42ap-10f};
@@ -25,8 +25,31 @@ SP_INLINE vf vf_exp(vf x)
     vf n = vf_round(x * vf_splat(0x1.715476p+0f));
     vf r = vf_fma(n, vf_splat(-0x1.62e4p-1f), x);
     r = vf_fma(n, vf_splat(-0x1.7f7d1cp-20f), r);
-    vf p = vf_fma(r * r, vf_poly(r, c, 4), r);
+    *power = n;
+    return vf_fma(r * r, vf_poly(r, c, 4), r);
+}
+
+SP_INLINE vf vf_exp(vf x)
+{
+    vf n, p = vf_exp_parts(x, &n);
     return vf_scale(p + vf_splat(1), n);
+}
+
+/* x, or exp(x) - 1 below 0. */
+SP_INLINE vf vf_elu(vf x)
+{
+    vf n, p = vf_exp_parts(x, &n), one = vf_splat(1);
+    return vf_lt(x, vf_zero(), vf_scale(p, n) + (vf_scale(one, n) - one), x);
+}
+
+/* log(1 + exp(x)) = max(x, 0) + log(1 + y) with y = exp(-|x|), and log(1 + y) = 2 artanh s with
+ * s = y / (2 + y), at most 1 / 3, by its series. */
+SP_INLINE vf vf_softplus(vf x)
+{
+    static const float c[] = {1.0f,     1.0f / 3,  1.0f / 5,  1.0f / 7,
+                              1.0f / 9, 1.0f / 11, 1.0f / 13, 1.0f / 15};
+    vf y = vf_exp(-vf_abs(x)), s = y / (y + vf_splat(2));
+    return vf_fma(s + s, vf_poly(s * s, c, 7), vf_max(vf_zero(), x));
 }
 
 /* 1 / (1 + exp(-x)), by exp of a negative number only, so that small results keep their digits. */

@@ -394,8 +394,8 @@ static void test_gemm(void **unused)
 static void test_unary(void **unused)
 {
     static const char *const ops[] = {
-        "Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish",  "Gelu",
-        "Exp",  "Erf",     "Sqrt", "Neg",       "Abs",         "Reciprocal", "Clip"};
+        "Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Gelu", "Exp",
+        "Erf",  "Sqrt",    "Neg",  "Abs",       "Reciprocal",  "Clip",      "Elu",  "Softplus"};
     FOR_EACH_ISA(kernels)
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         for (int round = 0; round < 3; round++) {

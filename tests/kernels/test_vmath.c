@@ -33,6 +33,16 @@ static double gelu_tanh(double x)
     return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
 
+static double elu(double x)
+{
+    return x < 0 ? expm1(x) : x;
+}
+
+static double softplus(double x)
+{
+    return isnan(x) ? x : fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
 /* absolute: errors are counted in ulps of max(|x|, 1): functions that cancel near their zeros. */
 static const struct row {
     const char *name;
@@ -45,6 +55,8 @@ static const struct row {
     {"exp", -1, SP_UNARY_EXP, exp, 2.5, false, false},
     {"erf", -1, SP_UNARY_ERF, erf, 4, false, false},
     {"sqrt", -1, SP_UNARY_SQRT, sqrt, 0.6, false, false},
+    {"elu", -1, SP_UNARY_ELU, elu, 3, false, false},
+    {"softplus", -1, SP_UNARY_SOFTPLUS, softplus, 4, false, false},
     {"sigmoid", SP_ACT_SIGMOID, 0, sigmoid, 4, false, false},
     {"tanh", SP_ACT_TANH, 0, tanh, 4, false, false},
     {"silu", SP_ACT_SILU, 0, silu, 4, true, true},

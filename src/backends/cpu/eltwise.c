@@ -35,6 +35,8 @@ static const struct unary_row {
     {"Neg", SP_ACT_NONE, SP_UNARY_NEG, 0, 0},
     {"Abs", SP_ACT_NONE, SP_UNARY_ABS, 0, 0},
     {"Reciprocal", SP_ACT_NONE, SP_UNARY_RECIPROCAL, 0, 0},
+    {"Elu", SP_ACT_NONE, SP_UNARY_ELU, 1, 0},
+    {"Softplus", SP_ACT_NONE, SP_UNARY_SOFTPLUS, 0, 0},
 };
 
 /* A limit of Clip: an attribute before version 11, then a constant input. False: not known yet. */
@@ -62,6 +64,7 @@ static bool read_unary(const sparoa_node *node, unary_state *s)
         if (row->act == SP_ACT_GELU &&
             strcmp(sparoa_attr_string(node, "approximate", "none"), "tanh") == 0)
             s->act = SP_ACT_GELU_TANH;
+        if (row->unary == SP_UNARY_ELU && s->a != 1) return false;
         if (row->act != SP_ACT_CLIP) return true;
         s->a = -FLT_MAX, s->b = FLT_MAX; /* not given: infinities are still cut */
         return clip_limit(node, 1, "min", &s->a) && clip_limit(node, 2, "max", &s->b);
@@ -137,6 +140,8 @@ SP_CPU_KERNEL(Sqrt) = UNARY_ROW("Sqrt", "");
 SP_CPU_KERNEL(Neg) = UNARY_ROW("Neg", "");
 SP_CPU_KERNEL(Abs) = UNARY_ROW("Abs", "");
 SP_CPU_KERNEL(Reciprocal) = UNARY_ROW("Reciprocal", "");
+SP_CPU_KERNEL(Elu) = UNARY_ROW("Elu", "");
+SP_CPU_KERNEL(Softplus) = UNARY_ROW("Softplus", "");
 
 /* ---- two inputs ---- */
 
