@@ -9,6 +9,8 @@
 #include "graph/passes.h"
 #include "graph/rewrite.h"
 
+#define LEAST_CHANNELS 8 /* of an image that is moved for a pool alone */
+
 typedef struct forms {
     sp_id first,
         last; /* the value with the channel second, as in the model, and with the channel last */
@@ -346,6 +348,15 @@ static bool is_quantised_conv(const layout *l, const sp_gnode *n)
     return w && w->fact.dtype == SPAROA_INT8 && w->fact.rank == 4 && single_output(n);
 }
 
+/* A pool that no convolution leads to: moving the image there and back costs little beside the
+ * plain pool, if there are channels to make vectors of. Only 1-D and 2-D pools have kernels. */
+static bool is_lone_pool(const layout *l, const sp_gnode *n)
+{
+    const sparoa_tensor *x = sp_node_in(l->g, n, 0);
+    return (sp_node_is(n, "MaxPool") || sp_node_is(n, "AveragePool")) && x->rank <= 4 &&
+           x->dims[1] >= LEAST_CHANNELS;
+}
+
 static bool is_anchor(const layout *l, const sp_gnode *n)
 {
     if (is_image(sp_node_in(l->g, n, 0)) && is_quantised_conv(l, n)) return true;
@@ -357,7 +368,7 @@ static bool is_anchor(const layout *l, const sp_gnode *n)
     if (type != SPAROA_FLOAT32) return false;
     if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose"))
         return sp_const_in(l->g, n, 1) != NULL;
-    if (!has_last(l, n->in[0])) return false;
+    if (!has_last(l, n->in[0])) return is_lone_pool(l, n);
     static const char *const followers[] = {
         "MaxPool",       "AveragePool",        "GlobalAveragePool",
         "GlobalMaxPool", "BatchNormalization", "InstanceNormalization",

@@ -320,9 +320,22 @@ static void build_wider_zero(builder *b) /* adding [1,1,1,1] changes the rank: i
     output(b, node(b, "Add", input(b, DIMS(3)), scalar_of_rank(b, 0, 4)));
 }
 
+static void build_lone_pool(builder *b) /* no convolution in sight, channels enough */
+{
+    output(b, node_ints(b, "MaxPool", 12, input(b, DIMS(2, 9, 5, 6)), "kernel_shape", DIMS(2, 3)));
+}
+
+static void build_lone_pool_grey(builder *b)
+{
+    output(b,
+           node_ints(b, "AveragePool", 11, input(b, DIMS(2, 1, 5, 6)), "kernel_shape", DIMS(2, 3)));
+}
+
 static void test_pools_and_arithmetic(void **state)
 {
     (void)state;
+    check_passes(build_lone_pool, "fuse", "Transpose MaxPool Transpose");
+    check_passes(build_lone_pool_grey, "fuse", "AveragePool");
     check_passes(build_mean_pool, NO_FUSION, "GlobalAveragePool");
     check_passes(build_max_pool_flat, NO_FUSION, "GlobalMaxPool Flatten");
     check_passes(build_mean_not_pool, NO_FUSION, "ReduceMean");
