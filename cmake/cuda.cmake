@@ -69,4 +69,4 @@ target_link_options(sparoa_cuda PRIVATE -Wl,--as-needed -Wl,--gc-sections -Wl,--
     -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/cuda_exports.map)
 target_link_libraries(sparoa_cuda PRIVATE CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS} rt m)
 include(GNUInstallDirs)
-install(TARGETS sparoa_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/sparoa)
+install(TARGETS sparoa_cuda OPTIONAL LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/sparoa)

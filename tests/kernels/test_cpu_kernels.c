@@ -1,5 +1,4 @@
-/* The CPU's fast node kernels against the plain operators: convolutions, products, pools and the
- * rest. */
+/* The CPU's fast node kernels against the plain operators: convolutions, products and the rest. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,167 +7,7 @@
 #include <cmocka.h>
 
 #include "ops/epilogue.h"
-#include "ops/op.h"
-#include "tests/support/kernels.h"
-
-static void *count_alloc(void *user, size_t size, size_t align)
-{
-    void *p = NULL;
-    *(int64_t *)user += (int64_t)size;
-    return posix_memalign(&p, align < 16 ? 16 : align, size) ? NULL : p;
-}
-
-static void count_free(void *user, void *ptr, size_t size)
-{
-    *(int64_t *)user -= (int64_t)size;
-    free(ptr);
-}
-
-/* In reverse order: no kernel may count on any. */
-static void serial(const sparoa_exec *exec, int32_t count, void (*task)(void *, int32_t), void *arg)
-{
-    for (int32_t i = count; i-- > 0;) task(arg, i);
-}
-
-static sparoa_tensor tensor(int rank, const int64_t *dims)
-{
-    sparoa_tensor t = sparoa_tensor_view(SPAROA_FLOAT32, NULL, rank, dims);
-    int64_t n = sparoa_tensor_count(&t);
-    float *p = malloc((size_t)n * 4 + (n == 0));
-    for (int64_t i = 0; i < n; i++) p[i] = (float)random_u32() / (float)(1 << 23) - 1;
-    t.data = p;
-    return t;
-}
-
-/* Prunes weights, now and then. */
-static void prune(sparoa_tensor *t)
-{
-    float *p = t->data;
-    uint32_t zeros = random_u32() % 3 ? random_u32() % 100 : 0; /* per cent */
-    for (int64_t i = 0; i < sparoa_tensor_count(t); i++)
-        if (random_u32() % 100 < zeros) p[i] = 0;
-}
-
-#define MAX_ATTRS 16
-typedef struct builder {
-    sparoa_node node;
-    sparoa_tensor *in[6], *out[1], y;
-    bool constant[6];
-    sparoa_attr attrs[MAX_ATTRS];
-} builder;
-
-static void start(builder *b, const char *op)
-{
-    *b = (builder){.y = {.rank = -1}};
-    b->out[0] = &b->y;
-    b->node = (sparoa_node){.name = "node",
-                            .op = op,
-                            .domain = "",
-                            .version = 20,
-                            .in = b->in,
-                            .out = b->out,
-                            .n_out = 1,
-                            .attrs = b->attrs,
-                            .constant = b->constant};
-}
-
-static void input(builder *b, sparoa_tensor *t, bool constant)
-{
-    b->constant[b->node.n_in] = constant;
-    b->in[b->node.n_in++] = t;
-}
-
-static void add_int(builder *b, const char *name, int64_t v)
-{
-    b->attrs[b->node.n_attrs++] =
-        (sparoa_attr){.name = name, .type = SPAROA_ATTR_INT, .count = 1, .v.i = v};
-}
-
-static void add_float(builder *b, const char *name, float v)
-{
-    b->attrs[b->node.n_attrs++] =
-        (sparoa_attr){.name = name, .type = SPAROA_ATTR_FLOAT, .count = 1, .v.f = v};
-}
-
-static void add_ints(builder *b, const char *name, size_t n, const int64_t *v)
-{
-    b->attrs[b->node.n_attrs++] =
-        (sparoa_attr){.name = name, .type = SPAROA_ATTR_INTS, .count = n, .v.ints = v};
-}
-
-static void add_string(builder *b, const char *name, const char *v)
-{
-    b->attrs[b->node.n_attrs++] =
-        (sparoa_attr){.name = name, .type = SPAROA_ATTR_STRING, .count = strlen(v), .v.s = v};
-}
-
-/* Runs the node by its row and by its operator, and compares. optional: it may have no row. */
-static void compare(builder *b, const sp_kernels *kernels, double tolerance, bool optional)
-{
-    int64_t held = 0;
-    sparoa_error err = {0};
-    sp_cpu_packcache *cache =
-        sp_cpu_packcache_create(&(sparoa_allocator){&held, count_alloc, count_free});
-    sp_cpu_host host = {.allocator = {&held, count_alloc, count_free},
-                        .threads = 1 + (int32_t)(random_u32() % 4),
-                        .kernels = kernels,
-                        .sparse = (sp_when)(random_u32() % 3),
-                        .cache = random_u32() % 2 ? cache : NULL};
-    const sparoa_op *op = sp_op_find("", b->node.op, 23, NULL, 0);
-    assert_non_null(op);
-    if (op->infer(&b->node, &err)) fail_msg("%s", err.message);
-    const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, &b->node, NULL);
-    if (!row && optional) {
-        sp_cpu_packcache_destroy(cache);
-        return;
-    }
-    if (!row) fail_msg("no row for %s", b->node.op);
-    size_t n = (size_t)sparoa_tensor_count(&b->y), workspace = 0;
-    float *expected = malloc(n * 4 + (n == 0)), *actual = malloc(n * 4 + (n == 0));
-    for (size_t i = 0; i < n; i++) actual[i] = NAN;
-
-    sparoa_exec exec = {.threads = host.threads, .parallel = serial, .err = &err};
-    exec.workspace = malloc(sp_op_workspace(op, &b->node, exec.threads) + 1);
-    b->y.data = expected;
-    if (sp_op_run(op, &b->node, &exec)) fail_msg("%s", err.message);
-    free(exec.workspace);
-
-    void *state = NULL, *second = NULL, *prepared = NULL;
-    if (row->create && row->create(&b->node, &host, &state, &err)) fail_msg("%s", err.message);
-    if (row->create && row->create(&b->node, &host, &second, &err)) fail_msg("%s", err.message);
-    b->y.data = NULL;
-    for (int again = 0; row->prepare && again < 2; again++)
-        if (row->prepare(state, &host, &b->node, &prepared, &workspace, &err))
-            fail_msg("%s", err.message);
-    exec.workspace = malloc(workspace + (workspace == 0));
-    memset(exec.workspace, 0xff, workspace);
-    b->y.data = actual;
-    void *hidden[6];
-    for (int32_t i = 0; i < b->node.n_in; i++) {
-        hidden[i] = b->in[i] ? b->in[i]->data : NULL;
-        if (b->in[i] && b->constant[i] && row->keeps_input && !row->keeps_input(state, i))
-            b->in[i]->data = NULL;
-    }
-    if (row->run(state, prepared, &host, &b->node, &exec)) fail_msg("%s", err.message);
-    for (int32_t i = 0; i < b->node.n_in; i++)
-        if (b->in[i]) b->in[i]->data = hidden[i];
-    free(exec.workspace);
-    double top = 0.1; /* what cancels is no better than its terms, which are of -1..1 */
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(expected[i])) top = fmax(top, fabs(expected[i]));
-    for (size_t i = 0; i < n; i++) {
-        bool same = actual[i] == expected[i] || (isnan(actual[i]) && isnan(expected[i])) ||
-                    fabs(actual[i] - expected[i]) <= tolerance * top;
-        if (!same)
-            fail_msg("%s on %s: element %zu of %zu is %g, expected %g", b->node.op, kernels->isa, i,
-                     n, actual[i], expected[i]);
-    }
-    if (row->prepared_destroy) row->prepared_destroy(state, &host, prepared);
-    if (row->destroy) row->destroy(state, &host), row->destroy(second, &host);
-    sp_cpu_packcache_destroy(cache);
-    assert_true(held == 0);
-    free(expected), free(actual);
-}
+#include "tests/support/cpu_node.h"
 
 typedef struct conv_case {
     int64_t n, h, w, c, m, group, kh, kw, stride[2], dilation[2], pads[4];
@@ -226,13 +65,6 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
     compare(&b, kernels, q->act && strcmp(q->act, "clip") == 0 ? 1e-4 : 1e-5, false);
     free(x.data), free(w.data), free(bias.data), free(residual.data);
 }
-
-static int64_t pick(const int64_t *values, size_t n)
-{
-    return values[random_u32() % n];
-}
-#define PICK(...)                                                                                  \
-    pick((const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 static void random_convs(const char *op, int rounds)
 {
@@ -466,70 +298,6 @@ static void test_rows(void **unused)
     }
 }
 
-/* Masks of every shape, also one that lets a single key pass, a row that lets none, one value for
- * all keys, and rows that end before the keys do. */
-static void test_attention(void **unused)
-{
-    FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 60; i++) {
-        builder b;
-        int64_t batch = PICK(1, 2), heads = PICK(1, 3), m = PICK(1, 7, 49, 130),
-                n = PICK(0, 1, 16, 49, 197);
-        int64_t size = PICK(1, 16, 32, 40), width = PICK(1, 16, 32, 40),
-                masks = PICK(0, 1, 2, 3, 4, 5);
-        sparoa_tensor q = tensor(4, (int64_t[]){batch, heads, m, size});
-        sparoa_tensor k = tensor(4, (int64_t[]){batch, heads, n, size});
-        sparoa_tensor v = tensor(4, (int64_t[]){batch, heads, n, width});
-        sparoa_tensor mask = masks == 1   ? tensor(2, (int64_t[]){m, n})
-                             : masks == 2 ? tensor(4, (int64_t[]){1, heads, m, n})
-                             : masks == 4 ? tensor(3, (int64_t[]){heads, m, n > 0})
-                             : masks == 5 ? tensor(2, (int64_t[]){m, (n + 1) / 2})
-                                          : tensor(4, (int64_t[]){batch, 1, 1, n});
-        start(&b, "Attention");
-        if (masks == 5) b.node.version = 24; /* a short mask is padded from then on */
-        input(&b, &q, false);
-        input(&b, &k, false);
-        input(&b, &v, false);
-        if (masks) input(&b, &mask, false);
-        for (int64_t j = 1; masks == 3 && j < n; j++) ((float *)mask.data)[j] = -INFINITY;
-        for (int64_t j = 0; masks == 1 && j < n; j++) ((float *)mask.data)[j] = -INFINITY;
-        add_float(&b, "scale", 3);
-        compare(&b, kernels, 2e-5, false);
-        free(q.data), free(k.data), free(v.data), free(mask.data);
-    }
-}
-
-/* Heads side by side: in tensors of their own, or all three parts in one, where masks may come
- * again after some images. */
-static void test_packed_attention(void **unused)
-{
-    FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 40; i++) {
-        builder b;
-        bool one = i % 2, again = i % 4 == 3;
-        int64_t windows = PICK(1, 3), batch = 2 * windows, kv = PICK(1, 3),
-                heads = one ? kv : kv * PICK(1, 2);
-        int64_t m = PICK(1, 7, 49, 130), n = one ? m : PICK(0, 1, 16, 49),
-                size = PICK(1, 16, 32, 40);
-        int64_t width = one ? size : PICK(1, 16, 33);
-        sparoa_tensor q = tensor(3, (int64_t[]){batch, m, heads * size * (one ? 3 : 1)});
-        sparoa_tensor k = tensor(3, (int64_t[]){batch, n, kv * size});
-        sparoa_tensor v = tensor(3, (int64_t[]){batch, n, kv * width});
-        sparoa_tensor mask = tensor(4, (int64_t[]){again ? windows : batch, heads, m, n});
-        start(&b, "Attention");
-        input(&b, &q, false);
-        input(&b, one ? &q : &k, false);
-        input(&b, one ? &q : &v, false);
-        if (i % 3 || again) input(&b, &mask, false);
-        add_int(&b, "q_num_heads", heads);
-        add_int(&b, "kv_num_heads", kv);
-        if (one) add_int(&b, "sp.qkv", 1);
-        if (again) add_int(&b, "sp.windows", windows);
-        compare(&b, kernels, 2e-5, false);
-        free(q.data), free(k.data), free(v.data), free(mask.data);
-    }
-}
-
 /* Planes to pixels, to the last float and no further. */
 static void test_weave(void **unused)
 {
@@ -548,88 +316,13 @@ static void test_weave(void **unused)
         }
 }
 
-static void test_pools(void **unused)
-{
-    static const char *const ops[] = {"MaxPool", "AveragePool", "GlobalAveragePool",
-                                      "GlobalMaxPool"};
-    FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 160; i++) {
-        builder b;
-        bool one = random_u32() % 4 == 0;
-        int64_t k[2] = {PICK(1, 2, 3, 5), PICK(1, 2, 3)}, s[2] = {PICK(1, 2, 3), PICK(1, 2)};
-        int64_t pads[4] = {PICK(0, 1) * (k[0] > 1), PICK(0, 1) * (k[1] > 1), 0,
-                           PICK(0, 1) * (k[1] > 1)};
-        int64_t pads1[2] = {pads[1], pads[3]}, c = PICK(1, 3, 16, 33, 64, 130);
-        sparoa_tensor x = one ? tensor(3, (int64_t[]){2, 9, c})
-                              : tensor(4, (int64_t[]){2, PICK(6, 11), PICK(5, 9), c});
-        if (i % 5 == 0) ((float *)x.data)[7] = NAN;
-        start(&b, ops[i % 4]);
-        input(&b, &x, false);
-        add_int(&b, "sp.nhwc", 1);
-        if (i % 4 < 2) {
-            add_ints(&b, "kernel_shape", one ? 1 : 2, k + one);
-            add_ints(&b, "strides", one ? 1 : 2, s + one);
-            add_ints(&b, "pads", one ? 2 : 4, one ? pads1 : pads);
-            add_int(&b, "ceil_mode", random_u32() % 2);
-            if (i % 4 == 1) add_int(&b, "count_include_pad", random_u32() % 2);
-        }
-        compare(&b, kernels, 1e-5, false);
-        free(x.data);
-    }
-}
-
-/* Rows of the output that see padding only. */
-static void test_pools_of_padding(void **unused)
-{
-    FOR_EACH_ISA(kernels)
-    for (int64_t k = 1; k <= 3; k += 2) {
-        builder b;
-        sparoa_tensor x = tensor(4, (int64_t[]){2, 5, 6, 33});
-        start(&b, "AveragePool");
-        input(&b, &x, false);
-        add_int(&b, "sp.nhwc", 1);
-        add_ints(&b, "kernel_shape", 2, (int64_t[]){1, k});
-        add_ints(&b, "pads", 4, (int64_t[]){1, 1, 1, 1});
-        add_int(&b, "count_include_pad", 1);
-        compare(&b, kernels, 1e-5, false);
-        free(x.data);
-    }
-}
-
-/* Windows that the image does not fill. */
-static void test_pools_of_small_images(void **unused)
-{
-    FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 4; i++) {
-        builder b;
-        sparoa_tensor x = tensor(4, (int64_t[]){2, 2, 5, 33});
-        start(&b, i % 2 ? "AveragePool" : "MaxPool");
-        input(&b, &x, false);
-        add_int(&b, "sp.nhwc", 1);
-        add_ints(&b, "kernel_shape", 2, (int64_t[]){3, 2 + i});
-        add_ints(&b, "strides", 2, (int64_t[]){2, 3});
-        add_int(&b, "ceil_mode", 1);
-        compare(&b, kernels, 1e-5, false);
-        free(x.data);
-    }
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),
-                                       cmocka_unit_test(test_depthwise),
-                                       cmocka_unit_test(test_conv_transpose),
-                                       cmocka_unit_test(test_layers),
-                                       cmocka_unit_test(test_matmul),
-                                       cmocka_unit_test(test_gemm),
-                                       cmocka_unit_test(test_unary),
-                                       cmocka_unit_test(test_binary),
-                                       cmocka_unit_test(test_rows),
-                                       cmocka_unit_test(test_weave),
-                                       cmocka_unit_test(test_pools),
-                                       cmocka_unit_test(test_attention),
-                                       cmocka_unit_test(test_pools_of_padding),
-                                       cmocka_unit_test(test_pools_of_small_images),
-                                       cmocka_unit_test(test_packed_attention)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conv),           cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_conv_transpose), cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_rows),           cmocka_unit_test(test_weave)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
