@@ -36,8 +36,8 @@ __attribute__((format(printf, 2, 3))) static void problem(doctor_command *d, con
 
 static void find_problems(doctor_command *d)
 {
-    const char *isa = d->cpu.isa;
 #if defined(__x86_64__)
+    const char *isa = d->cpu.isa;
     if (!strstr(isa, "avx2") && !strstr(isa, "avx512"))
         problem(d, "no AVX2: the plain kernels run, several times slower; use a processor from "
                    "2013 or later");

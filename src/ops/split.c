@@ -32,9 +32,11 @@ static sparoa_status check_sizes(const sparoa_node *node, const sizes *s, int64_
     int64_t sum = 0;
     size_t n_attr;
     sparoa_attr_ints(node, "split", &n_attr);
-    int64_t n = s->attr                          ? (int64_t)n_attr
-                : s->input && sp_known(s->input) ? sp_count(s->input)
-                                                 : s->parts;
+    int64_t n = s->parts;
+    if (s->attr)
+        n = (int64_t)n_attr;
+    else if (s->input) /* how many is told by it alone */
+        n = sp_known(s->input) ? sp_count(s->input) : node->n_out;
     if (n != node->n_out || n < 1)
         return sparoa_fail(err, SPAROA_SHAPE_MISMATCH, node,
                            "%lld parts are asked for, but there are %d outputs", (long long)n,

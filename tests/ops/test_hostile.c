@@ -89,6 +89,25 @@ static void test_ranges(void **state)
 
 /* ---- random nodes ---- */
 
+/* Sizes that are an input count alone, also while nothing is known of them. */
+static void test_split_sizes_unknown(void **state)
+{
+    (void)state;
+    test_node t;
+    uint32_t seed = 1;
+    node_start(&t, "Split", 18, 2);
+    node_input(&t, SPAROA_FLOAT32, 1, (int64_t[]){4}, &seed);
+    int_input(&t, 2, (int64_t[]){1, 3});
+    node_int(&t, "num_outputs", 1);
+    assert_int_equal(node_infer(&t), SPAROA_OK);
+    sparoa_tensor sizes = t.in[1];
+    t.in[1].data = NULL;
+    t.in[1].dims[0] = -1;
+    assert_int_equal(node_infer(&t), SPAROA_OK);
+    t.in[1] = sizes;
+    node_free(&t);
+}
+
 static const char *const ops[] = {
     "Shape",
     "Size",
@@ -286,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_huge_shapes),
         cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_split_sizes_unknown),
         cmocka_unit_test(test_random_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
