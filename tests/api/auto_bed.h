@@ -89,7 +89,7 @@ static inline void bed_make(bed *b, const char *chain, const char *emu, int32_t 
     o.operators = own;
     o.operator_count = 3;
     ts_ok(sparoa_runtime_create(&o, &b->rt, &err), err);
-    if (emu) ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, emu, &err), err);
+    if (emu) ts_emu(b->rt, emu);
     mb_model *m = mb_new();
     mb_import(m, "test", 1);
     mb_input(m->graph, "v0", SPAROA_FLOAT32, MB_DIMS(-1, 8));

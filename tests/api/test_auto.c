@@ -91,7 +91,7 @@ static void random_graphs_give_the_same(void **state)
         rg graph;
         ts_memory memory = {0};
         sparoa_runtime *rt = ts_runtime(&memory, 2);
-        ts_ok(sparoa_runtime_load_plugin(rt, SPAROA_EMU_PATH, NULL, &err), err);
+        ts_emu(rt, NULL);
         rg_build_steps(&graph, seed, 12);
         sparoa_model *model = ts_load(rt, graph.model);
         sparoa_session *cpu = ts_session(model, NULL, 0), *s = NULL;
@@ -280,7 +280,7 @@ static void a_watch_does_not_take_times_of_other_shapes(void **state)
     bed_make(&b, "tt", "memory=9000000", 1);
     sparoa_session *s = bed_session(&b, -1, SPAROA_FALLBACK_WARN, NULL);
     const sparoa_watch_options o = {.struct_size = sizeof o};
-    ts_ok(sparoa_session_tune(s, &b.in, 1, 0.1, &err), err);
+    ts_ok(sparoa_session_tune(s, &b.in, 1, AMPLE, &err), err);
     assert_string_equal(choice_of(s).chosen, "emu0");
     ts_ok(sparoa_watch_create(s, &o, &w, &err), err);
     sparoa_watch_destroy(w);

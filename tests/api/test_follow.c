@@ -109,7 +109,7 @@ static void bed_make(bed *b)
     put("/platform.yaml", platform_text);
     snprintf(path, sizeof path, "%s/platform.yaml", root);
     b->rt = ts_runtime(&b->memory, 1);
-    ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, "load=0", &err), err);
+    ts_emu(b->rt, "load=0");
     b->model = layers(b->rt);
     b->in = ts_random(2, (int64_t[]){32, 256}, 3);
     b->cpu = ts_session(b->model, NULL, 0);

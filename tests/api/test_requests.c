@@ -213,7 +213,7 @@ static void test_cancel_and_deadline(void **state)
     assert_int_equal(err.status, SPAROA_CANCELLED);
     assert_int_equal(sparoa_request_output(queued, 0, &out), SPAROA_INVALID_STATE);
     sparoa_request_release(queued);
-    sparoa_submit_options o = {.struct_size = sizeof o, .deadline_ns = sparoa_now_ns() + 10 * MS};
+    sparoa_submit_options o = {.struct_size = sizeof o, .deadline_ns = sparoa_now_ns() + 300 * MS};
     queued = submit(s.service, &in, &o);
     assert_int_equal(sparoa_request_done(queued, 0), 0);
     assert_int_equal(sparoa_request_wait(queued, &err), SPAROA_DEADLINE);

@@ -341,7 +341,7 @@ static void test_queues(void **state)
     (void)state;
     sparoa_runtime *rt = ts_runtime(NULL, 1);
     sparoa_error err;
-    ts_ok(sparoa_runtime_load_plugin(rt, SPAROA_EMU_PATH, NULL, &err), err);
+    ts_emu(rt, NULL);
     sparoa_model *model = ts_load(rt, ts_small_net());
     sparoa_device_desc device;
     assert_int_equal(sparoa_device(rt, 1, &device), SPAROA_OK);

@@ -145,7 +145,16 @@ static double cpu_seconds(void)
            1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-/* Idle workers sleep: over one second they use less than 0.5 % of a core. */
+/* Processor time of the process over a second of which nothing is asked. */
+static double idle_second(void)
+{
+    double before = cpu_seconds();
+    nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    return cpu_seconds() - before;
+}
+
+/* Idle workers sleep: they use less than 0.5 % of a core once the polling after a run has ended,
+ * which a busy machine makes late. */
 static void test_idle_costs_nothing(void **state)
 {
     (void)state;
@@ -156,9 +165,9 @@ static void test_idle_costs_nothing(void **state)
     for (int i = 0; i < 50; i++) sp_pool_run(pool, 100, count_one, c);
     sp_pool_leave(pool);
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* the end of a run's polling */
-    double before = cpu_seconds();
-    nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
-    assert_true(cpu_seconds() - before < 0.005);
+    double used = idle_second();
+    for (int again = 0; again < 4 && used >= 0.005; again++) used = idle_second();
+    assert_true(used < 0.005);
     end_pool(&mem, pool);
     free(c);
 }

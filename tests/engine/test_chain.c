@@ -21,7 +21,7 @@ static void check(mb_model *m, int chains, size_t nodes, const char *device)
     sparoa_runtime *rt;
     sparoa_runtime_options ro = ts_options(&memory, 2);
     ts_ok(sparoa_runtime_create(&ro, &rt, &err), err);
-    ts_ok(sparoa_runtime_load_plugin(rt, SPAROA_EMU_PATH, NULL, &err), err);
+    ts_emu(rt, NULL);
     sparoa_model *model = ts_load(rt, m);
     sparoa_session *plain = ts_session(model, NULL, 0), *chained = NULL;
     sparoa_session_options o = {.struct_size = sizeof o,

@@ -285,7 +285,7 @@ static void bed_make(bed *b, const test_case *c)
     b->c = c;
     sparoa_runtime_options ro = ts_options(&b->memory, 2);
     ts_ok(sparoa_runtime_create(&ro, &b->rt, &err), err);
-    ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, "delay_us=5", &err), err);
+    ts_emu(b->rt, "delay_us=5");
     mb_model *m = mb_new();
     mb_input(m->graph, "x", SPAROA_FLOAT32, c->rank, c->x);
     if (c->z_rank) mb_input(m->graph, "z", SPAROA_FLOAT32, c->z_rank, c->z);

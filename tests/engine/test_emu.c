@@ -22,9 +22,11 @@ typedef struct rig {
 
 static void start(rig *r, const char *options)
 {
+    char all[128];
     plugin_host_init(&r->h);
     assert_int_equal(sp_plugin_load(SPAROA_EMU_PATH, &r->h.host, &r->t, &r->h.err), SPAROA_OK);
-    assert_int_equal(r->t->device_open(&r->h.host, 0, options, &r->dev, &r->h.err), SPAROA_OK);
+    snprintf(all, sizeof all, "memory=%d,%s", 4 << 20, options ? options : ""); /* as ts_emu */
+    assert_int_equal(r->t->device_open(&r->h.host, 0, all, &r->dev, &r->h.err), SPAROA_OK);
     for (int i = 0; i < 2; i++)
         assert_int_equal(r->t->queue_create(r->dev, 0, &r->q[i]), SPAROA_OK);
 }
@@ -468,7 +470,7 @@ static void host_allocation_may_fail(void **state)
         void *p = NULL;
         atomic_store(&h.calls, 0);
         atomic_store(&h.fail_at, at);
-        sparoa_status s = t->device_open(&h.host, 0, NULL, &dev, &h.err);
+        sparoa_status s = t->device_open(&h.host, 0, "memory=65536", &dev, &h.err);
         if (!s) s = t->queue_create(dev, 0, &q);
         if (!s) s = t->buffer_alloc(dev, 100, SPAROA_MEMORY_DEVICE, &p);
         assert_true(s == SPAROA_OK || s == SPAROA_OUT_OF_MEMORY);

@@ -22,7 +22,7 @@ static void bed_make(bed *b, uint64_t seed, bool with_device)
     memset(b, 0, sizeof *b);
     sparoa_runtime_options o = ts_options(&b->memory, 2);
     ts_ok(sparoa_runtime_create(&o, &b->rt, &err), err);
-    if (with_device) ts_ok(sparoa_runtime_load_plugin(b->rt, SPAROA_EMU_PATH, NULL, &err), err);
+    if (with_device) ts_emu(b->rt, NULL);
     rg_build_steps(&b->graph, seed, 12);
     b->model = ts_load(b->rt, b->graph.model);
     ts_ok(sparoa_session_create(b->model, NULL, &b->cpu, &err), err);
@@ -175,9 +175,8 @@ static void unsupported_nodes_are_named(void **state)
 {
     (void)state;
     bed b;
-    sparoa_error err;
     bed_make(&b, 5, false);
-    ts_ok(sparoa_runtime_load_plugin(b.rt, SPAROA_EMU_PATH, "support=rnn", &err), err);
+    ts_emu(b.rt, "support=rnn");
     b.plan->p->nodes[1].device = 1;
     expect_invalid(&b, b.plan->p->nodes[1].name, "support=");
     bed_clear(&b);

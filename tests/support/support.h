@@ -141,6 +141,19 @@ static inline sparoa_runtime *ts_runtime(ts_memory *m, int32_t threads)
     return rt;
 }
 
+#ifdef SPAROA_EMU_PATH
+/* The emulated device with memory for small models, unless options (or NULL) say memory=BYTES: it
+ * reserves addresses for several times its memory, and qemu's user mode pays for every page of
+ * them. */
+static inline void ts_emu(sparoa_runtime *rt, const char *options)
+{
+    char all[192];
+    sparoa_error err;
+    snprintf(all, sizeof all, "memory=%d,%s", 16 << 20, options ? options : "");
+    ts_ok(sparoa_runtime_load_plugin(rt, SPAROA_EMU_PATH, all, &err), err);
+}
+#endif
+
 static inline sparoa_model *ts_load(sparoa_runtime *rt, const mb_model *m)
 {
     size_t size;
