@@ -3,6 +3,10 @@
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+find_program(arm64_cxx aarch64-linux-gnu-g++)
+if(arm64_cxx) # an example needs it
+    set(CMAKE_CXX_COMPILER ${arm64_cxx})
+endif()
 set(arm64_root ${CMAKE_CURRENT_LIST_DIR}/../build/arm64-root)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH ${arm64_root} /usr/aarch64-linux-gnu)

@@ -3,7 +3,7 @@
 #
 #   scripts/deps.sh         compiler, CMake, Ninja and the libraries
 #   scripts/deps.sh --ci    also clang with its fuzzing and sanitizer runtimes, clang-format and the
-#                           aarch64 cross compiler with qemu
+#                           aarch64 cross compilers with qemu
 #
 # With root or sudo the packages are installed. Without, they are unpacked into build/deps, and
 # build/deps/env.sh sets the paths; the other scripts read it, `. build/deps/env.sh` does it by hand.
@@ -17,7 +17,7 @@ env_file=$deps/env.sh
 packages=(gcc libc6-dev make cmake ninja-build pkg-config libprotobuf-c-dev protobuf-c-compiler
     libcmocka-dev libyaml-dev libpng-dev libjpeg-dev)
 ci_packages=(g++ clang libclang-rt-14-dev clang-format qemu-user gcc-aarch64-linux-gnu
-    libc6-dev-arm64-cross)
+    g++-aarch64-linux-gnu libc6-dev-arm64-cross)
 
 usage() {
     sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -34,6 +34,7 @@ present() {
         protobuf-c-compiler) command -v protoc-c >/dev/null && return ;;
         qemu-user) command -v qemu-aarch64 >/dev/null && return ;;
         gcc-aarch64-linux-gnu) command -v aarch64-linux-gnu-gcc >/dev/null && return ;;
+        g++-aarch64-linux-gnu) command -v aarch64-linux-gnu-g++ >/dev/null && return ;;
     esac
     [ -e "$deps/unpacked/$1" ] && return
     installed "$1"

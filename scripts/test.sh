@@ -123,6 +123,8 @@ run_conformance() {
 run_shared_models() {
     if [ -d "$shared/models" ]; then
         with_manifest tests/models.txt
+        # an emulated processor takes minutes for the largest
+        [ "$preset" != aarch64 ] || manifest+=(--timeout 600)
         run_models models "$shared/models" --compare scaled "${manifest[@]}"
     else
         skip models "no $shared/models"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # sparoa plan and simulate on the built-in model: the same plan twice, reasons, errors with line and field.
 set -eu
-sparoa=$1/sparoa
+sparoa=${SPAROA_COMMAND:-$1/sparoa}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -2,7 +2,7 @@
 # sparoa train predictor: the same bytes twice, use of the weights by plan, fine-tuning from a profile with
 # measured times, errors that name file, line and field.
 set -eu
-sparoa=$1/sparoa
+sparoa=${SPAROA_COMMAND:-$1/sparoa}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,5 +1,6 @@
 #!/bin/sh
 # The public headers compile alone, without a warning, as C99, C17 and C++17; sparoa.h first and last.
+# CC names the compiler of a cross build.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
@@ -17,7 +18,7 @@ for header in sparoa.h sparoa_backend.h sparoa_schedule.h sparoa_live.h sparoa_s
     printf '#include <%s>\n#include <%s>\nint use(void);\nint use(void)\n{\n    return 0;\n}\n' \
         $header $header >"$work/use.c"
     cp "$work/use.c" "$work/use.cpp"
-    for compiler in cc gcc clang; do
+    for compiler in cc gcc clang ${CC:-}; do
         command -v $compiler >/dev/null || continue
         for standard in c99 c17; do
             check $compiler "$work/use.c" -std=$standard

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs into a folder of its own and builds a small program against it in every way that users do:
-# find_package with the shared and the static library, pkg-config shared and static.
+# find_package with the shared and the static library, pkg-config shared and static. Of a cross build
+# CMAKE_TOOLCHAIN_FILE, CC, READELF and SPAROA_EMULATOR are the tools and what starts its programs.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${1:?the build folder}" && pwd)
@@ -49,17 +50,22 @@ CMAKE
 try() {
     echo "== $1"
     shift
-    "$@" "$model"
+    # shellcheck disable=SC2086 # a command and its options
+    ${SPAROA_EMULATOR:-} "$@" "$model"
 }
 
-cmake -S "$work/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/log" 2>&1 &&
+# a cross build looks for packages in the target's folders, and where it is told that it installs to
+cmake -S "$work/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" \
+    -DCMAKE_INSTALL_PREFIX="$work/prefix" \
+    ${CMAKE_TOOLCHAIN_FILE:+-DCMAKE_STAGING_PREFIX="$work/prefix"} >"$work/log" 2>&1 &&
     cmake --build "$work/build" >>"$work/log" 2>&1 || {
     cat "$work/log"
     exit 1
 }
 try "find_package, shared" "$work/build/with_shared"
 try "find_package, static" "$work/build/with_static"
-ldd "$work/build/with_static" | grep libsparoa && exit 1
+"${READELF:-readelf}" -d "$work/build/with_static" >"$work/dynamic"
+grep NEEDED "$work/dynamic" | grep libsparoa && exit 1
 
 command -v pkg-config >/dev/null || {
     echo "no pkg-config"
