@@ -10,11 +10,11 @@
 #include "kernels/cpu/vmath.h"
 #include "ops/epilogue.h"
 
-#define STEP 16      /* k between fetches of what comes next */
-#define DEPTH 512    /* k of one pass over the rows */
-#define MAX_AHEAD 16 /* lines fetched in one step */
-#define LEAST_WAVE 64
-#define CHAIN_ROWS 2 /* tiles of so few rows have several sums for each result */
+#define STEP 16       /* k between fetches of what comes next */
+#define DEPTH 512     /* k of one pass over the rows */
+#define MAX_AHEAD 16  /* lines fetched in one step */
+#define LEAST_WAVE 64 /* k of windows that are taken for a signal's */
+#define CHAIN_ROWS 2  /* tiles of so few rows have several sums for each result */
 #define CHAINS_MAX 4
 
 typedef struct tile {
@@ -216,13 +216,12 @@ static const float *row_of(const sp_gemm_f32 *g, size_t m)
     return (g->bases ? g->bases[0] : g->a) + m * g->lda;
 }
 
-/* Overlapping windows of a signal, against waves: sums that cancel to nearly 0, of which audio
- * models take logarithms. Where each product is rounded they are made in double precision. */
-static bool sums_are_double(const sp_gemm_f32 *g, size_t m0, size_t m1)
+/* Windows of a signal against waves: sums that cancel to nearly 0, of which audio models take
+ * logarithms. Where each product is rounded they are made in double precision. */
+static bool sums_are_double(const sp_gemm_f32 *g)
 {
 #ifdef SP_ISA_generic
-    if (g->taps != 1 || g->k < LEAST_WAVE || m1 - m0 < 2) return false;
-    return (uintptr_t)row_of(g, m0 + 1) - (uintptr_t)row_of(g, m0) < g->k * sizeof(float);
+    return g->windows && g->taps == 1 && g->k >= LEAST_WAVE;
 #else
     return false;
 #endif
@@ -377,7 +376,7 @@ void SP_KERNEL(sp_gemm_f32)(const sp_gemm_f32 *g, size_t m0, size_t m1, size_t p
     }
     size_t panels = gemm_panels(g->n), k_total = g->k * g->taps;
     size_t depth = block_depth(g, m1 - m0), block = block_rows(g, depth);
-    tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY, .doubles = sums_are_double(g, m0, m1)};
+    tile t = {.g = g, .lo = -INFINITY, .hi = INFINITY, .doubles = sums_are_double(g)};
     if (t.doubles) depth = g->k;
     if (e->act == SP_ACT_RELU) t.lo = 0;
     if (e->act == SP_ACT_CLIP) t.lo = e->a, t.hi = e->b;

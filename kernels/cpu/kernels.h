@@ -29,6 +29,7 @@ typedef struct sp_gemm_f32 {
     const float *const *bases;
     const float *a;
     size_t lda;
+    bool windows;      /* the rows of A overlap, as those of a signal do */
     const float *b;    /* packed by gemm_f32_pack, bias included */
     const float *next; /* the b that the caller goes on with, of the same size, or NULL */
     float *c;

@@ -197,8 +197,16 @@ static void test_waves(void **unused)
         .n = N, .k = K, .taps = 1, .b = b, .k_stride = N, .n_stride = 1, .scale = 1};
     float *packed = aligned_alloc(64, (s->gemm_f32_packed_floats(N, K) * 4 + 64) / 64 * 64);
     s->gemm_f32_pack(&source, 0, s->gemm_f32_panels(N), packed);
-    sp_gemm_f32 g = {
-        .m = M, .n = N, .k = K, .taps = 1, .a = signal, .lda = HOP, .b = packed, .c = c, .ldc = N};
+    sp_gemm_f32 g = {.m = M,
+                     .n = N,
+                     .k = K,
+                     .taps = 1,
+                     .a = signal,
+                     .lda = HOP,
+                     .windows = true,
+                     .b = packed,
+                     .c = c,
+                     .ldc = N};
     for (int pointers = 0; pointers < 2; pointers++) {
         g.rows = pointers ? rows : NULL;
         memset(c, 0xff, sizeof c);

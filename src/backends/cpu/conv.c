@@ -289,9 +289,33 @@ static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sp
     return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
-static void conv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)
+void sp_conv_plan_destroy(void *state, const sp_cpu_host *host, void *prepared)
 {
     sp_cpu_free(host, prepared, sizeof(conv_plan));
+}
+
+sparoa_status sp_conv_member_keep(const sp_cpu_host *host, const conv_state *conv,
+                                  const sparoa_node *node, void **state, sparoa_error *err)
+{
+    conv_member *made = sp_cpu_alloc(host, sizeof *made);
+    if (!made) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory to join nodes");
+    *made = (conv_member){.conv = conv, .node = sp_without_tensors(node)};
+    *state = made;
+    return SPAROA_OK;
+}
+
+void sp_conv_member_destroy(void *state, const sp_cpu_host *host)
+{
+    sp_cpu_free(host, state, sizeof(conv_member));
+}
+
+sparoa_node sp_conv_member_node(const conv_member *member, sparoa_tensor *const *in,
+                                sparoa_tensor *const *out)
+{
+    sparoa_node node = member->node;
+    node.in = in;
+    node.out = out;
+    return node;
 }
 
 static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *host,
@@ -338,6 +362,6 @@ SP_CPU_KERNEL(Conv) = {
     .keeps_input = conv_keeps_input,
     .prepare = conv_prepare,
     .run = conv_run,
-    .prepared_destroy = conv_prepared_destroy,
+    .prepared_destroy = sp_conv_plan_destroy,
     .destroy = conv_destroy,
 };

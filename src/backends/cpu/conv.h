@@ -79,6 +79,12 @@ sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
 void sp_conv_lines_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                        const sparoa_node *node, const float *x, const sparoa_exec *exec);
 
+/* Whether the windows of neighbouring pixels share input in one piece, as a signal's do. */
+static inline bool sp_conv_overlaps(const conv_state *s, const conv_plan *p)
+{
+    return s->row_taps && (size_t)p->stride_w * p->c < p->k;
+}
+
 /* Depthwise: whether the windows of neighbouring rows lie one input row apart. */
 static inline bool sp_conv_takes_two(const conv_plan *p)
 {
@@ -103,6 +109,21 @@ static inline sparoa_node sp_without_tensors(const sparoa_node *node)
     n.constant = NULL;
     return n;
 }
+
+/* A convolution in a joined kernel that has no more to keep: made by sp_conv_member_keep, which
+ * takes its place as the kernel's state. */
+typedef struct conv_member {
+    const conv_state *conv;
+    sparoa_node node; /* without tensors */
+} conv_member;
+sparoa_status sp_conv_member_keep(const sp_cpu_host *host, const conv_state *conv,
+                                  const sparoa_node *node, void **state, sparoa_error *err);
+void sp_conv_member_destroy(void *state, const sp_cpu_host *host);
+/* Its node with the tensors of a run. */
+sparoa_node sp_conv_member_node(const conv_member *member, sparoa_tensor *const *in,
+                                sparoa_tensor *const *out);
+/* Frees a conv_plan that sp_cpu_keep_plan kept. */
+void sp_conv_plan_destroy(void *state, const sp_cpu_host *host, void *prepared);
 
 /* Mul by a factor for each image and channel, then this pointwise convolution, in one go
  * (conv_gate.c). *state NULL: it can't. What is made runs with sp_conv_gate_row on a node with the

@@ -96,6 +96,7 @@ static void lines_piece(void *arg, int32_t index)
                          .taps = p->taps,
                          .bases = bases,
                          .lda = (size_t)p->stride_w * p->c,
+                         .windows = sp_conv_overlaps(s, p),
                          .b = s->packed->data,
                          .c = t->y + at,
                          .ldc = s->c_out,

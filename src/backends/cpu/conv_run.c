@@ -121,6 +121,7 @@ static void indirect_piece(void *arg, int32_t index)
                                    .taps = p->taps,
                                    .rows = rows,
                                    .row_stride = p->block,
+                                   .windows = sp_conv_overlaps(s, p),
                                    .b = (float *)s->packed->data + g * packed,
                                    .c = t->y + at,
                                    .ldc = ldc,
