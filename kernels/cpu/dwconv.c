@@ -32,7 +32,7 @@ void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w,
         }
 }
 
-typedef enum finish { FINISH_BOUNDS, FINISH_HARDSWISH, FINISH_OTHER } finish;
+typedef enum finish { FINISH_BOUNDS, FINISH_HARDSWISH, FINISH_SILU, FINISH_OTHER } finish;
 
 typedef struct strip {
     const sp_dwconv_f32 *d;
@@ -83,6 +83,9 @@ SP_INLINE void store_pixels(const strip *s, vf *v, const int count, size_t at, s
     } else if (s->finish == FINISH_HARDSWISH) {
         SP_UNROLL for (int t = 0; t < count; t++, out += stride)
             vf_put(out, v[t] = vf_hardswish(v[t]), n);
+    } else if (s->finish == FINISH_SILU) {
+        SP_UNROLL for (int t = 0; t < count; t++, out += stride)
+            vf_put(out, v[t] = vf_silu(v[t]), n);
     } else {
         const vf lo = s->lo, hi = s->hi;
         SP_UNROLL for (int t = 0; t < count; t++, out += stride)
@@ -277,10 +280,10 @@ void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d)
     const sp_gemm_epilogue *e = &d->epilogue;
     strip s = {.d = d, .lo = vf_splat(-INFINITY), .hi = vf_splat(INFINITY)};
     bool bounds = e->act == SP_ACT_NONE || e->act == SP_ACT_RELU || e->act == SP_ACT_CLIP;
-    if (e->residual || (!bounds && e->act != SP_ACT_HARDSWISH))
-        s.finish = FINISH_OTHER;
-    else if (!bounds)
-        s.finish = FINISH_HARDSWISH;
+    if (!bounds) s.finish = FINISH_OTHER;
+    if (e->act == SP_ACT_HARDSWISH) s.finish = FINISH_HARDSWISH;
+    if (e->act == SP_ACT_SILU) s.finish = FINISH_SILU;
+    if (e->residual) s.finish = FINISH_OTHER;
     if (e->act == SP_ACT_RELU) s.lo = vf_zero();
     if (e->act == SP_ACT_CLIP) s.lo = vf_splat(e->a), s.hi = vf_splat(e->b);
     for (size_t i = 0; i < sizeof special / sizeof *special; i++) {

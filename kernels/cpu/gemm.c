@@ -44,13 +44,24 @@ static void finish(const tile *t, size_t rows, size_t width, float *buffer)
                 float *p = buffer + i * width + j;
                 vf_store(p, vf_load(p) + vf_get(residual + i * g->ldr + j, n));
             }
+    if (e->residual != 2) {
+        float *c = g->c + t->m * g->ldc + t->column;
+        if (t->whole && g->ldc == width) {
+            SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, c);
+            return;
+        }
+        for (size_t i = 0; i < rows; i++)
+            SP_KERNEL(sp_act_f32)
+            (e->act, e->a, e->b, t->columns, buffer + i * width, c + i * g->ldc);
+        return;
+    }
     SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, buffer);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < t->columns; j += VL) {
             size_t n = t->columns - j < VL ? t->columns - j : VL;
-            vf v = vf_load(buffer + i * width + j);
-            if (e->residual == 2) v += vf_get(residual + i * g->ldr + j, n);
-            vf_put(g->c + (t->m + i) * g->ldc + t->column + j, v, n);
+            const float *p = buffer + i * width + j;
+            vf_put(g->c + (t->m + i) * g->ldc + t->column + j,
+                   vf_load(p) + vf_get(residual + i * g->ldr + j, n), n);
         }
 }
 

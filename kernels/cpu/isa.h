@@ -189,6 +189,25 @@ SP_INLINE vf vf_scale(vf a, vf n)
 #endif
 }
 
+/* x less the largest integer below, in 0..1, and 0 for infinities; see vf_scale_floor. */
+SP_INLINE vf vf_fraction(vf x, vf *whole)
+{
+#if defined(SP_ISA_avx512)
+    *whole = x;
+    return (vf)_mm512_reduce_ps((__m512)x, 1);
+#else
+    x = vf_max(vf_splat(-300), vf_min(vf_splat(300), x));
+    *whole = vf_round(x - vf_splat(0.5f));
+    return x - *whole;
+#endif
+}
+
+/* a * 2^(the integer of vf_fraction). */
+SP_INLINE vf vf_scale_floor(vf a, vf whole)
+{
+    return vf_scale(a, whole); /* AVX-512's own takes the largest integer below */
+}
+
 /* The first n of VL floats (the others 0), 0 <= n <= VL. Touches no memory beyond. */
 SP_INLINE vf vf_load_n(const float *p, size_t n)
 {

@@ -35,6 +35,15 @@ SP_INLINE vf vf_exp(vf x)
     return vf_scale(p + vf_splat(1), n);
 }
 
+/* 2^x. Errs by twice 2^-24 of the result; what is exact in x is the caller's. */
+SP_INLINE vf vf_exp2(vf x)
+{
+    static const float c[] = {0x1.fffffep-1f, 0x1.62e4f6p-1f, 0x1.ebd5aap-3f,
+                              0x1.c95444p-5f, 0x1.26901cp-7f, 0x1.ec320ap-10f};
+    vf whole, f = vf_fraction(x, &whole);
+    return vf_scale_floor(vf_poly(f, c, 5), whole);
+}
+
 /* x, or exp(x) - 1 below 0. */
 SP_INLINE vf vf_elu(vf x)
 {
@@ -59,16 +68,11 @@ SP_INLINE vf vf_sigmoid(vf x)
     return vf_lt(x, vf_zero(), e, one) / (one + e);
 }
 
-/* x / (1 + exp(-x)). Its error counts by the size of x, so that the exponential may be shorter than
- * vf_exp: ln 2 in one part, a term less. Below -88 the result is 0. */
+/* x / (1 + exp(-x)). Its error counts by the size of x, so that exp may take x / ln 2 as rounded.
+ */
 SP_INLINE vf vf_silu(vf x)
 {
-    static const float c[] = {0x1.fffdfcp-2f, -0x1.5557bp-3f, 0x1.572a64p-5f, -0x1.10625p-7f};
-    vf z = vf_max(vf_splat(-104.0f), vf_min(vf_splat(40.0f), x));
-    vf n = vf_round(z * vf_splat(-0x1.715476p+0f));
-    vf r = vf_fma(n, vf_splat(0x1.62e43p-1f), z); /* the remainder's negative */
-    vf p = vf_fma(r * r, vf_poly(r, c, 3), vf_splat(1) - r);
-    return x / (vf_scale(p, n) + vf_splat(1));
+    return x / (vf_exp2(x * vf_splat(-0x1.715476p+0f)) + vf_splat(1));
 }
 
 SP_INLINE vf vf_tanh(vf x)
@@ -77,7 +81,7 @@ SP_INLINE vf vf_tanh(vf x)
                               -0x1.6f4212p-8f};
     vf a = vf_abs(x), z = x * x, one = vf_splat(1);
     vf small = vf_fma(a * z, vf_poly(z, c, 4), a);
-    vf large = one - vf_splat(2) / (vf_exp(a + a) + one);
+    vf large = one - vf_splat(2) / (vf_exp2(a * vf_splat(0x1.715476p+1f)) + one);
     return vf_sign(vf_lt(a, vf_splat(0.625f), small, large), x);
 }
 
@@ -99,9 +103,10 @@ SP_INLINE vf vf_erf(vf x)
  * half a unit in x's last place. */
 SP_INLINE vf vf_gelu(vf x)
 {
-    static const float c[] = {-0x1.9884f4p-1f, -0x1.45e7c6p-2f,  -0x1.2ad556p-5f, 0x1.492196p-8f,
-                              -0x1.8b7fbp-13f, -0x1.7e3a68p-14f, 0x1.4646c2p-16f, -0x1.61e88ap-20f};
-    vf end = vf_splat(5.6f), t = vf_min(end, vf_abs(x)), e = vf_exp(t * vf_poly(t, c, 7));
+    static const float c[] = {-0x1.26af36p+0f, -0x1.d62e9cp-2f,  -0x1.af201ap-5f,
+                              0x1.dad6p-8f,    -0x1.1d4ac4p-12f, -0x1.13b826p-13f,
+                              0x1.d6b7a4p-16f, -0x1.fe94f2p-20f};
+    vf end = vf_splat(5.6f), t = vf_min(end, vf_abs(x)), e = vf_exp2(t * vf_poly(t, c, 7));
     vf tail = vf_lt(t, end, t * vf_splat(-0.5f), vf_zero());
     return vf_fma(tail, e, vf_max(vf_zero(), x));
 }
