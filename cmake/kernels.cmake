@@ -19,7 +19,7 @@ if(kernel_files)
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
         add_isa(avx2 -mavx2 -mfma -mf16c -mbmi2)
         add_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mf16c -mbmi2
-            -mprefer-vector-width=512)
+            -mprefer-vector-width=512 -mtune=icelake-server)
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
         # moving loads up before registers are given out spills sums of the largest tiles
         add_isa(neon $<$<C_COMPILER_ID:GNU>:-fno-schedule-insns>)
