@@ -14,8 +14,9 @@
 #define MOST_BYTES ((size_t)768 << 10)   /* with more it is left alone */
 #define LEAST_HIDDEN ((size_t)500 << 10) /* of a thread; less stays in its cache anyway */
 #define MUCH_HIDDEN ((size_t)4 << 20)
-#define MOST_WEIGHTS ((size_t)640 << 10) /* bands read them anew */
-#define FEW_WEIGHTS ((size_t)256 << 10)
+#define MOST_WEIGHTS ((size_t)640 << 10)  /* bands read them anew */
+#define LARGE_HIDDEN ((size_t)1280 << 10) /* of a thread: its cache has no room for the rest */
+#define FEW_WEIGHTS ((size_t)512 << 10)
 #define CHEAP_REPEAT 170000.0 /* multiply-adds that are less than a wait for threads */
 #define LEAST_WORK 200000.0   /* multiply-adds that are worth a thread */
 
@@ -144,16 +145,18 @@ static bool plan_join(const join_state *s, int32_t threads, const sparoa_node *n
 }
 
 /* What is handed over would leave the caches and is more than what goes in and comes out. */
-static bool saves_memory(const join_state *s, const join_plan *p, size_t hidden, size_t weights)
+static bool saves_memory(const join_state *s, const join_plan *p, size_t hidden, size_t weights,
+                         size_t used)
 {
     const conv_plan *d = &p->d;
     const size_t out = s->projects ? p->c_out : 0;
     bool expands = d->c >= 2 * p->c_in && (d->c >= 2 * out || hidden >= MUCH_HIDDEN);
-    return (expands || d->stride_h > 1) && weights <= MOST_WEIGHTS && weights <= hidden / 2 &&
-           repeats_few(s, d, (size_t)p->pieces, s->projects ? 16 : 32);
+    bool large = hidden * d->batch / used >= LARGE_HIDDEN;
+    return (expands || large || d->stride_h > 1) && weights <= MOST_WEIGHTS &&
+           weights <= hidden / 2 && repeats_few(s, d, (size_t)p->pieces, s->projects ? 16 : 32);
 }
 
-/* Sizes are those that gained on the machine of docs/performance.md. Where what is handed over
+/* Sizes are those that gained on the machines of docs/performance.md. Where what is handed over
  * stays in the caches anyway, threads would wait for each other longer than they compute twice. */
 static bool pays(const join_state *s, const join_plan *p, int32_t threads)
 {
@@ -165,10 +168,11 @@ static bool pays(const join_state *s, const join_plan *p, int32_t threads)
                  repeated = (double)((pieces - 1) * shared_rows(s, d)) * row / (double)used;
     if (p->piece_bytes > MOST_BYTES) return false;
     /* without the last one half as much is saved */
-    if (hidden * d->batch / used >= LEAST_HIDDEN * (s->projects ? 1 : 2))
-        return saves_memory(s, p, hidden, weights);
-    return used > 1 && repeated <= CHEAP_REPEAT * (s->count - 1) && weights <= FEW_WEIGHTS &&
-           repeats_few(s, d, pieces, 4);
+    if (hidden * d->batch / used >= LEAST_HIDDEN * (s->projects ? 1 : 2) &&
+        saves_memory(s, p, hidden, weights, used))
+        return true;
+    const bool cheap = repeated <= CHEAP_REPEAT * (s->count - 1) && repeats_few(s, d, pieces, 4);
+    return used > 1 && (cheap || repeats_few(s, d, pieces, 16)) && weights <= FEW_WEIGHTS;
 }
 
 static void join_destroy(void *state, const sp_cpu_host *host)
