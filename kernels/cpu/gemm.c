@@ -31,37 +31,21 @@ typedef struct tile {
     bool doubles;
 } tile;
 
-/* Buffer and residual, to the buffer or to C. */
-static void add_rows(const tile *t, size_t rows, size_t width, float *buffer, bool to_c)
+/* Tiles that need more than bounds: through memory. Inlined it would cost the tiles registers. */
+static __attribute__((noinline)) void finish(const tile *t, size_t rows, size_t width,
+                                             float *buffer)
 {
     const sp_gemm_f32 *g = t->g;
-    const float *residual = g->residual + t->m * g->ldr + t->column;
-    float *to = to_c ? g->c + t->m * g->ldc + t->column : buffer;
-    const size_t ldto = to_c ? g->ldc : width;
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < t->columns; j += VL) {
-            size_t n = t->columns - j < VL ? t->columns - j : VL;
-            vf v = vf_load(buffer + i * width + j) + vf_get(residual + i * g->ldr + j, n);
-            vf_put(to + i * ldto + j, v, n);
-        }
-}
-
-/* Tiles that need more than bounds: through memory, which is in the nearest cache still. */
-static void finish(const tile *t, size_t rows, size_t width, float *buffer)
-{
-    const sp_gemm_f32 *g = t->g;
-    const sp_gemm_epilogue *e = &g->epilogue;
-    float *c = g->c + t->m * g->ldc + t->column;
-    if (e->residual == 1) add_rows(t, rows, width, buffer, false);
-    if (e->residual == 2) {
-        SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, buffer);
-        add_rows(t, rows, width, buffer, true);
-    } else if (t->whole && g->ldc == width) {
-        SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, rows * width, buffer, c);
-    } else {
-        for (size_t i = 0; i < rows; i++, buffer += width, c += g->ldc)
-            SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, t->columns, buffer, c);
-    }
+    const sp_finish_f32 f = {.epilogue = &g->epilogue,
+                             .rows = rows,
+                             .width = width,
+                             .columns = t->columns,
+                             .residual =
+                                 g->residual ? g->residual + t->m * g->ldr + t->column : NULL,
+                             .stride = g->ldr,
+                             .out = g->c + t->m * g->ldc + t->column,
+                             .out_stride = g->ldc};
+    SP_KERNEL(sp_finish_f32)(&f, buffer);
 }
 
 SP_INLINE size_t columns_in(const tile *t, const int j)

@@ -249,6 +249,30 @@ SP_INLINE void vf_put(float *p, vf v, size_t n)
         vf_store_n(p, v, n);
 }
 
+/* Which lanes vf_permute takes, from[i] for lane i. */
+SP_INLINE vi vi_lanes(const int32_t *from)
+{
+    vi v;
+    memcpy(&v, from, sizeof v);
+#if defined(SP_ISA_neon)
+    v = v * 0x04040404 + 0x03020100; /* the numbers of their bytes */
+#endif
+    return v;
+}
+
+SP_INLINE vf vf_permute(vf v, vi lanes)
+{
+#if defined(SP_ISA_avx512)
+    return (vf)_mm512_permutexvar_ps((__m512i)lanes, (__m512)v);
+#elif defined(SP_ISA_avx2)
+    return (vf)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lanes);
+#elif defined(SP_ISA_neon)
+    return (vf)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)lanes);
+#else
+    return (vf){v[lanes[0]], v[lanes[1]], v[lanes[2]], v[lanes[3]]};
+#endif
+}
+
 SP_INLINE float vf_sum(vf v)
 {
 #if defined(SP_ISA_avx512)

@@ -100,6 +100,26 @@ typedef struct sp_dwconv_f32 {
     size_t next_row; /* two: floats from the first to the second in out and residual */
 } sp_dwconv_f32;
 
+/* Weights of groups of few channels: [groups * c_out, c_in, taps]. */
+typedef struct sp_gconv_f32_source {
+    size_t groups, c_in, c_out, taps; /* channels of one group */
+    const float *w, *bias;            /* bias: [groups * c_out] or NULL */
+} sp_gconv_f32_source;
+
+/* One row of outputs, [width, groups * c_out], of a convolution of groups of few channels; kh and
+ * in as in sp_dwconv_f32. */
+typedef struct sp_gconv_f32 {
+    int kh, kw, stride_w, dilation_w, pad_left;
+    size_t groups, c_in, c_out, in_width, out_width;
+    const float *const *in;
+    const size_t *in_stride;
+    const float *w; /* packed by gconv_f32_pack */
+    float *out;
+    size_t out_stride;     /* floats from pixel to pixel of out and residual */
+    const float *residual; /* as out, or NULL */
+    sp_gemm_epilogue epilogue;
+} sp_gconv_f32;
+
 /* Winograd's F(4x4, 3x3), one tile: 6x6 input pixels to 36 rows of V, and 36 rows of M to 4x4
  * output pixels. Row i is at v + i * v_stride (m + i * m_stride). */
 typedef struct sp_winograd_in_f32 {
@@ -244,8 +264,8 @@ typedef struct sp_kernels {
     /* Matrix product. A panel is a group of columns; a call computes rows m0..m1-1 of panels
      * p0..p1-1. */
     /* names of variants: "gemm_f32_12x32__avx512", ... "f32__avx512" */
-    const char *gemm_name, *conv_name, *dwconv_name, *winograd_name, *attention_name, *q8_name,
-        *spmm_name, *name;
+    const char *gemm_name, *conv_name, *dwconv_name, *gconv_name, *winograd_name, *attention_name,
+        *q8_name, *spmm_name, *name;
     int32_t gemm_rows;    /* rows of a register tile */
     int32_t gemm_columns; /* columns of a panel; the last may have another width */
     size_t (*gemm_f32_panels)(size_t n);
@@ -272,6 +292,12 @@ typedef struct sp_kernels {
     void (*dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                             float *packed);
     void (*dwconv_f32)(const sp_dwconv_f32 *d);
+
+    /* Whether groups of so many channels have a kernel: several of them fit a vector. */
+    bool (*gconv_f32_takes)(size_t c_in, size_t c_out);
+    size_t (*gconv_f32_packed_floats)(size_t groups, size_t c_in, size_t c_out, size_t taps);
+    void (*gconv_f32_pack)(const sp_gconv_f32_source *source, float *packed);
+    void (*gconv_f32)(const sp_gconv_f32 *d);
 
     void (*winograd_weights_f32)(const sp_winograd_weights_f32 *w, size_t p0, size_t p1);
     void (*winograd_in_f32)(const sp_winograd_in_f32 *w);

@@ -27,6 +27,10 @@ size_t SP_KERNEL(sp_dwconv_f32_packed_floats)(size_t channels, size_t taps);
 void SP_KERNEL(sp_dwconv_f32_pack)(size_t channels, size_t taps, const float *w, const float *bias,
                                    float *packed);
 void SP_KERNEL(sp_dwconv_f32)(const sp_dwconv_f32 *d);
+bool SP_KERNEL(sp_gconv_f32_takes)(size_t c_in, size_t c_out);
+size_t SP_KERNEL(sp_gconv_f32_packed_floats)(size_t groups, size_t c_in, size_t c_out, size_t taps);
+void SP_KERNEL(sp_gconv_f32_pack)(const sp_gconv_f32_source *source, float *packed);
+void SP_KERNEL(sp_gconv_f32)(const sp_gconv_f32 *d);
 void SP_KERNEL(sp_winograd_weights_f32)(const sp_winograd_weights_f32 *w, size_t p0, size_t p1);
 void SP_KERNEL(sp_winograd_in_f32)(const sp_winograd_in_f32 *w);
 void SP_KERNEL(sp_winograd_out_f32)(const sp_winograd_out_f32 *w);
@@ -44,6 +48,16 @@ void SP_KERNEL(sp_sum_q8)(size_t pixels, size_t channels, size_t stride, const u
 void SP_KERNEL(sp_max_q8)(size_t channels, size_t taps, const uint8_t *const *in, uint8_t flip,
                           uint8_t *out);
 void SP_KERNEL(sp_dwconv_q8)(const sp_dwconv_q8 *d, const uint8_t *const *in, uint8_t *out);
+/* An epilogue on sums in memory, [rows][width] in whole vectors, `columns` of which are stored. */
+typedef struct sp_finish_f32 {
+    const sp_gemm_epilogue *epilogue;
+    size_t rows, width, columns;
+    const float *residual; /* row i at residual + i * stride, or NULL */
+    size_t stride;
+    float *out;
+    size_t out_stride;
+} sp_finish_f32;
+void SP_KERNEL(sp_finish_f32)(const sp_finish_f32 *f, float *sums);
 void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y);

@@ -16,6 +16,7 @@ typedef struct conv_case {
     bool bias;
     const char
         *auto_pad; /* in place of pads, or NULL; "SHAPE": output_shape h and w times stride */
+    bool odd;      /* an element of the image is infinite or NaN */
 } conv_case;
 
 static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *op)
@@ -30,6 +31,9 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
                           : tensor(4, (int64_t[]){first, second, q->kh, q->kw});
     sparoa_tensor bias = tensor(1, &q->m), residual = {0};
     prune(&w);
+    if (q->odd)
+        ((float *)x.data)[random_u32() % (uint32_t)sparoa_tensor_count(&x)] =
+            random_u32() % 2 ? NAN : INFINITY;
     const int64_t pads1[2] = {q->pads[1], q->pads[3]};
     input(&b, &x, false);
     input(&b, &w, true);
@@ -140,12 +144,68 @@ static void test_depthwise(void **unused)
                        .pads = {k / 2, k / 2, k / 2, k / 2},
                        .bias = random_u32() % 2,
                        .residual = (int)PICK(0, 0, 1, 2)};
-        if (random_u32() % 4 == 0) q.dilation[0] = q.dilation[1] = 2;
+        if (random_u32() % 3 == 0) q.dilation[0] = q.dilation[1] = PICK(2, 2, 3);
         if (random_u32() % 3 == 0) q.pads[1] = q.pads[3] = k / 2 + 1;
-        if (q.h + 2 * (k / 2) < (k - 1) * 2 + 1 || q.w + 2 * (k / 2) < (k - 1) * 2 + 1) continue;
+        const int64_t window = (k - 1) * q.dilation[0] + 1;
+        if (q.h + 2 * (k / 2) < window || q.w + 2 * (k / 2) < window) continue;
         static const char *const acts[] = {NULL, "relu", "clip", "hardswish"};
         q.act = acts[random_u32() % 4];
         run_conv(kernels, &q, "Conv");
+    }
+}
+
+/* Groups of a few channels, with an infinity or NaN somewhere: it stays in its group. */
+static void test_groups(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 250; i++) {
+        int64_t k = PICK(1, 2, 3, 3, 3, 5), s = PICK(1, 1, 2, 3), d = PICK(1, 1, 1, 2);
+        conv_case q = {.n = PICK(1, 2),
+                       .h = PICK(0, 5, 7, 12),
+                       .w = PICK(5, 7, 9, 13, 20, 31),
+                       .group = PICK(2, 3, 5, 8, 16, 17, 32),
+                       .kh = k,
+                       .kw = i % 5 ? k : 3,
+                       .stride = {s, i % 7 ? s : 2},
+                       .dilation = {d, d},
+                       .pads = {k / 2, k / 2, k / 2, i % 3 ? k / 2 : 2},
+                       .bias = random_u32() % 2,
+                       .odd = true,
+                       .residual = (int)PICK(0, 0, 1, 2)};
+        q.c = q.group * PICK(1, 2, 3, 4, 5, 8, 9, 16);
+        q.m = i % 2 ? q.c : q.group * PICK(1, 2, 3, 4, 6, 8, 16, 24);
+        if (q.h == 0) q.kh = 1;
+        if (q.h && q.h + q.pads[0] + q.pads[2] < (q.kh - 1) * d + 1) continue;
+        if (q.w + q.pads[1] + q.pads[3] < (q.kw - 1) * d + 1) continue;
+        static const char *const acts[] = {NULL, "relu", "clip", "hardswish", "silu"};
+        q.act = acts[random_u32() % 5];
+        run_conv(kernels, &q, "Conv");
+    }
+}
+
+static void test_transposed_groups(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 150; i++) {
+        conv_case q = {.n = PICK(1, 2),
+                       .h = PICK(0, 1, 5, 7),
+                       .w = PICK(1, 4, 7, 9, 13),
+                       .group = PICK(2, 3, 8, 17, 32),
+                       .kh = PICK(1, 2, 3, 4, 5),
+                       .kw = PICK(1, 2, 3, 4, 7, 16),
+                       .stride = {PICK(1, 2, 3), PICK(1, 2, 2, 3, 8)},
+                       .dilation = {PICK(1, 1, 2, 3), PICK(1, 1, 2, 3)},
+                       .pads = {PICK(0, 1), PICK(0, 1, 2), PICK(0, 1), PICK(0, 1)},
+                       .bias = random_u32() % 2,
+                       .residual = (int)PICK(0, 0, 1, 2),
+                       .odd = true};
+        q.c = q.group * PICK(1, 1, 2, 4, 8), q.m = q.group * PICK(1, 1, 2, 4, 8);
+        if (q.h == 0) q.kh = 1;
+        int64_t high = (q.h - 1) * q.stride[0] + (q.kh - 1) * q.dilation[0];
+        int64_t wide = (q.w - 1) * q.stride[1] + (q.kw - 1) * q.dilation[1];
+        if (wide < q.pads[1] + q.pads[3] || (q.h && high < q.pads[0] + q.pads[2])) continue;
+        q.act = ((const char *[]){NULL, "relu", "silu"})[random_u32() % 3];
+        run_conv(kernels, &q, "ConvTranspose");
     }
 }
 
@@ -153,13 +213,13 @@ static void test_depthwise(void **unused)
 static void test_layers(void **unused)
 {
     static const conv_case cases[] = {
-        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true, NULL},
-        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true, NULL},
-        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL},
-        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL},
-        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true, NULL},
-        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false, NULL},
-        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true, NULL}};
+        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true, NULL, false},
+        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true, NULL, false},
+        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL, false},
+        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL, false},
+        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true, NULL, false},
+        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false, NULL, false},
+        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true, NULL, false}};
     FOR_EACH_ISA(kernels)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_conv(kernels, &cases[i], "Conv");
 }
@@ -321,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conv),           cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_conv_transpose), cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_groups),         cmocka_unit_test(test_transposed_groups),
         cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
         cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
         cmocka_unit_test(test_rows),           cmocka_unit_test(test_weave)};

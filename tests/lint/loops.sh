@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the compiler made of the inner loops: those of the matrix products, sparse products and
-# depthwise convolutions work on vectors of their instruction set's width, have the multiply-adds
+# convolutions of small groups work on vectors of their instruction set's width, have the multiply-adds
 # that their tile has, and keep all sums in registers. Read from the disassembly: a function's
 # loop is the innermost one with most multiply-adds, a spill a vector that it loads from or stores
 # to the stack.
@@ -123,7 +123,7 @@ check() {
 }
 
 failed=0
-check avx512 512 60 gemm q8 spmm dwconv
-check avx2 256 15 gemm spmm dwconv
-check neon 128 30 gemm spmm dwconv
+check avx512 512 62 gemm q8 spmm dwconv gconv
+check avx2 256 17 gemm spmm dwconv gconv
+check neon 128 32 gemm spmm dwconv gconv
 exit $failed

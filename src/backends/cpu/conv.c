@@ -100,6 +100,7 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
     if (is_depthwise(node)) return host->kernels->dwconv_name;
     conv_state s;
     read_attributes(node, &s);
+    if (sp_conv_groups_fit(host, &s)) return host->kernels->gconv_name;
     sp_spmm_f32_size size;
     if (is_sparse(host, node, &s, &size)) return host->kernels->spmm_name;
     return sp_conv_winograd_pays(&s, node) ? host->kernels->winograd_name
@@ -178,6 +179,10 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
         s->packed = sp_conv_winograd_pack(s, host, w);
         s->bias = sp_cpu_alloc(host, s->c_out * sizeof(float));
         if (s->bias && bias) memcpy(s->bias, bias, s->c_out * sizeof(float));
+    } else if (sp_conv_groups_fit(host, s)) {
+        s->kind = CONV_GROUPED;
+        s->packed = sp_gconv_pack_shared(
+            host, &(sp_gconv_f32_source){s->groups, s->c_in, s->c_out, s->kh * s->kw, w, bias});
     } else {
         s->packed = depthwise ? pack_depthwise(host, s, w, bias) : pack_product(host, s, w, bias);
     }
@@ -326,6 +331,8 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
     if (sp_count(node->out[0]) == 0) return SPAROA_OK;
     if (s->kind == CONV_DEPTHWISE) {
         sp_conv_depthwise_run(s, p, host->kernels, node, exec);
+    } else if (s->kind == CONV_GROUPED) {
+        sp_conv_groups_run(s, p, host->kernels, node, exec);
     } else if (s->kind == CONV_WINOGRAD) {
         sp_conv_winograd_run(s, p, host->kernels, node, exec);
     } else if (s->kind == CONV_SPARSE) {

@@ -11,7 +11,8 @@ typedef enum conv_kind {
     CONV_INDIRECT,  /* any other: a product whose rows of A are pointers into the image */
     CONV_SPARSE,    /* 1x1 with pruned weights */
     CONV_WINOGRAD,  /* 3x3, stride 1: 36 products of transformed 4x4 tiles */
-    CONV_DEPTHWISE  /* one input and one output channel in each group */
+    CONV_DEPTHWISE, /* one input and one output channel in each group */
+    CONV_GROUPED    /* a few of either in each group, several groups in a vector */
 } conv_kind;
 
 typedef struct conv_state {
@@ -71,8 +72,9 @@ sparoa_status sp_conv_sparse_plan(const conv_state *s, const sp_cpu_host *host,
                                   const sparoa_node *node, conv_plan *p, sparoa_error *err);
 void sp_conv_sparse_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
                         const sparoa_node *node, const sparoa_exec *exec);
-/* A channel or a few: input lines are copied with their padding, and then the windows of a row of
- * outputs are one matrix per kernel row. Memory of a piece: a ring of lines. x: the image. */
+/* A channel or a few, or groups: input lines, of a group at a time, are copied with their padding,
+ * and then the windows of a row of outputs are one matrix per kernel row. Where a window is a pixel
+ * the image is read where it is. Memory of a piece: a ring of lines. x: the image. */
 bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p);
 sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
                                  const sparoa_node *node, conv_plan *p, sparoa_error *err);
@@ -84,6 +86,19 @@ static inline bool sp_conv_overlaps(const conv_state *s, const conv_plan *p)
 {
     return s->row_taps && (size_t)p->stride_w * p->c < p->k;
 }
+
+/* Input line under kernel row ky of output row `row` of the batch, NULL where there is none. */
+static inline const float *sp_conv_line(const conv_plan *p, const float *x, size_t row,
+                                        ptrdiff_t ky)
+{
+    ptrdiff_t y = (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + ky * p->dilation_h;
+    return (size_t)y < p->h ? x + (row / p->oh * p->h + (size_t)y) * p->w * p->c : NULL;
+}
+
+/* Groups of few channels (conv_groups.c). */
+bool sp_conv_groups_fit(const sp_cpu_host *host, const conv_state *s);
+void sp_conv_groups_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,
+                        const sparoa_node *node, const sparoa_exec *exec);
 
 /* Depthwise: whether the windows of neighbouring rows lie one input row apart. */
 static inline bool sp_conv_takes_two(const conv_plan *p)

@@ -23,7 +23,7 @@ static bool plan_planes(const conv_state *s, const sp_cpu_host *host, const spar
 {
     sparoa_error err;
     if (sp_conv_geometry(s, conv, p, &err) != SPAROA_OK) return false;
-    if (!sp_conv_lines_pay(s, p)) return false;
+    if (s->groups > 1 || !sp_conv_lines_pay(s, p)) return false;
     if (sp_conv_lines_plan(s, host, conv, p, &err) != SPAROA_OK) return false;
     p->lines = p->planes = true;
     return true;

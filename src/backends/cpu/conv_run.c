@@ -205,6 +205,32 @@ size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p)
     return chunk < MIN_CHUNK || chunk > p->c ? p->c : chunk;
 }
 
+/* A row of windows with holes: outputs that lie `dilation` pixels apart read inputs that do, each
+ * such set through windows without holes. in, strides: the d->kh rows of the input, to change. */
+static void dilated_row(const conv_task *t, const sp_dwconv_f32 *row, const float **in,
+                        size_t *strides)
+{
+    const ptrdiff_t step = row->dilation_w;
+    const float *lines[MAX_ROWS];
+    memcpy(lines, in, (size_t)row->kh * sizeof *in);
+    for (int ky = 0; ky < row->kh; ky++) strides[ky] *= (size_t)step;
+    for (ptrdiff_t first = 0; first < step && first < (ptrdiff_t)row->out_width; first++) {
+        sp_dwconv_f32 d = *row;
+        const ptrdiff_t column = ((first - d.pad_left) % step + step) % step; /* of the input */
+        const size_t pixels = d.in_width, at = (size_t)first * d.out_stride;
+        d.pad_left = (int)((column - first + d.pad_left) / step);
+        d.in_width = (size_t)column < pixels ? (pixels - 1 - (size_t)column) / (size_t)step + 1 : 0;
+        d.out_width = (d.out_width - 1 - (size_t)first) / (size_t)step + 1;
+        d.dilation_w = 1;
+        for (int ky = 0; ky < d.kh; ky++)
+            if (strides[ky]) in[ky] = lines[ky] + (size_t)column * t->p->c;
+        d.out += at;
+        if (d.residual) d.residual += at;
+        d.out_stride *= (size_t)step;
+        t->kernels->dwconv_f32(&d);
+    }
+}
+
 /* Output rows row0..row1-1 of an image, counted over the batch, of d->channels channels from c on.
  */
 static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_t row0, size_t row1)
@@ -228,7 +254,10 @@ static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_
         }
         d->out = t->y + row * p->ow * p->c + c;
         if (t->residual) d->residual = t->residual + row * p->ow * p->c + c;
-        t->kernels->dwconv_f32(d);
+        if (d->dilation_w > 1 && d->stride_w == 1 && !d->two)
+            dilated_row(t, d, in, strides);
+        else
+            t->kernels->dwconv_f32(d);
     }
 }
 

@@ -2,8 +2,9 @@
  * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights. Output
  * pixels of one phase, (position + padding) modulo stride, all see the same kernel elements, so
  * each phase is an ordinary convolution with stride 1: products whose rows of A are pointers to
- * input pixels, written straight to every stride-th pixel. Where windows do not overlap, all
- * outputs of an input pixel in one row lie side by side: one product for each kernel row.
+ * input pixels, written straight to every stride-th pixel; of groups of few channels each phase is
+ * a row of the grouped kernel. Where windows do not overlap, all outputs of an input pixel in one
+ * row lie side by side: one product for each kernel row.
  */
 #include "backends/cpu/gemm_run.h"
 #include "ops/check.h"
@@ -11,7 +12,7 @@
 
 #define MAX_KERNEL 64
 #define MAX_STRIDE 8
-#define MAX_GROUPS 8
+#define MAX_GROUPS 64 /* that are not taken several at a time */
 
 /* One spatial dimension. */
 typedef struct axis {
@@ -29,7 +30,8 @@ typedef struct deconv_state {
     size_t groups, c_in, c_out; /* channels of one group */
     axis y, x;
     bool apart;             /* windows neither overlap nor leave gaps, and there is no padding */
-    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row] */
+    bool together;          /* groups of few channels: sp_gconv_f32 */
+    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row]; together: no group */
     size_t packed_count;
     float *zero; /* a pixel outside the image */
 } deconv_state;
@@ -74,14 +76,14 @@ static bool windows_apart(const sparoa_node *node, const deconv_state *s)
            all_zero(node, "output_padding") && natural_shape(node, s);
 }
 
-static bool read_attributes(const sparoa_node *node, deconv_state *s)
+static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, deconv_state *s)
 {
     const sparoa_tensor *w = node->in[1];
     const int32_t spatial = w->rank - 2;
     *s = (deconv_state){.epilogue = sp_epilogue_of(node), .y = {1, 1, 1}};
     s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
     int64_t group = sparoa_attr_int(node, "group", 1);
-    if (group < 1 || group > MAX_GROUPS || w->dims[0] % group != 0) return false;
+    if (group < 1 || w->dims[0] % group != 0) return false;
     s->groups = (size_t)group;
     s->c_in = (size_t)(w->dims[0] / group);
     s->c_out = (size_t)w->dims[1];
@@ -95,7 +97,8 @@ static bool read_attributes(const sparoa_node *node, deconv_state *s)
         *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation};
     }
     s->apart = windows_apart(node, s);
-    return true;
+    s->together = group > 1 && host->kernels->gconv_f32_takes(s->c_in, s->c_out);
+    return s->together || group <= MAX_GROUPS;
 }
 
 static const char *deconv_supports(const sp_cpu_host *host, const sparoa_node *node)
@@ -106,11 +109,11 @@ static const char *deconv_supports(const sp_cpu_host *host, const sparoa_node *n
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
     if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
     if (x->rank >= 0 && x->rank != w->rank) return NULL;
-    if (!read_attributes(node, &s)) return NULL;
+    if (!read_attributes(host, node, &s)) return NULL;
     if (s.has_bias &&
         (!sp_cpu_is_constant(node, 2) || sp_count(node->in[2]) != (int64_t)(s.c_out * s.groups)))
         return NULL;
-    return host->kernels->conv_name;
+    return s.together ? host->kernels->gconv_name : host->kernels->conv_name;
 }
 
 /* Kernel element k contributes to outputs of this phase. */
@@ -178,22 +181,71 @@ static sp_cpu_packed *pack_row(const deconv_state *s, const sp_cpu_host *host,
     return sp_gemm_pack_shared(host, &source, 1, k * n);
 }
 
+/* Kernel elements of a phase: first, first + step ..., count of them, which read pixels `dilation`
+ * apart, the later elements the earlier pixels. */
+typedef struct phase_taps {
+    ptrdiff_t first, step, count, dilation;
+} phase_taps;
+
+static phase_taps taps_of(const axis *a, ptrdiff_t phase)
+{
+    ptrdiff_t k = 0, step = 1;
+    while (k < a->kernel && !in_phase(a, phase, k)) k++;
+    while (step * a->dilation % a->stride != 0) step++;
+    ptrdiff_t count = k < a->kernel ? (a->kernel - 1 - k) / step + 1 : 0;
+    return (phase_taps){k, step, count, step * a->dilation / a->stride};
+}
+
+/* The weights of all groups in one phase as [group][c_out][c_in][taps] in `b`, columns from the
+ * last tap to the first, then packed. */
+static sp_cpu_packed *pack_together(const deconv_state *s, const sp_cpu_host *host,
+                                    const sparoa_node *node, size_t index, float *b)
+{
+    const phase_taps ty = taps_of(&s->y, (ptrdiff_t)index / s->x.stride);
+    const phase_taps tx = taps_of(&s->x, (ptrdiff_t)index % s->x.stride);
+    const size_t elements = (size_t)(s->y.kernel * s->x.kernel);
+    const float *w = node->in[1]->data;
+    float *to = b;
+    for (size_t g = 0; g < s->groups; g++)
+        for (size_t m = 0; m < s->c_out; m++)
+            for (size_t i = 0; i < s->c_in; i++)
+                for (ptrdiff_t ky = 0; ky < ty.count; ky++)
+                    for (ptrdiff_t kx = tx.count - 1; kx >= 0; kx--)
+                        *to++ = w[((g * s->c_in + i) * s->c_out + m) * elements +
+                                  (size_t)((ty.first + ky * ty.step) * s->x.kernel + tx.first +
+                                           kx * tx.step)];
+    const sp_gconv_f32_source source = {.groups = s->groups,
+                                        .c_in = s->c_in,
+                                        .c_out = s->c_out,
+                                        .taps = (size_t)(ty.count * tx.count),
+                                        .w = b,
+                                        .bias = s->has_bias ? node->in[2]->data : NULL};
+    return sp_gconv_pack_shared(host, &source);
+}
+
+static sp_cpu_packed *pack_part(const deconv_state *s, const sp_cpu_host *host,
+                                const sparoa_node *node, size_t index, float *b)
+{
+    if (s->together) return pack_together(s, host, node, index, b);
+    return s->apart ? pack_row(s, host, node, index, b) : pack_phase(s, host, node, index, b);
+}
+
 static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *host, void **state,
                                    sparoa_error *err)
 {
     deconv_state *s = sp_cpu_alloc(host, sizeof *s);
     if (!s) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
-    read_attributes(node, s);
-    size_t bytes = sparoa_tensor_bytes(node->in[1]) / s->groups;
+    read_attributes(host, node, s);
+    size_t bytes = sparoa_tensor_bytes(node->in[1]) / (s->together ? 1 : s->groups);
     if (s->apart) bytes += (size_t)s->x.kernel * s->c_out * sizeof(float);
     float *scratch = sp_cpu_alloc(host, bytes);
-    s->packed_count = (size_t)(s->apart ? s->y.kernel : s->y.stride * s->x.stride) * s->groups;
+    s->packed_count = (size_t)(s->apart ? s->y.kernel : s->y.stride * s->x.stride);
+    if (!s->together) s->packed_count *= s->groups;
     s->packed = sp_cpu_alloc(host, s->packed_count * sizeof *s->packed);
     s->zero = sp_cpu_alloc(host, s->c_in * sizeof(float));
     bool ok = scratch && s->packed && s->zero;
     for (size_t i = 0; ok && i < s->packed_count; i++) {
-        s->packed[i] =
-            s->apart ? pack_row(s, host, node, i, scratch) : pack_phase(s, host, node, i, scratch);
+        s->packed[i] = pack_part(s, host, node, i, scratch);
         ok = s->packed[i] != NULL;
     }
     sp_cpu_free(host, scratch, bytes);
@@ -308,6 +360,47 @@ static void rows_apart(const deconv_task *t, size_t begin, size_t end)
     }
 }
 
+/* Output row `row`, phase by phase. */
+static void row_together(const deconv_task *t, size_t row)
+{
+    const deconv_state *s = t->s;
+    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + t->pads.y;
+    const phase_taps ty = taps_of(&s->y, oy % s->y.stride);
+    const size_t c = s->c_in * s->groups, out = s->c_out * s->groups;
+    const float *in[MAX_KERNEL];
+    size_t strides[MAX_KERNEL];
+    for (ptrdiff_t k = 0; k < ty.count; k++) {
+        size_t y = (size_t)((oy - (ty.first + k * ty.step) * s->y.dilation) / s->y.stride);
+        const bool inside = y < t->h; /* y wraps where it is negative */
+        in[k] = inside ? t->x + (row / t->oh * t->h + y) * t->w * c : s->zero;
+        strides[k] = inside ? c : 0;
+    }
+    for (ptrdiff_t first = 0; first < s->x.stride && first < (ptrdiff_t)t->ow; first++) {
+        const ptrdiff_t ox = first + t->pads.x;
+        const phase_taps tx = taps_of(&s->x, ox % s->x.stride);
+        const ptrdiff_t column = (ox - tx.first * s->x.dilation) / s->x.stride;
+        const size_t at = (row * t->ow + (size_t)first) * out;
+        sp_gconv_f32 d = {.kh = (int)ty.count,
+                          .kw = (int)tx.count,
+                          .stride_w = 1,
+                          .dilation_w = (int)tx.dilation,
+                          .pad_left = (int)((tx.count - 1) * tx.dilation - column),
+                          .groups = s->groups,
+                          .c_in = s->c_in,
+                          .c_out = s->c_out,
+                          .in_width = t->w,
+                          .out_width = (t->ow - 1 - (size_t)first) / (size_t)s->x.stride + 1,
+                          .in = in,
+                          .in_stride = strides,
+                          .out = t->y + at,
+                          .out_stride = (size_t)s->x.stride * out,
+                          .residual = t->residual ? t->residual + at : NULL};
+        d.w = s->packed[oy % s->y.stride * s->x.stride + ox % s->x.stride]->data;
+        d.epilogue = sp_gemm_epilogue_of(&s->epilogue);
+        t->kernels->gconv_f32(&d);
+    }
+}
+
 static void deconv_piece(void *arg, int32_t index)
 {
     const deconv_task *t = arg;
@@ -317,6 +410,10 @@ static void deconv_piece(void *arg, int32_t index)
     const float **rows = (const float **)(t->workspace + t->piece_bytes * i);
     if (s->apart) {
         rows_apart(t, begin, end);
+        return;
+    }
+    if (s->together) {
+        for (size_t row = begin; row < end; row++) row_together(t, row);
         return;
     }
     for (size_t row = begin; row < end; row++)

@@ -44,6 +44,9 @@ sp_cpu_packed *sp_gemm_pack_shared(const sp_cpu_host *host, const sp_gemm_f32_so
                                    size_t groups, size_t group_floats);
 size_t sp_gemm_group_floats(const sp_kernels *kernels, size_t n, size_t k_total);
 
+/* The same for groups of few channels (conv_groups.c). */
+sp_cpu_packed *sp_gconv_pack_shared(const sp_cpu_host *host, const sp_gconv_f32_source *source);
+
 sp_gemm_epilogue sp_gemm_epilogue_of(const sp_epilogue *e);
 
 /* Input i is absent or a constant of type float32 with its data set. */
