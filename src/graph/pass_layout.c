@@ -349,11 +349,11 @@ static bool is_quantised_conv(const layout *l, const sp_gnode *n)
 }
 
 /* A pool that no convolution leads to: moving the image there and back costs little beside the
- * plain pool, if there are channels to make vectors of. Only 1-D and 2-D pools have kernels. */
+ * plain pool, if there are channels to make vectors of. */
 static bool is_lone_pool(const layout *l, const sp_gnode *n)
 {
     const sparoa_tensor *x = sp_node_in(l->g, n, 0);
-    return (sp_node_is(n, "MaxPool") || sp_node_is(n, "AveragePool")) && x->rank <= 4 &&
+    return (sp_node_is(n, "MaxPool") || sp_node_is(n, "AveragePool")) &&
            x->dims[1] >= LEAST_CHANNELS;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Conv on float32 images with the channel last, 1-D and 2-D, constant weights: what the kernel can
+ * Conv on float32 images with the channel last, 1-D to 3-D, constant weights: what the kernel can
  * do, choosing how, and packing. conv_run.c computes.
  */
 #include "backends/cpu/conv.h"
@@ -27,6 +27,23 @@ static bool is_column(const sparoa_node *node)
     return n == 0 || (n == 4 && pads[1] == 0 && pads[3] == 0);
 }
 
+static bool is_one(const int64_t *v, size_t n, size_t i)
+{
+    return !v || i >= n || v[i] == 1;
+}
+
+/* Only pixels at the same place of each plane see each other. */
+static bool is_columns(const sparoa_node *node)
+{
+    const sparoa_tensor *w = node->in[1];
+    size_t n, m;
+    if (w->rank != 5 || w->dims[2] == 1 || w->dims[3] != 1 || w->dims[4] != 1) return false;
+    const int64_t *strides = sparoa_attr_ints(node, "strides", &n);
+    if (!is_one(strides, n, 1) || !is_one(strides, n, 2)) return false;
+    const int64_t *pads = sparoa_attr_ints(node, "pads", &m);
+    return !pads || (m == 6 && pads[1] == 0 && pads[2] == 0 && pads[4] == 0 && pads[5] == 0);
+}
+
 /* All but packing, which the strides of the window don't concern. */
 static void read_attributes(const sparoa_node *node, conv_state *s)
 {
@@ -36,7 +53,10 @@ static void read_attributes(const sparoa_node *node, conv_state *s)
     s->groups = (size_t)sparoa_attr_int(node, "group", 1);
     s->c_in = (size_t)w->dims[1];
     s->c_out = (size_t)w->dims[0] / s->groups;
-    s->kh = w->rank == 4 ? (size_t)w->dims[2] : 1;
+    s->deep = w->rank == 5;
+    s->columns = is_columns(node);
+    s->kd = s->deep && !s->columns ? (size_t)w->dims[2] : 1;
+    s->kh = w->rank >= 4 ? s->kd * (size_t)w->dims[s->columns ? 2 : w->rank - 2] : 1;
     s->kw = (size_t)w->dims[w->rank - 1];
     s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
     s->turned = is_column(node);
@@ -71,7 +91,7 @@ static bool is_sparse(const sp_cpu_host *host, const sparoa_node *node, const co
     size_t pixels = 1, batch = 1;
     sparoa_error err;
     sp_conv c;
-    if (s->kind != CONV_INDIRECT || s->groups != 1 || s->kh * s->kw != 1) return false;
+    if (s->kind != CONV_INDIRECT || s->groups != 1 || s->kh * s->kw != 1 || s->deep) return false;
     bool known = x.rank == node->in[1]->rank, one = false;
     if (known && x.dims[0] > 0) batch = (size_t)x.dims[0], one = true;
     x.dims[0] = 1;
@@ -89,7 +109,7 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
         return NULL;
     sp_epilogue e = sp_epilogue_of(node);
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
-    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
+    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 5) return NULL;
     if (x->rank >= 0 && x->rank != w->rank) return NULL;
     if (e.residual_input != 2 && !sp_cpu_constant_or_absent(node, 2)) return NULL;
     int64_t group = sparoa_attr_int(node, "group", 1);
@@ -97,9 +117,10 @@ static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *nod
     int64_t most = is_depthwise(node) ? MAX_DEPTHWISE : MAX_KERNEL;
     for (int32_t i = 2; i < w->rank; i++)
         if (w->dims[i] < 1 || w->dims[i] > most) return NULL;
-    if (is_depthwise(node)) return host->kernels->dwconv_name;
     conv_state s;
     read_attributes(node, &s);
+    if (s.kh > (size_t)most) return NULL;
+    if (is_depthwise(node)) return host->kernels->dwconv_name;
     if (sp_conv_groups_fit(host, &s)) return host->kernels->gconv_name;
     sp_spmm_f32_size size;
     if (is_sparse(host, node, &s, &size)) return host->kernels->spmm_name;
@@ -208,13 +229,27 @@ static bool conv_keeps_input(const void *state, int32_t input)
     return input != 1 && !(input == 2 && s->has_bias);
 }
 
+/* The depth of a 3-D window. */
+static void planes_of(const conv_state *s, const sp_window *w, conv_plan *p)
+{
+    const size_t d = (size_t)w->in[0], od = (size_t)w->out[0];
+    if (s->kd == 1 && w->stride[0] == 1 && w->pad_begin[0] == 0 && d == od) {
+        p->batch *= d;
+        return;
+    }
+    p->deep = true;
+    p->d = d;
+    p->h *= d, p->oh *= od;
+    p->stride_d = (ptrdiff_t)w->stride[0], p->dilation_d = (ptrdiff_t)w->dilation[0];
+    p->pad_front = (ptrdiff_t)w->pad_begin[0];
+}
+
 sparoa_status sp_conv_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
                                sparoa_error *err)
 {
     sp_conv c;
     SP_TRY(sp_conv_shape(node, node->in[0], node->in[1], true, &c, err));
-    int32_t x = s->turned ? 0 : c.w.spatial - 1;
-    bool two = c.w.spatial == 2 && !s->turned;
+    int32_t x = s->turned ? 0 : c.w.spatial - 1, y = s->columns ? 0 : x - 1;
     *p = (conv_plan){.batch = (size_t)c.batch,
                      .c = (size_t)c.c_in,
                      .h = 1,
@@ -226,11 +261,14 @@ sparoa_status sp_conv_geometry(const conv_state *s, const sparoa_node *node, con
                      .stride_w = (ptrdiff_t)c.w.stride[x],
                      .dilation_w = (ptrdiff_t)c.w.dilation[x],
                      .pad_left = (ptrdiff_t)c.w.pad_begin[x]};
-    if (two) {
-        p->h = (size_t)c.w.in[0], p->oh = (size_t)c.w.out[0];
-        p->stride_h = (ptrdiff_t)c.w.stride[0], p->dilation_h = (ptrdiff_t)c.w.dilation[0];
-        p->pad_top = (ptrdiff_t)c.w.pad_begin[0];
+    if (y >= 0) {
+        p->h = (size_t)c.w.in[y], p->oh = (size_t)c.w.out[y];
+        p->stride_h = (ptrdiff_t)c.w.stride[y], p->dilation_h = (ptrdiff_t)c.w.dilation[y];
+        p->pad_top = (ptrdiff_t)c.w.pad_begin[y];
     }
+    if (s->columns) p->w *= (size_t)c.w.in[1], p->ow *= (size_t)c.w.out[1];
+    p->d = 1, p->plane_h = p->h, p->plane_oh = p->oh;
+    if (s->deep && !s->columns) planes_of(s, &c.w, p);
     p->taps = s->row_taps ? s->kh : s->kh * s->kw;
     p->k = s->row_taps ? s->kw * s->c_in : s->c_in;
     return SPAROA_OK;

@@ -20,8 +20,10 @@ typedef struct conv_state {
     sp_epilogue epilogue;
     bool has_bias;
     size_t groups, c_in, c_out; /* channels of one group */
-    size_t kh, kw;
-    bool turned; /* images of width 1: the height takes the width's place */
+    size_t kd, kh, kw;          /* kh: kernel rows of all kd planes */
+    bool turned;                /* images of width 1: the height takes the width's place */
+    bool deep;                  /* 3-D */
+    bool columns; /* 3-D, 1x1 in a plane: depth takes the height's place, a plane the width's */
     /* A tap is a kernel row (kw * c_in floats in one piece) where the window has no holes, else a
      * pixel. */
     bool row_taps;
@@ -31,9 +33,13 @@ typedef struct conv_state {
     float *bias; /* CONV_WINOGRAD: [c_out], zeros where there is none */
 } conv_state;
 
-/* A convolution of images [batch, h, w, c]; 1-D ones have h = 1. */
+/* A convolution of images [batch, h, w, c]; 1-D ones have h = 1. 3-D ones whose planes are
+ * independent count them as images; else h and oh are the lines of all planes. */
 typedef struct conv_plan {
     size_t batch, h, w, c, oh, ow; /* c: channels of all groups */
+    bool deep;                     /* planes see each other */
+    size_t d, plane_h, plane_oh;   /* planes of an image, and lines of one */
+    ptrdiff_t stride_d, dilation_d, pad_front;
     ptrdiff_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     size_t taps, k;     /* of the product */
     size_t chunk;       /* CONV_DEPTHWISE: channels that all rows pass by before the next ones */
@@ -49,7 +55,8 @@ typedef struct conv_plan {
 static inline bool sp_conv_is_plain(const conv_state *s, const conv_plan *p)
 {
     return s->groups == 1 && s->kh * s->kw == 1 && p->stride_h == 1 && p->stride_w == 1 &&
-           p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0;
+           p->oh == p->h && p->ow == p->w && p->pad_top == 0 && p->pad_left == 0 &&
+           p->pad_front == 0;
 }
 
 /* Reads the window and sizes from the node's attributes and shapes. */
@@ -88,11 +95,19 @@ static inline bool sp_conv_overlaps(const conv_state *s, const conv_plan *p)
 }
 
 /* Input line under kernel row ky of output row `row` of the batch, NULL where there is none. */
-static inline const float *sp_conv_line(const conv_plan *p, const float *x, size_t row,
-                                        ptrdiff_t ky)
+static inline const float *sp_conv_line(const conv_state *s, const conv_plan *p, const float *x,
+                                        size_t row, size_t ky)
 {
-    ptrdiff_t y = (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + ky * p->dilation_h;
-    return (size_t)y < p->h ? x + (row / p->oh * p->h + (size_t)y) * p->w * p->c : NULL;
+    size_t n = row / p->oh, oy = row % p->oh, z = 0;
+    if (p->deep) {
+        const size_t down = s->kh / s->kd;
+        z = (size_t)((ptrdiff_t)(oy / p->plane_oh) * p->stride_d - p->pad_front +
+                     (ptrdiff_t)(ky / down) * p->dilation_d);
+        oy %= p->plane_oh, ky %= down;
+    }
+    size_t y = (size_t)((ptrdiff_t)oy * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h);
+    if (z >= p->d || y >= p->plane_h) return NULL;
+    return x + ((n * p->d + z) * p->plane_h + y) * p->w * p->c;
 }
 
 /* Groups of few channels (conv_groups.c). */
@@ -103,7 +118,7 @@ void sp_conv_groups_run(const conv_state *s, const conv_plan *p, const sp_kernel
 /* Depthwise: whether the windows of neighbouring rows lie one input row apart. */
 static inline bool sp_conv_takes_two(const conv_plan *p)
 {
-    return p->stride_h == 1 && p->dilation_h == 1;
+    return p->stride_h == 1 && p->dilation_h == 1 && !p->deep;
 }
 size_t sp_conv_depthwise_chunk(const conv_state *s, const conv_plan *p);
 void sp_conv_depthwise_run(const conv_state *s, const conv_plan *p, const sp_kernels *kernels,

@@ -77,7 +77,7 @@ static void groups_piece(void *arg, int32_t index)
     d.epilogue = sp_gemm_epilogue_of(&s->epilogue);
     for (size_t row = rows * i / count; row < rows * (i + 1) / count; row++) {
         for (size_t ky = 0; ky < s->kh; ky++) {
-            in[ky] = sp_conv_line(p, t->x, row, (ptrdiff_t)ky);
+            in[ky] = sp_conv_line(s, p, t->x, row, ky);
             strides[ky] = in[ky] ? p->c : 0;
         }
         d.out = t->y + row * line;

@@ -47,7 +47,7 @@ static bool reads_image(const conv_state *s, const conv_plan *p)
 
 bool sp_conv_lines_pay(const conv_state *s, const conv_plan *p)
 {
-    if (s->kind != CONV_INDIRECT || p->ow == 0 || p->oh == 0) return false;
+    if (s->kind != CONV_INDIRECT || p->ow == 0 || p->oh == 0 || p->deep) return false;
     if (ring_lines(s, p) > MAX_LINES) return false;
     if (s->groups == 1)
         return s->row_taps && s->c_in <= MAX_CHANNELS && s->kh * s->kw > 1 && p->ow >= LEAST_WIDTH;

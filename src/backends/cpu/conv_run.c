@@ -20,80 +20,68 @@ static conv_task task_of(const conv_state *s, const conv_plan *p, const sp_kerne
 
 /* ---- products ---- */
 
-typedef struct position {
-    size_t n, y, x;
-} position;
-
-static position position_of(const conv_plan *p, size_t m)
+/* Kernel rows as taps: windows of output pixels x.. on an input line. Those that cross the left or
+ * right edge are copied, with their zeros, to `patch`; returns what is left of it. */
+static float *point_to_windows(const conv_task *t, const float *line, size_t x, size_t count,
+                               const float **slot, float *patch)
 {
-    return (position){m / (p->oh * p->ow), m / p->ow % p->oh, m % p->ow};
+    const conv_plan *p = t->p;
+    const ptrdiff_t kw = (ptrdiff_t)t->s->kw, w = (ptrdiff_t)p->w;
+    ptrdiff_t x0 = (ptrdiff_t)x * p->stride_w - p->pad_left;
+    for (size_t i = 0; i < count; i++, x0 += p->stride_w) {
+        if (line && x0 >= 0 && x0 + kw <= w) {
+            slot[i] = line + (size_t)x0 * p->c;
+            continue;
+        }
+        size_t skip = x0 < 0 ? (size_t)-x0 : 0; /* pixels of the window outside the image */
+        size_t end = x0 + kw <= w ? (size_t)kw : x0 < w ? (size_t)(w - x0) : 0;
+        slot[i] = t->s->zero;
+        if (!line || skip >= end) continue;
+        slot[i] = patch;
+        memset(patch, 0, p->k * sizeof *patch);
+        memcpy(patch + skip * p->c, line + (size_t)(x0 + (ptrdiff_t)skip) * p->c,
+               (end - skip) * p->c * sizeof *patch);
+        patch += p->k;
+    }
+    return patch;
 }
 
-static void advance(const conv_plan *p, position *at)
+/* Pixels as taps. */
+static void point_to_pixels(const conv_task *t, const float *line, size_t x, size_t count,
+                            const float **slot)
 {
-    if (++at->x < p->ow) return;
-    at->x = 0;
-    if (++at->y < p->oh) return;
-    at->y = 0;
-    at->n++;
+    const conv_plan *p = t->p;
+    for (size_t kx = 0; kx < t->s->kw; kx++, slot += p->block) {
+        ptrdiff_t column = (ptrdiff_t)x * p->stride_w - p->pad_left + (ptrdiff_t)kx * p->dilation_w;
+        for (size_t i = 0; i < count; i++, column += p->stride_w)
+            slot[i] = line && (size_t)column < p->w ? line + (size_t)column * p->c : t->s->zero;
+    }
 }
 
-/* Kernel rows as taps. Windows that cross the left or right edge are copied, with their zeros, to
- * `patch`. */
-static void point_to_rows(const conv_task *t, size_t m, size_t count, const float **rows,
+/* Where all taps of output pixels m..m+count-1 lie. */
+static void point_to_taps(const conv_task *t, size_t m, size_t count, const float **rows,
                           float *patch)
 {
     const conv_plan *p = t->p;
-    const size_t kw = t->s->kw;
-    position at = position_of(p, m);
-    for (size_t i = 0; i < count; i++, advance(p, &at)) {
-        ptrdiff_t x0 = (ptrdiff_t)at.x * p->stride_w - p->pad_left;
-        bool inside = x0 >= 0 && x0 + (ptrdiff_t)kw <= (ptrdiff_t)p->w;
-        size_t skip = x0 < 0 ? (size_t)-x0 : 0,
-               end = kw; /* pixels of the window inside the image */
-        if (x0 + (ptrdiff_t)kw > (ptrdiff_t)p->w)
-            end = x0 >= (ptrdiff_t)p->w ? 0 : (size_t)((ptrdiff_t)p->w - x0);
-        for (size_t ky = 0; ky < p->taps; ky++) {
-            ptrdiff_t y =
-                (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
-            const float **slot = rows + ky * p->block + i;
-            if ((size_t)y >= p->h || skip >= end) {
-                *slot = t->s->zero;
-                continue;
-            }
-            const float *line = t->x + (at.n * p->h + (size_t)y) * p->w * p->c;
-            if (inside) {
-                *slot = line + (size_t)x0 * p->c;
-                continue;
-            }
-            *slot = patch;
-            memset(patch, 0, p->k * sizeof *patch);
-            memcpy(patch + skip * p->c, line + (size_t)(x0 + (ptrdiff_t)skip) * p->c,
-                   (end - skip) * p->c * sizeof *patch);
-            patch += p->k;
+    const conv_state *s = t->s;
+    for (size_t i = 0, n; i < count; i += n) { /* output row by output row */
+        const size_t row = (m + i) / p->ow, x = (m + i) % p->ow;
+        n = p->ow - x < count - i ? p->ow - x : count - i;
+        for (size_t ky = 0; ky < s->kh; ky++) {
+            const float *line = sp_conv_line(s, p, t->x, row, ky);
+            if (s->row_taps)
+                patch = point_to_windows(t, line, x, n, rows + ky * p->block + i, patch);
+            else
+                point_to_pixels(t, line, x, n, rows + ky * s->kw * p->block + i);
         }
     }
 }
 
-static void point_to_pixels(const conv_task *t, size_t m, size_t count, size_t group,
-                            const float **rows)
+/* To the next group; what is outside the image has zeros for all groups. */
+static void move_taps(const conv_task *t, size_t count, const float **rows)
 {
-    const conv_plan *p = t->p;
-    position at = position_of(p, m);
-    for (size_t i = 0; i < count; i++, advance(p, &at))
-        for (size_t ky = 0; ky < t->s->kh; ky++) {
-            ptrdiff_t y =
-                (ptrdiff_t)at.y * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
-            for (size_t kx = 0; kx < t->s->kw; kx++) {
-                ptrdiff_t x =
-                    (ptrdiff_t)at.x * p->stride_w - p->pad_left + (ptrdiff_t)kx * p->dilation_w;
-                const float **slot = rows + (ky * t->s->kw + kx) * p->block + i;
-                *slot = t->s->zero;
-                if ((size_t)y < p->h && (size_t)x < p->w)
-                    *slot = t->x + ((at.n * p->h + (size_t)y) * p->w + (size_t)x) * p->c +
-                            group * t->s->c_in;
-            }
-        }
+    for (size_t tap = 0; tap < t->p->taps; tap++)
+        for (size_t i = 0; i < count; i++) rows[tap * t->p->block + i] += t->s->c_in;
 }
 
 static void indirect_piece(void *arg, int32_t index)
@@ -109,11 +97,9 @@ static void indirect_piece(void *arg, int32_t index)
     float *patch = (float *)((char *)rows + table);
     for (size_t m = piece.m0; m < piece.m1; m += p->block) {
         size_t count = piece.m1 - m < p->block ? piece.m1 - m : p->block;
+        point_to_taps(t, m, count, rows, patch);
         for (size_t g = 0; g < s->groups; g++) {
-            if (s->row_taps)
-                point_to_rows(t, m, count, rows, patch);
-            else
-                point_to_pixels(t, m, count, g, rows);
+            if (g > 0) move_taps(t, count, rows);
             size_t at = m * ldc + g * s->c_out;
             sp_gemm_f32 product = {.m = count,
                                    .n = s->c_out,
@@ -177,7 +163,7 @@ static void sparse_piece(void *arg, int32_t index)
     g.rows = rows;
     for (size_t m = piece.m0; m < piece.m1; m += p->block) {
         const size_t count = piece.m1 - m < p->block ? piece.m1 - m : p->block;
-        point_to_pixels(t, m, count, 0, rows);
+        point_to_taps(t, m, count, rows, NULL);
         g.c = t->y + m * t->s->c_out;
         if (t->residual) g.residual = t->residual + m * t->s->c_out;
         sp_spmm_piece(t->kernels, &g, &piece, 0, count, memory);
@@ -246,11 +232,9 @@ static void depthwise_rows(const conv_task *t, sp_dwconv_f32 *d, size_t c, size_
     for (size_t row = row0; row < row1; row += 1 + d->two) {
         d->two = sp_conv_takes_two(p) && row + 1 < row1;
         for (size_t ky = 0; ky < s->kh + d->two; ky++) {
-            ptrdiff_t y =
-                (ptrdiff_t)(row % p->oh) * p->stride_h - p->pad_top + (ptrdiff_t)ky * p->dilation_h;
-            bool inside = (size_t)y < p->h;
-            in[ky] = inside ? t->x + (row / p->oh * p->h + (size_t)y) * p->w * p->c + c : s->zero;
-            strides[ky] = inside ? p->c : 0;
+            const float *line = sp_conv_line(s, p, t->x, row, ky);
+            in[ky] = line ? line + c : s->zero;
+            strides[ky] = line ? p->c : 0;
         }
         d->out = t->y + row * p->ow * p->c + c;
         if (t->residual) d->residual = t->residual + row * p->ow * p->c + c;

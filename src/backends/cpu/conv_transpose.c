@@ -1,5 +1,6 @@
 /*
- * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights. Output
+ * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights; 3-D where
+ * windows do not overlap. Output
  * pixels of one phase, (position + padding) modulo stride, all see the same kernel elements, so
  * each phase is an ordinary convolution with stride 1: products whose rows of A are pointers to
  * input pixels, written straight to every stride-th pixel; of groups of few channels each phase is
@@ -28,10 +29,11 @@ typedef struct deconv_state {
     sp_epilogue epilogue;
     bool has_bias;
     size_t groups, c_in, c_out; /* channels of one group */
-    axis y, x;
+    axis z, y, x;
     bool apart;             /* windows neither overlap nor leave gaps, and there is no padding */
     bool together;          /* groups of few channels: sp_gconv_f32 */
-    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row]; together: no group */
+    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row of all planes];
+                               together: no group */
     size_t packed_count;
     float *zero; /* a pixel outside the image */
 } deconv_state;
@@ -52,6 +54,12 @@ static bool all_zero(const sparoa_node *node, const char *name)
     return true;
 }
 
+/* Spatial dimension i of so many. */
+static const axis *axis_of(const deconv_state *s, int32_t i, int32_t spatial)
+{
+    return i == spatial - 1 ? &s->x : i == spatial - 2 ? &s->y : &s->z;
+}
+
 /* An output_shape, if any, is what the size of the image, known beforehand, gives without it. */
 static bool natural_shape(const sparoa_node *node, const deconv_state *s)
 {
@@ -62,7 +70,7 @@ static bool natural_shape(const sparoa_node *node, const deconv_state *s)
     if (x->rank < 3 || n < (size_t)x->rank - 2) return false;
     shape += n - (size_t)(x->rank - 2);
     for (int32_t i = 0; i < x->rank - 2; i++) {
-        const axis *a = i == x->rank - 3 ? &s->x : &s->y;
+        const axis *a = axis_of(s, i, x->rank - 2);
         if (x->dims[i + 1] < 0 || shape[i] != x->dims[i + 1] * a->stride) return false;
     }
     return true;
@@ -71,16 +79,20 @@ static bool natural_shape(const sparoa_node *node, const deconv_state *s)
 /* auto_pad then adds nothing. */
 static bool windows_apart(const sparoa_node *node, const deconv_state *s)
 {
-    return s->groups == 1 && s->y.kernel == s->y.stride && s->x.kernel == s->x.stride &&
-           s->y.dilation == 1 && s->x.dilation == 1 && all_zero(node, "pads") &&
-           all_zero(node, "output_padding") && natural_shape(node, s);
+    const int32_t spatial = node->in[1]->rank - 2;
+    bool apart = s->groups == 1 && all_zero(node, "pads") && all_zero(node, "output_padding");
+    for (int32_t i = 0; i < spatial; i++) {
+        const axis *a = axis_of(s, i, spatial);
+        apart = apart && a->kernel == a->stride && a->dilation == 1;
+    }
+    return apart && natural_shape(node, s);
 }
 
 static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, deconv_state *s)
 {
     const sparoa_tensor *w = node->in[1];
     const int32_t spatial = w->rank - 2;
-    *s = (deconv_state){.epilogue = sp_epilogue_of(node), .y = {1, 1, 1}};
+    *s = (deconv_state){.epilogue = sp_epilogue_of(node), .z = {1, 1, 1}, .y = {1, 1, 1}};
     s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
     int64_t group = sparoa_attr_int(node, "group", 1);
     if (group < 1 || w->dims[0] % group != 0) return false;
@@ -88,7 +100,7 @@ static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, de
     s->c_in = (size_t)(w->dims[0] / group);
     s->c_out = (size_t)w->dims[1];
     for (int32_t i = 0; i < spatial; i++) {
-        axis *a = i == spatial - 1 ? &s->x : &s->y;
+        axis *a = i == spatial - 1 ? &s->x : i == spatial - 2 ? &s->y : &s->z;
         int64_t stride = attr_at(node, "strides", i, 1),
                 dilation = attr_at(node, "dilations", i, 1);
         int64_t kernel = w->dims[i + 2];
@@ -97,6 +109,7 @@ static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, de
         *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation};
     }
     s->apart = windows_apart(node, s);
+    if (spatial == 3) return s->apart;
     s->together = group > 1 && host->kernels->gconv_f32_takes(s->c_in, s->c_out);
     return s->together || group <= MAX_GROUPS;
 }
@@ -107,7 +120,7 @@ static const char *deconv_supports(const sp_cpu_host *host, const sparoa_node *n
     if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
         return NULL;
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
-    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 4) return NULL;
+    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 5) return NULL;
     if (x->rank >= 0 && x->rank != w->rank) return NULL;
     if (!read_attributes(host, node, &s)) return NULL;
     if (s.has_bias &&
@@ -161,13 +174,18 @@ static sp_cpu_packed *pack_phase(const deconv_state *s, const sp_cpu_host *host,
     return sp_gemm_pack_shared(host, &source, 1, taps * k * n);
 }
 
+static size_t kernel_rows(const deconv_state *s)
+{
+    return (size_t)(s->z.kernel * s->y.kernel);
+}
+
 /* The weights of one kernel row as [c_in][kernel column][c_out] in `b`, the bias for each column
  * behind them, then packed. */
 static sp_cpu_packed *pack_row(const deconv_state *s, const sp_cpu_host *host,
                                const sparoa_node *node, size_t ky, float *b)
 {
     const size_t k = s->c_in, m = s->c_out, kw = (size_t)s->x.kernel;
-    const size_t elements = (size_t)s->y.kernel * kw, n = kw * m;
+    const size_t elements = kernel_rows(s) * kw, n = kw * m;
     const float *w = (const float *)node->in[1]->data + ky * kw;
     for (size_t i = 0; i < k * m; i++)
         for (size_t kx = 0; kx < kw; kx++) b[(i / m * kw + kx) * m + i % m] = w[i * elements + kx];
@@ -239,7 +257,7 @@ static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *h
     size_t bytes = sparoa_tensor_bytes(node->in[1]) / (s->together ? 1 : s->groups);
     if (s->apart) bytes += (size_t)s->x.kernel * s->c_out * sizeof(float);
     float *scratch = sp_cpu_alloc(host, bytes);
-    s->packed_count = (size_t)(s->apart ? s->y.kernel : s->y.stride * s->x.stride);
+    s->packed_count = s->apart ? kernel_rows(s) : (size_t)(s->y.stride * s->x.stride);
     if (!s->together) s->packed_count *= s->groups;
     s->packed = sp_cpu_alloc(host, s->packed_count * sizeof *s->packed);
     s->zero = sp_cpu_alloc(host, s->c_in * sizeof(float));
@@ -308,7 +326,7 @@ typedef struct deconv_task {
     const sp_kernels *kernels;
     const float *x, *residual;
     float *y;
-    size_t rows, h, w, oh, ow; /* rows: of all images of the output */
+    size_t rows, h, w, oh, ow; /* rows: of all images and planes of the output */
     char *workspace;
     size_t piece_bytes;
     int32_t pieces;
@@ -341,16 +359,17 @@ static size_t point(const deconv_task *t, size_t row, ptrdiff_t first, size_t co
 static void rows_apart(const deconv_task *t, size_t begin, size_t end)
 {
     const deconv_state *s = t->s;
-    const size_t n = (size_t)s->x.kernel * s->c_out, kh = (size_t)s->y.kernel;
+    const size_t n = (size_t)s->x.kernel * s->c_out;
+    const size_t kh = (size_t)s->y.kernel, kd = (size_t)s->z.kernel;
     for (size_t row = begin; row < end; row++) {
-        size_t at = row * t->w * n;
+        const size_t plane = row / t->oh, y = row % t->oh, at = row * t->w * n;
         sp_gemm_f32 product = {.m = t->w,
                                .n = n,
                                .k = s->c_in,
                                .taps = 1,
-                               .a = t->x + row / kh * t->w * s->c_in,
+                               .a = t->x + (plane / kd * t->h + y / kh) * t->w * s->c_in,
                                .lda = s->c_in,
-                               .b = s->packed[row % kh]->data,
+                               .b = s->packed[plane % kd * kh + y % kh]->data,
                                .c = t->y + at,
                                .ldc = n,
                                .ldr = n,
@@ -448,7 +467,6 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
     const deconv_state *s = state;
     const sparoa_tensor *x = node->in[0], *y = node->out[0];
     if (sp_count(y) == 0) return SPAROA_OK;
-    bool two = y->rank == 4;
     deconv_task t = {.s = s,
                      .pads = *(const deconv_pads *)prepared,
                      .kernels = host->kernels,
@@ -458,9 +476,9 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
                      .oh = 1,
                      .workspace = exec->workspace,
                      .piece_bytes = piece_bytes(s, node)};
-    if (two) t.h = (size_t)x->dims[1], t.oh = (size_t)y->dims[1];
+    if (y->rank > 3) t.h = (size_t)x->dims[x->rank - 3], t.oh = (size_t)y->dims[y->rank - 3];
     t.w = (size_t)x->dims[x->rank - 2], t.ow = (size_t)y->dims[y->rank - 2];
-    t.rows = (size_t)y->dims[0] * t.oh;
+    t.rows = (size_t)sp_dims_product(y, 0, y->rank - 2);
     if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
     t.pieces = pieces_of(node, host->threads);
     if (t.pieces > 1)

@@ -8,7 +8,11 @@ sparoa_status sp_cpu_join(const sp_cpu_host *host, const sp_cpu_kernel_row *cons
     int32_t convs = 0;
     *state = NULL;
     if (count < 2) return SPAROA_OK;
-    for (int32_t i = 0; i < count; i++) convs += rows[i] == &sp_cpu_kernel_Conv;
+    for (int32_t i = 0; i < count; i++) {
+        if (rows[i] != &sp_cpu_kernel_Conv) continue;
+        if (((const conv_state *)states[i])->deep) return SPAROA_OK;
+        convs++;
+    }
     if (kept) {
         *row = &sp_conv_mean_row;
         if (count != 2 || convs != 1 || rows[1] != &sp_cpu_kernel_GlobalAveragePool)

@@ -1,12 +1,12 @@
-/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D and 2-D;
- * MaxPool on 8-bit ones too. */
+/* MaxPool, AveragePool and their global forms on float32 images with the channel last, 1-D to 3-D;
+ * MaxPool on 8-bit ones too, up to 2-D. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/conv_shape.h"
 #include "ops/move.h"
 #include "ops/op.h"
 
 #define MAX_KERNEL 32
-#define MAX_TAPS (MAX_KERNEL * MAX_KERNEL)
+#define MAX_TAPS (MAX_KERNEL * MAX_KERNEL) /* and lines of a 3-D window */
 
 static bool is_max(const sparoa_node *node)
 {
@@ -31,7 +31,7 @@ static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *nod
     if (node->n_out > 1 && node->out[1]) return NULL;
     int32_t rank = node->in[0]->rank;
     if (is_global(node)) return rank >= 3 ? host->kernels->name : NULL;
-    if (rank < 3 || rank > 4) return NULL;
+    if (rank < 3 || rank > (is_8_bit_max(node) ? 4 : 5)) return NULL;
     size_t n;
     const int64_t *kernel = sparoa_attr_ints(node, "kernel_shape", &n);
     if (!kernel || n != (size_t)rank - 2) return NULL;
@@ -40,12 +40,14 @@ static const char *pool_supports(const sp_cpu_host *host, const sparoa_node *nod
     return host->kernels->name;
 }
 
+enum { D, H, W, DIMS }; /* 2-D images have a depth of 1, 1-D ones a height of 1 too */
+
 typedef struct pool_task {
     const sp_kernels *kernels;
     const void *x;
     void *y;
-    size_t h, w, c, oh, ow;
-    ptrdiff_t kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
+    size_t d, h, w, c, od, oh, ow;
+    ptrdiff_t kernel[DIMS], stride[DIMS], dilation[DIMS], pad_begin[DIMS], pad_end[DIMS];
     bool max, count_pads;
     char *workspace;
     size_t slot_bytes;
@@ -67,14 +69,14 @@ static void max_rows_q8(void *arg, int64_t begin, int64_t end)
     const uint8_t *in[MAX_TAPS];
     for (size_t row = (size_t)begin; row < (size_t)end; row++)
         for (size_t x = 0; x < t->ow; x++) {
-            ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
-            ptrdiff_t x0 = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
+            ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[H] - t->pad_begin[H];
+            ptrdiff_t x0 = (ptrdiff_t)x * t->stride[W] - t->pad_begin[W];
             const uint8_t *image = (const uint8_t *)t->x + row / t->oh * t->h * t->w * t->c;
             size_t count = 0;
-            for (ptrdiff_t ky = 0; ky < t->kernel[0]; ky++)
-                for (ptrdiff_t kx = 0; kx < t->kernel[1]; kx++) {
-                    size_t iy = (size_t)(y0 + ky * t->dilation[0]),
-                           ix = (size_t)(x0 + kx * t->dilation[1]);
+            for (ptrdiff_t ky = 0; ky < t->kernel[H]; ky++)
+                for (ptrdiff_t kx = 0; kx < t->kernel[W]; kx++) {
+                    size_t iy = (size_t)(y0 + ky * t->dilation[H]),
+                           ix = (size_t)(x0 + kx * t->dilation[W]);
                     if (iy < t->h && ix < t->w) in[count++] = image + (iy * t->w + ix) * t->c;
                 }
             t->kernels->max_q8(t->c, count, in, t->flip,
@@ -86,52 +88,68 @@ static void max_rows_q8(void *arg, int64_t begin, int64_t end)
 static void scales(const pool_task *t, size_t rows, float *scale)
 {
     for (size_t x = 0; x < t->ow; x++) {
-        ptrdiff_t first = (ptrdiff_t)x * t->stride[1] - t->pad_begin[1];
+        ptrdiff_t first = (ptrdiff_t)x * t->stride[W] - t->pad_begin[W];
         size_t columns = t->count_pads
-                             ? taps_inside(first + t->pad_begin[1], t->kernel[1], t->dilation[1],
-                                           (ptrdiff_t)t->w + t->pad_begin[1] + t->pad_end[1])
-                             : taps_inside(first, t->kernel[1], t->dilation[1], (ptrdiff_t)t->w);
+                             ? taps_inside(first + t->pad_begin[W], t->kernel[W], t->dilation[W],
+                                           (ptrdiff_t)t->w + t->pad_begin[W] + t->pad_end[W])
+                             : taps_inside(first, t->kernel[W], t->dilation[W], (ptrdiff_t)t->w);
         scale[x] = rows * columns > 0 ? 1 / (float)(rows * columns) : 0;
     }
 }
 
 #define DIRECT 9 /* pixels of a window that is not taken in two steps */
 
+/* The lines under output row `row` of the batch that exist. rows: how many an average counts. */
+static size_t find_lines(const pool_task *t, size_t row, const float **in, size_t *rows)
+{
+    const ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[H] - t->pad_begin[H];
+    const ptrdiff_t z0 = (ptrdiff_t)(row / t->oh % t->od) * t->stride[D] - t->pad_begin[D];
+    const float *image = (const float *)t->x + row / t->oh / t->od * t->d * t->h * t->w * t->c;
+    size_t count = 0;
+    for (ptrdiff_t kz = 0; kz < t->kernel[D]; kz++)
+        for (ptrdiff_t ky = 0; ky < t->kernel[H]; ky++) {
+            size_t z = (size_t)(z0 + kz * t->dilation[D]), y = (size_t)(y0 + ky * t->dilation[H]);
+            if (z < t->d && y < t->h) in[count++] = image + (z * t->h + y) * t->w * t->c;
+        }
+    *rows = count;
+    if (t->count_pads) /* explicit padding counts, what rounding up adds does not */
+        *rows = taps_inside(y0 + t->pad_begin[H], t->kernel[H], t->dilation[H],
+                            (ptrdiff_t)t->h + t->pad_begin[H] + t->pad_end[H]) *
+                taps_inside(z0 + t->pad_begin[D], t->kernel[D], t->dilation[D],
+                            (ptrdiff_t)t->d + t->pad_begin[D] + t->pad_end[D]);
+    return count;
+}
+
 /* First down, then across: kh + kw steps instead of kh * kw, the first over a whole line. */
 static void pool_rows(void *arg, int32_t slot, int64_t begin, int64_t end)
 {
     const pool_task *t = arg;
-    const float *in[MAX_KERNEL];
+    const float *in[MAX_TAPS];
     float *line = (float *)(t->workspace + t->slot_bytes * (size_t)slot);
     float *scale = line + t->w * t->c;
     size_t counted = 0; /* rows that scale was made for */
     for (size_t row = (size_t)begin; row < (size_t)end; row++) {
-        ptrdiff_t y0 = (ptrdiff_t)(row % t->oh) * t->stride[0] - t->pad_begin[0];
-        const float *image = (const float *)t->x + row / t->oh * t->h * t->w * t->c;
-        sp_pool_f32 down = {
-            .channels = t->w * t->c, .in = in, .max = t->max, .scale = 1, .out = line};
-        for (ptrdiff_t k = 0; k < t->kernel[0]; k++) {
-            size_t y = (size_t)(y0 + k * t->dilation[0]);
-            if (y < t->h) in[down.count++] = image + y * t->w * t->c;
-        }
-        size_t rows = down.count;
-        if (t->count_pads) /* explicit padding counts, what rounding up adds does not */
-            rows = taps_inside(y0 + t->pad_begin[0], t->kernel[0], t->dilation[0],
-                               (ptrdiff_t)t->h + t->pad_begin[0] + t->pad_end[0]);
+        size_t rows;
+        sp_pool_f32 down = {.channels = t->w * t->c,
+                            .count = find_lines(t, row, in, &rows),
+                            .in = in,
+                            .max = t->max,
+                            .scale = 1,
+                            .out = line};
         if (!t->max && (rows != counted || row == (size_t)begin)) scales(t, rows, scale);
         counted = rows;
         /* a window of few pixels is read where it is */
-        const bool direct = down.count > 0 && (ptrdiff_t)down.count * t->kernel[1] <= DIRECT;
+        const bool direct = down.count > 0 && (ptrdiff_t)down.count * t->kernel[W] <= DIRECT;
         const float *one = down.count == 1 ? in[0] : line;
         if (!direct && down.count != 1) t->kernels->pool_f32(&down);
         t->kernels->pool_line_f32(&(sp_pool_line_f32){.channels = t->c,
                                                       .in_width = t->w,
                                                       .out_width = t->ow,
                                                       .rows = direct ? down.count : 1,
-                                                      .taps = t->kernel[1],
-                                                      .stride = t->stride[1],
-                                                      .dilation = t->dilation[1],
-                                                      .pad = t->pad_begin[1],
+                                                      .taps = t->kernel[W],
+                                                      .stride = t->stride[W],
+                                                      .dilation = t->dilation[W],
+                                                      .pad = t->pad_begin[W],
                                                       .max = t->max,
                                                       .in = direct ? in : &one,
                                                       .scale = scale,
@@ -199,19 +217,21 @@ static sparoa_status pool_run(void *state, void *prepared, const sp_cpu_host *ho
     SP_TRY(sp_window_shape(node, x->rank - 2, x->dims + 1, NULL,
                            sparoa_attr_int(node, "ceil_mode", 0) != 0, &w, exec->err));
     t.count_pads = sparoa_attr_int(node, "count_include_pad", 0) != 0;
-    t.h = t.oh = 1;
-    t.kernel[0] = t.stride[0] = t.dilation[0] = 1;
+    size_t in[DIMS] = {1, 1, 1}, out[DIMS] = {1, 1, 1};
+    for (int32_t i = 0; i < DIMS; i++) t.kernel[i] = t.stride[i] = t.dilation[i] = 1;
     for (int32_t i = 0; i < w.spatial; i++) {
-        int32_t d = i + 2 - w.spatial;
+        int32_t d = i + DIMS - w.spatial;
         t.kernel[d] = (ptrdiff_t)w.kernel[i], t.stride[d] = (ptrdiff_t)w.stride[i];
         t.dilation[d] = (ptrdiff_t)w.dilation[i];
         t.pad_begin[d] = (ptrdiff_t)w.pad_begin[i], t.pad_end[d] = (ptrdiff_t)w.pad_end[i];
-        *(d ? &t.w : &t.h) = (size_t)w.in[i];
-        *(d ? &t.ow : &t.oh) = (size_t)w.out[i];
+        in[d] = (size_t)w.in[i], out[d] = (size_t)w.out[i];
     }
+    t.d = in[D], t.h = in[H], t.w = in[W];
+    t.od = out[D], t.oh = out[H], t.ow = out[W];
     t.c = (size_t)x->dims[x->rank - 1];
-    int64_t work = (int64_t)(t.ow * t.c) * t.kernel[0] * t.kernel[1];
-    int64_t rows = x->dims[0] * (int64_t)t.oh, grain = work < 16384 ? 16384 / (work + 1) + 1 : 1;
+    int64_t work = (int64_t)(t.ow * t.c) * t.kernel[D] * t.kernel[H] * t.kernel[W];
+    int64_t rows = x->dims[0] * (int64_t)(t.od * t.oh),
+            grain = work < 16384 ? 16384 / (work + 1) + 1 : 1;
     t.workspace = exec->workspace;
     t.slot_bytes = slot_bytes(node);
     if (is_8_bit_max(node))
