@@ -111,17 +111,26 @@ static void test_volumes(void **unused)
     }
 }
 
-/* Windows side by side; the others have no kernel. */
 static void test_transposed(void **unused)
 {
     FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 120; i++) {
         volume_case q = random_case(1);
-        q.c = PICK(1, 8, 17), q.m = PICK(1, 4, 33);
+        q.group = PICK(1, 1, 3);
+        q.c = q.group * PICK(1, 8, 17), q.m = q.group * PICK(1, 4, 33);
+        if (i % 6 == 1) q.group = q.c = q.m = PICK(3, 16, 37); /* depthwise */
         q.odd = true;
-        memset(q.pads, 0, sizeof q.pads);
-        for (int d = 0; d < 3; d++) q.stride[d] = q.kernel[d], q.dilation[d] = 1;
-        run_volume(kernels, &q, "ConvTranspose");
+        if (i % 3 == 0) { /* windows side by side */
+            memset(q.pads, 0, sizeof q.pads);
+            for (int d = 0; d < 3; d++) q.stride[d] = q.kernel[d], q.dilation[d] = 1;
+        }
+        bool empty = false;
+        for (int d = 0; d < 3; d++) {
+            q.output_padding[d] = q.stride[d] > 1 && i % 3 ? PICK(0, 1) : 0;
+            empty |= (q.size[d] - 1) * q.stride[d] + (q.kernel[d] - 1) * q.dilation[d] <
+                     q.pads[d] + q.pads[d + 3];
+        }
+        if (!empty) run_volume(kernels, &q, "ConvTranspose");
     }
 }
 

@@ -1,6 +1,5 @@
 /*
- * ConvTranspose on float32 images with the channel last, 1-D and 2-D, constant weights; 3-D where
- * windows do not overlap. Output
+ * ConvTranspose on float32 images with the channel last, 1-D to 3-D, constant weights. Output
  * pixels of one phase, (position + padding) modulo stride, all see the same kernel elements, so
  * each phase is an ordinary convolution with stride 1: products whose rows of A are pointers to
  * input pixels, written straight to every stride-th pixel; of groups of few channels each phase is
@@ -20,10 +19,11 @@ typedef struct axis {
     ptrdiff_t kernel, stride, dilation;
 } axis;
 
-/* Padding before the first pixel, which may depend on the size of the image. */
-typedef struct deconv_pads {
-    ptrdiff_t y, x;
-} deconv_pads;
+/* A phase, or a position that is in one; padding before the first pixel, which may depend on the
+ * size of the image. */
+typedef struct place {
+    ptrdiff_t z, y, x;
+} place;
 
 typedef struct deconv_state {
     sp_epilogue epilogue;
@@ -32,8 +32,8 @@ typedef struct deconv_state {
     axis z, y, x;
     bool apart;             /* windows neither overlap nor leave gaps, and there is no padding */
     bool together;          /* groups of few channels: sp_gconv_f32 */
-    sp_cpu_packed **packed; /* [phase y][phase x][group]; apart: [kernel row of all planes];
-                               together: no group */
+    sp_cpu_packed **packed; /* [phase z][phase y][phase x][group]; apart: [kernel row of all
+                               planes]; together: no group */
     size_t packed_count;
     float *zero; /* a pixel outside the image */
 } deconv_state;
@@ -109,7 +109,7 @@ static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, de
         *a = (axis){(ptrdiff_t)kernel, (ptrdiff_t)stride, (ptrdiff_t)dilation};
     }
     s->apart = windows_apart(node, s);
-    if (spatial == 3) return s->apart;
+    if (s->z.kernel * s->y.kernel > MAX_KERNEL) return false;
     s->together = group > 1 && host->kernels->gconv_f32_takes(s->c_in, s->c_out);
     return s->together || group <= MAX_GROUPS;
 }
@@ -135,6 +135,34 @@ static bool in_phase(const axis *a, ptrdiff_t phase, ptrdiff_t k)
     return (phase - k * a->dilation) % a->stride == 0;
 }
 
+/* Kernel rows of all planes. */
+static ptrdiff_t kernel_rows(const deconv_state *s)
+{
+    return s->z.kernel * s->y.kernel;
+}
+
+static bool row_in_phase(const deconv_state *s, const place *at, ptrdiff_t row)
+{
+    return in_phase(&s->z, at->z, row / s->y.kernel) && in_phase(&s->y, at->y, row % s->y.kernel);
+}
+
+static size_t phase_count(const deconv_state *s)
+{
+    return (size_t)(s->z.stride * s->y.stride * s->x.stride);
+}
+
+static size_t phase_index(const deconv_state *s, const place *at)
+{
+    const ptrdiff_t y = at->z % s->z.stride * s->y.stride + at->y % s->y.stride;
+    return (size_t)(y * s->x.stride + at->x % s->x.stride);
+}
+
+static place phase_at(const deconv_state *s, size_t index)
+{
+    const ptrdiff_t x = (ptrdiff_t)index, y = x / s->x.stride;
+    return (place){y / s->y.stride, y % s->y.stride, x % s->x.stride};
+}
+
 static void deconv_destroy(void *state, const sp_cpu_host *host)
 {
     deconv_state *s = state;
@@ -150,17 +178,16 @@ static sp_cpu_packed *pack_phase(const deconv_state *s, const sp_cpu_host *host,
                                  const sparoa_node *node, size_t index, float *b)
 {
     const size_t group = index % s->groups, k = s->c_in, n = s->c_out;
-    const ptrdiff_t px = (ptrdiff_t)(index / s->groups) % s->x.stride;
-    const ptrdiff_t py = (ptrdiff_t)(index / s->groups) / s->x.stride;
-    const size_t elements = (size_t)(s->y.kernel * s->x.kernel);
+    const place at = phase_at(s, index / s->groups);
+    const size_t elements = (size_t)(kernel_rows(s) * s->x.kernel);
     const float *w = (const float *)node->in[1]->data + group * k * n * elements;
     size_t taps = 0;
-    for (ptrdiff_t ky = 0; ky < s->y.kernel; ky++)
+    for (ptrdiff_t row = 0; row < kernel_rows(s); row++)
         for (ptrdiff_t kx = 0; kx < s->x.kernel; kx++) {
-            if (!in_phase(&s->y, py, ky) || !in_phase(&s->x, px, kx)) continue;
+            if (!row_in_phase(s, &at, row) || !in_phase(&s->x, at.x, kx)) continue;
             float *dst = b + taps++ * k * n;
             for (size_t i = 0; i < k * n; i++)
-                dst[i] = w[i * elements + (size_t)(ky * s->x.kernel + kx)];
+                dst[i] = w[i * elements + (size_t)(row * s->x.kernel + kx)];
         }
     sp_gemm_f32_source source = {.n = n,
                                  .k = k,
@@ -174,18 +201,13 @@ static sp_cpu_packed *pack_phase(const deconv_state *s, const sp_cpu_host *host,
     return sp_gemm_pack_shared(host, &source, 1, taps * k * n);
 }
 
-static size_t kernel_rows(const deconv_state *s)
-{
-    return (size_t)(s->z.kernel * s->y.kernel);
-}
-
 /* The weights of one kernel row as [c_in][kernel column][c_out] in `b`, the bias for each column
  * behind them, then packed. */
 static sp_cpu_packed *pack_row(const deconv_state *s, const sp_cpu_host *host,
                                const sparoa_node *node, size_t ky, float *b)
 {
     const size_t k = s->c_in, m = s->c_out, kw = (size_t)s->x.kernel;
-    const size_t elements = kernel_rows(s) * kw, n = kw * m;
+    const size_t elements = (size_t)kernel_rows(s) * kw, n = kw * m;
     const float *w = (const float *)node->in[1]->data + ky * kw;
     for (size_t i = 0; i < k * m; i++)
         for (size_t kx = 0; kx < kw; kx++) b[(i / m * kw + kx) * m + i % m] = w[i * elements + kx];
@@ -219,23 +241,25 @@ static phase_taps taps_of(const axis *a, ptrdiff_t phase)
 static sp_cpu_packed *pack_together(const deconv_state *s, const sp_cpu_host *host,
                                     const sparoa_node *node, size_t index, float *b)
 {
-    const phase_taps ty = taps_of(&s->y, (ptrdiff_t)index / s->x.stride);
-    const phase_taps tx = taps_of(&s->x, (ptrdiff_t)index % s->x.stride);
-    const size_t elements = (size_t)(s->y.kernel * s->x.kernel);
+    const place at = phase_at(s, index);
+    const phase_taps tx = taps_of(&s->x, at.x);
+    const ptrdiff_t rows = kernel_rows(s);
     const float *w = node->in[1]->data;
     float *to = b;
     for (size_t g = 0; g < s->groups; g++)
         for (size_t m = 0; m < s->c_out; m++)
             for (size_t i = 0; i < s->c_in; i++)
-                for (ptrdiff_t ky = 0; ky < ty.count; ky++)
+                for (ptrdiff_t row = 0; row < rows; row++) {
+                    if (!row_in_phase(s, &at, row)) continue;
+                    size_t element = ((g * s->c_in + i) * s->c_out + m) * (size_t)rows;
+                    const float *from = w + (element + (size_t)row) * (size_t)s->x.kernel;
                     for (ptrdiff_t kx = tx.count - 1; kx >= 0; kx--)
-                        *to++ = w[((g * s->c_in + i) * s->c_out + m) * elements +
-                                  (size_t)((ty.first + ky * ty.step) * s->x.kernel + tx.first +
-                                           kx * tx.step)];
+                        *to++ = from[tx.first + kx * tx.step];
+                }
     const sp_gconv_f32_source source = {.groups = s->groups,
                                         .c_in = s->c_in,
                                         .c_out = s->c_out,
-                                        .taps = (size_t)(ty.count * tx.count),
+                                        .taps = (size_t)(to - b) / (s->groups * s->c_out * s->c_in),
                                         .w = b,
                                         .bias = s->has_bias ? node->in[2]->data : NULL};
     return sp_gconv_pack_shared(host, &source);
@@ -257,7 +281,7 @@ static sparoa_status deconv_create(const sparoa_node *node, const sp_cpu_host *h
     size_t bytes = sparoa_tensor_bytes(node->in[1]) / (s->together ? 1 : s->groups);
     if (s->apart) bytes += (size_t)s->x.kernel * s->c_out * sizeof(float);
     float *scratch = sp_cpu_alloc(host, bytes);
-    s->packed_count = s->apart ? kernel_rows(s) : (size_t)(s->y.stride * s->x.stride);
+    s->packed_count = s->apart ? (size_t)kernel_rows(s) : phase_count(s);
     if (!s->together) s->packed_count *= s->groups;
     s->packed = sp_cpu_alloc(host, s->packed_count * sizeof *s->packed);
     s->zero = sp_cpu_alloc(host, s->c_in * sizeof(float));
@@ -294,7 +318,7 @@ static size_t piece_bytes(const deconv_state *s, const sparoa_node *node)
 {
     const sparoa_tensor *y = node->out[0];
     size_t across = (size_t)(y->dims[y->rank - 2] / s->x.stride + 1);
-    return (across * (size_t)(s->y.kernel * s->x.kernel) * sizeof(float *) + 63) / 64 * 64;
+    return (across * (size_t)(kernel_rows(s) * s->x.kernel) * sizeof(float *) + 63) / 64 * 64;
 }
 
 static int32_t pieces_of(const sparoa_node *node, int32_t threads)
@@ -309,50 +333,71 @@ static sparoa_status deconv_prepare(void *state, const sp_cpu_host *host, const 
 {
     sp_conv c;
     SP_TRY(sp_conv_transpose_shape(node, &c, err));
-    const deconv_pads pads = {.y = c.w.spatial == 2 ? (ptrdiff_t)c.w.pad_begin[0] : 0,
-                              .x = (ptrdiff_t)c.w.pad_begin[c.w.spatial - 1]};
+    const int32_t n = c.w.spatial;
+    const place pads = {.z = n > 2 ? (ptrdiff_t)c.w.pad_begin[n - 3] : 0,
+                        .y = n > 1 ? (ptrdiff_t)c.w.pad_begin[n - 2] : 0,
+                        .x = (ptrdiff_t)c.w.pad_begin[n - 1]};
     *workspace = piece_bytes(state, node) * (size_t)pieces_of(node, host->threads);
     return sp_cpu_keep_plan(host, node, &pads, sizeof pads, prepared, err);
 }
 
 static void deconv_prepared_destroy(void *state, const sp_cpu_host *host, void *prepared)
 {
-    sp_cpu_free(host, prepared, sizeof(deconv_pads));
+    sp_cpu_free(host, prepared, sizeof(place));
 }
 
 typedef struct deconv_task {
     const deconv_state *s;
-    deconv_pads pads;
+    place pads;
     const sp_kernels *kernels;
     const float *x, *residual;
     float *y;
-    size_t rows, h, w, oh, ow; /* rows: of all images and planes of the output */
+    size_t rows, d, h, w, od, oh, ow; /* rows: of all images and planes of the output */
     char *workspace;
     size_t piece_bytes;
     int32_t pieces;
 } deconv_task;
+
+/* Where output `first` of output row `row` lies, padding included. */
+static place place_of(const deconv_task *t, size_t row, ptrdiff_t first)
+{
+    return (place){.z = (ptrdiff_t)(row / t->oh % t->od) + t->pads.z,
+                   .y = (ptrdiff_t)(row % t->oh) + t->pads.y,
+                   .x = first + t->pads.x};
+}
+
+/* The input line that a kernel row of its phase reads for output row `row`, NULL outside. */
+static const float *line_of(const deconv_task *t, size_t row, const place *at, ptrdiff_t kernel_row)
+{
+    const axis *az = &t->s->z, *ay = &t->s->y;
+    const ptrdiff_t kz = kernel_row / ay->kernel, ky = kernel_row % ay->kernel;
+    const size_t z = (size_t)((at->z - kz * az->dilation) / az->stride); /* negative ones wrap */
+    const size_t y = (size_t)((at->y - ky * ay->dilation) / ay->stride);
+    const size_t line = ((row / t->oh / t->od * t->d + z) * t->h + y) * t->w;
+    return z < t->d && y < t->h ? t->x + line * t->s->c_in * t->s->groups : NULL;
+}
 
 /* Pointers of all taps for outputs first, first + stride ... of output row `row`; returns the
  * number of taps. */
 static size_t point(const deconv_task *t, size_t row, ptrdiff_t first, size_t count, size_t group,
                     const float **rows)
 {
-    const axis *ay = &t->s->y, *ax = &t->s->x;
-    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + t->pads.y, ox = first + t->pads.x;
+    const axis *ax = &t->s->x;
+    const place at = place_of(t, row, first);
     const size_t channels = t->s->c_in * t->s->groups;
-    const float *image = t->x + row / t->oh * t->h * t->w * channels + group * t->s->c_in;
     size_t taps = 0;
-    for (ptrdiff_t ky = 0; ky < ay->kernel; ky++)
+    for (ptrdiff_t k = 0; k < kernel_rows(t->s); k++) {
+        if (!row_in_phase(t->s, &at, k)) continue;
+        const float *line = line_of(t, row, &at, k);
         for (ptrdiff_t kx = 0; kx < ax->kernel; kx++) {
-            if (!in_phase(ay, oy, ky) || !in_phase(ax, ox, kx)) continue;
-            size_t iy = (size_t)((oy - ky * ay->dilation) / ay->stride);
-            size_t ix =
-                (size_t)((ox - kx * ax->dilation) / ax->stride); /* wraps where it is negative */
+            if (!in_phase(ax, at.x, kx)) continue;
+            size_t x = (size_t)((at.x - kx * ax->dilation) / ax->stride); /* wraps too */
             const float **slot = rows + taps++ * count;
             for (size_t i = 0; i < count; i++)
-                slot[i] = iy < t->h && ix + i < t->w ? image + (iy * t->w + ix + i) * channels
-                                                     : t->s->zero;
+                slot[i] = line && x + i < t->w ? line + (x + i) * channels + group * t->s->c_in
+                                               : t->s->zero;
         }
+    }
     return taps;
 }
 
@@ -383,23 +428,23 @@ static void rows_apart(const deconv_task *t, size_t begin, size_t end)
 static void row_together(const deconv_task *t, size_t row)
 {
     const deconv_state *s = t->s;
-    const ptrdiff_t oy = (ptrdiff_t)(row % t->oh) + t->pads.y;
-    const phase_taps ty = taps_of(&s->y, oy % s->y.stride);
     const size_t c = s->c_in * s->groups, out = s->c_out * s->groups;
     const float *in[MAX_KERNEL];
     size_t strides[MAX_KERNEL];
-    for (ptrdiff_t k = 0; k < ty.count; k++) {
-        size_t y = (size_t)((oy - (ty.first + k * ty.step) * s->y.dilation) / s->y.stride);
-        const bool inside = y < t->h; /* y wraps where it is negative */
-        in[k] = inside ? t->x + (row / t->oh * t->h + y) * t->w * c : s->zero;
-        strides[k] = inside ? c : 0;
+    place at = place_of(t, row, 0);
+    int rows = 0;
+    for (ptrdiff_t k = 0; k < kernel_rows(s); k++) {
+        if (!row_in_phase(s, &at, k)) continue;
+        const float *line = line_of(t, row, &at, k);
+        in[rows] = line ? line : s->zero;
+        strides[rows++] = line ? c : 0;
     }
     for (ptrdiff_t first = 0; first < s->x.stride && first < (ptrdiff_t)t->ow; first++) {
-        const ptrdiff_t ox = first + t->pads.x;
+        const ptrdiff_t ox = at.x = first + t->pads.x;
         const phase_taps tx = taps_of(&s->x, ox % s->x.stride);
         const ptrdiff_t column = (ox - tx.first * s->x.dilation) / s->x.stride;
-        const size_t at = (row * t->ow + (size_t)first) * out;
-        sp_gconv_f32 d = {.kh = (int)ty.count,
+        const size_t begin = (row * t->ow + (size_t)first) * out;
+        sp_gconv_f32 d = {.kh = rows,
                           .kw = (int)tx.count,
                           .stride_w = 1,
                           .dilation_w = (int)tx.dilation,
@@ -411,10 +456,10 @@ static void row_together(const deconv_task *t, size_t row)
                           .out_width = (t->ow - 1 - (size_t)first) / (size_t)s->x.stride + 1,
                           .in = in,
                           .in_stride = strides,
-                          .out = t->y + at,
+                          .out = t->y + begin,
                           .out_stride = (size_t)s->x.stride * out,
-                          .residual = t->residual ? t->residual + at : NULL};
-        d.w = s->packed[oy % s->y.stride * s->x.stride + ox % s->x.stride]->data;
+                          .residual = t->residual ? t->residual + begin : NULL};
+        d.w = s->packed[phase_index(s, &at)]->data;
         d.epilogue = sp_gemm_epilogue_of(&s->epilogue);
         t->kernels->gconv_f32(&d);
     }
@@ -438,8 +483,7 @@ static void deconv_piece(void *arg, int32_t index)
     for (size_t row = begin; row < end; row++)
         for (ptrdiff_t first = 0; first < s->x.stride && first < (ptrdiff_t)t->ow; first++) {
             size_t count = (t->ow - 1 - (size_t)first) / (size_t)s->x.stride + 1;
-            ptrdiff_t py = ((ptrdiff_t)(row % t->oh) + t->pads.y) % s->y.stride;
-            ptrdiff_t px = (first + t->pads.x) % s->x.stride;
+            const place in = place_of(t, row, first);
             for (size_t g = 0; g < s->groups; g++) {
                 size_t taps = point(t, row, first, count, g, rows);
                 size_t at = (row * t->ow + (size_t)first) * channels + g * s->c_out;
@@ -454,7 +498,7 @@ static void deconv_piece(void *arg, int32_t index)
                                        .ldc = ld,
                                        .ldr = ld,
                                        .residual = t->residual ? t->residual + at : NULL};
-                product.b = s->packed[(size_t)(py * s->x.stride + px) * s->groups + g]->data;
+                product.b = s->packed[phase_index(s, &in) * s->groups + g]->data;
                 product.epilogue = sp_gemm_epilogue_of(&s->epilogue);
                 t->kernels->gemm_f32(&product, 0, count, 0, t->kernels->gemm_f32_panels(s->c_out));
             }
@@ -468,14 +512,17 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
     const sparoa_tensor *x = node->in[0], *y = node->out[0];
     if (sp_count(y) == 0) return SPAROA_OK;
     deconv_task t = {.s = s,
-                     .pads = *(const deconv_pads *)prepared,
+                     .pads = *(const place *)prepared,
                      .kernels = host->kernels,
                      .x = x->data,
                      .y = y->data,
+                     .d = 1,
                      .h = 1,
+                     .od = 1,
                      .oh = 1,
                      .workspace = exec->workspace,
                      .piece_bytes = piece_bytes(s, node)};
+    if (y->rank > 4) t.d = (size_t)x->dims[1], t.od = (size_t)y->dims[1];
     if (y->rank > 3) t.h = (size_t)x->dims[x->rank - 3], t.oh = (size_t)y->dims[y->rank - 3];
     t.w = (size_t)x->dims[x->rank - 2], t.ow = (size_t)y->dims[y->rank - 2];
     t.rows = (size_t)sp_dims_product(y, 0, y->rank - 2);
