@@ -43,6 +43,11 @@ typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 
+/* Half a vf as doubles, for sums of many floats. */
+typedef double vd __attribute__((vector_size(VL * 4)));
+typedef float vf_half_u __attribute__((vector_size(VL * 2), aligned(4), may_alias));
+#define VD (VL / 2)
+
 SP_INLINE vf vf_load(const float *p)
 {
     return *(const vf_u *)p;
@@ -51,6 +56,18 @@ SP_INLINE vf vf_load(const float *p)
 SP_INLINE void vf_store(float *p, vf v)
 {
     *(vf_u *)p = v;
+}
+
+/* VD floats as doubles. */
+SP_INLINE vd vd_load(const float *p)
+{
+#if defined(SP_ISA_avx512)
+    return (vd)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(SP_ISA_avx2)
+    return (vd)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    return __builtin_convertvector(*(const vf_half_u *)p, vd);
+#endif
 }
 
 /* Keeps a value that is used several times in a register: compilers would rather load it anew for
@@ -283,6 +300,30 @@ SP_INLINE float vf_sum(vf v)
     for (int w = VL / 2; w > 0; w /= 2)
         for (int i = 0; i < w; i++) s[i] += s[i + w];
     return s[0];
+#endif
+}
+
+SP_INLINE double vd_sum(vd v)
+{
+#if defined(SP_ISA_avx512)
+    return _mm512_reduce_add_pd((__m512d)v);
+#else
+    double s = v[0] + v[VD / 2];
+    for (int i = 1; i < VD / 2; i++) s += v[i] + v[i + VD / 2];
+    return s;
+#endif
+}
+
+SP_INLINE bool vf_any_nan(vf v)
+{
+#if defined(SP_ISA_avx512)
+    return _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q) != 0;
+#elif defined(SP_ISA_avx2)
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, (__m256)v, _CMP_UNORD_Q)) != 0;
+#else
+    int32_t any = 0;
+    for (int i = 0; i < VL; i++) any |= v[i] != v[i];
+    return any;
 #endif
 }
 

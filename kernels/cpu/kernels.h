@@ -233,6 +233,16 @@ typedef enum sp_binary {
     SP_BINARY_COUNT
 } sp_binary;
 
+/* How floats join what they are folded into. A NaN wins in both extremes. */
+typedef enum sp_fold {
+    SP_FOLD_SUM,
+    SP_FOLD_SQUARE,
+    SP_FOLD_ABS,
+    SP_FOLD_PROD,
+    SP_FOLD_MAX,
+    SP_FOLD_MIN
+} sp_fold;
+
 /* out[c] = max, or sum times scale, over `count` pixels: in[i][c], or, with in NULL, base[i *
  * stride + c]. */
 typedef struct sp_pool_f32 {
@@ -342,6 +352,13 @@ typedef struct sp_kernels {
     /* scale and bias: [n]; bias may be NULL. mean, inv_std: [rows] or NULL. */
     void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,
                           const float *bias, float *y, float *mean, float *inv_std);
+
+    /* acc[i] and n floats become acc[i], in double: x[i * stride + k] of rows i, k < n, or
+     * x[k * stride + i] of columns i. */
+    void (*fold_rows_f32)(sp_fold fold, size_t rows, size_t n, const float *x, size_t stride,
+                          double *acc);
+    void (*fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x, size_t stride,
+                             double *acc);
 
     void (*pool_f32)(const sp_pool_f32 *p);
     void (*pool_line_f32)(const sp_pool_line_f32 *p);

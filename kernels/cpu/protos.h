@@ -69,6 +69,10 @@ void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std);
+void SP_KERNEL(sp_fold_rows_f32)(sp_fold fold, size_t rows, size_t n, const float *x, size_t stride,
+                                 double *acc);
+void SP_KERNEL(sp_fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x,
+                                    size_t stride, double *acc);
 void SP_KERNEL(sp_pool_f32)(const sp_pool_f32 *p);
 void SP_KERNEL(sp_pool_line_f32)(const sp_pool_line_f32 *p);
 double SP_KERNEL(sp_peak_fma_f32)(size_t rounds, float *sink);

@@ -1,7 +1,7 @@
 /* The Reduce family. Adjacent axes of the same kind are merged, so that most cases become
  * [outer, reduce, inner]; the rest is walked with an odometer. Floats are summed in double,
  * integers modulo 2^64. */
-#include "ops/op.h"
+#include "ops/reduce.h"
 
 #define BLOCK 256 /* accumulators at a time, along kept elements */
 #define LANES 64  /* the same along a contiguous reduced axis */
@@ -30,18 +30,8 @@ typedef enum fold_kind {
     FOLD_PROD
 } fold_kind;
 
-typedef struct axis_group {
-    int64_t size, stride;
-} axis_group;
-
 typedef struct reduce_plan {
-    axis_group kept[SPAROA_MAX_RANK], reduced[SPAROA_MAX_RANK];
-    int32_t n_kept, n_reduced;
-    int64_t outer;  /* product of the kept groups, `inner` left out */
-    int64_t inner;  /* the contiguous kept group, or 1 */
-    int64_t run;    /* the contiguous reduced group where inner is 1 and there is one, else 1 */
-    int64_t rows;   /* product of the reduced groups, `run` left out */
-    int64_t total;  /* elements reduced into one */
+    sp_reduce_axes axes;
     int64_t blocks; /* blocks of `inner` */
     reduce_kind kind;
     const sparoa_tensor *in;
@@ -60,17 +50,6 @@ static fold_kind fold_of(reduce_kind kind)
     case KIND_PROD: return FOLD_PROD;
     default: return FOLD_SUM;
     }
-}
-
-/* Input offset of outer index o. */
-static int64_t kept_offset(const reduce_plan *p, int64_t o)
-{
-    int64_t offset = 0;
-    for (int32_t g = p->n_kept - 1; g >= 0; g--) {
-        offset += o % p->kept[g].size * p->kept[g].stride;
-        o /= p->kept[g].size;
-    }
-    return offset;
 }
 
 /* ---- one instance per element type ---- */
@@ -120,16 +99,17 @@ static int64_t kept_offset(const reduce_plan *p, int64_t o)
                             const double *shift, int64_t width)                                    \
     {                                                                                              \
         int64_t index[SPAROA_MAX_RANK] = {0};                                                      \
-        for (int64_t r = 0; r < p->rows; r++) {                                                    \
-            if (p->run == 1)                                                                       \
+        for (int64_t r = 0; r < p->axes.rows; r++) {                                               \
+            if (p->axes.run == 1)                                                                  \
                 fold_##NAME(fold, acc, shift, x, width);                                           \
             else                                                                                   \
-                for (int64_t k = 0; k < p->run; k += LANES)                                        \
-                    fold_##NAME(fold, acc, shift, x + k, p->run - k < LANES ? p->run - k : LANES); \
-            for (int32_t g = p->n_reduced - 1; g >= 0; g--) {                                      \
-                x += p->reduced[g].stride;                                                         \
-                if (++index[g] < p->reduced[g].size) break;                                        \
-                x -= p->reduced[g].stride * p->reduced[g].size;                                    \
+                for (int64_t k = 0; k < p->axes.run; k += LANES)                                   \
+                    fold_##NAME(fold, acc, shift, x + k,                                           \
+                                p->axes.run - k < LANES ? p->axes.run - k : LANES);                \
+            for (int32_t g = p->axes.n_reduced - 1; g >= 0; g--) {                                 \
+                x += p->axes.reduced[g].stride;                                                    \
+                if (++index[g] < p->axes.reduced[g].size) break;                                   \
+                x -= p->axes.reduced[g].stride * p->axes.reduced[g].size;                          \
                 index[g] = 0;                                                                      \
             }                                                                                      \
         }                                                                                          \
@@ -138,11 +118,14 @@ static int64_t kept_offset(const reduce_plan *p, int64_t o)
     static void gather_##NAME(const reduce_plan *p, fold_kind fold, const T *x, A *acc,            \
                               const double *shift, int64_t width)                                  \
     {                                                                                              \
-        int64_t lanes = p->run == 1 ? width : p->run < 1 ? 1 : p->run < LANES ? p->run : LANES;    \
+        int64_t lanes = p->axes.run == 1      ? width                                              \
+                        : p->axes.run < 1     ? 1                                                  \
+                        : p->axes.run < LANES ? p->axes.run                                        \
+                                              : LANES;                                             \
         for (int64_t j = 0; j < lanes; j++)                                                        \
             acc[j] = fold == FOLD_PROD ? 1 : fold == FOLD_MAX ? LO : fold == FOLD_MIN ? HI : 0;    \
         walk_##NAME(p, fold, x, acc, shift, width);                                                \
-        for (int64_t j = 1; p->run != 1 && j < lanes; j++) {                                       \
+        for (int64_t j = 1; p->axes.run != 1 && j < lanes; j++) {                                  \
             A v = acc[j];                                                                          \
             if (fold == FOLD_PROD)                                                                 \
                 acc[0] = (A)((U)acc[0] * (U)v);                                                    \
@@ -162,8 +145,8 @@ static int64_t kept_offset(const reduce_plan *p, int64_t o)
         gather_##NAME(p, FOLD_MAX, x, acc, shift, width);                                          \
         for (int64_t j = 0; j < width; j++)                                                        \
             shift[j] = isfinite((double)acc[j]) ? (double)acc[j] : 0;                              \
-        for (int64_t j = 1; p->run != 1 && j < LANES; j++) shift[j] = shift[0];                    \
-        if (p->total == 0) shift[0] = 0;                                                           \
+        for (int64_t j = 1; p->axes.run != 1 && j < LANES; j++) shift[j] = shift[0];               \
+        if (p->axes.total == 0) shift[0] = 0;                                                      \
     }                                                                                              \
                                                                                                    \
     static void piece_##NAME(void *arg, int64_t begin, int64_t end)                                \
@@ -174,14 +157,16 @@ static int64_t kept_offset(const reduce_plan *p, int64_t o)
         double shift[BLOCK];                                                                       \
         for (int64_t i = begin; i < end; i++) {                                                    \
             int64_t o = i / p->blocks, j0 = i % p->blocks * BLOCK;                                 \
-            int64_t width = p->inner - j0 < BLOCK ? p->inner - j0 : BLOCK, at = o * p->inner + j0; \
-            const T *x = (const T *)p->in->data + kept_offset(p, o) + j0;                          \
+            int64_t width = p->axes.inner - j0 < BLOCK ? p->axes.inner - j0 : BLOCK,               \
+                    at = o * p->axes.inner + j0;                                                   \
+            const T *x =                                                                           \
+                (const T *)p->in->data + sp_reduce_offset(p->axes.kept, p->axes.n_kept, o) + j0;   \
             T *y = (T *)p->out->data + at;                                                         \
             if (fold == FOLD_EXP) shifts_##NAME(p, x, acc, shift, width);                          \
             gather_##NAME(p, fold, x, acc, shift, width);                                          \
             for (int64_t j = 0; j < width; j++) {                                                  \
                 if (p->kind == KIND_MEAN)                                                          \
-                    y[j] = (T)DIV(acc[j], p->total);                                               \
+                    y[j] = (T)DIV(acc[j], p->axes.total);                                          \
                 else if (p->kind == KIND_L2)                                                       \
                     sp_set_f64(p->out, at + j, sqrt((double)acc[j]));                              \
                 else if (p->kind == KIND_LOG_SUM)                                                  \
@@ -282,54 +267,55 @@ static sparoa_status infer_extremes(const sparoa_node *node, sparoa_error *err)
                      err);
 }
 
-/* Merges neighbouring axes of the same kind, leaving out those of size 1. */
-static void make_plan(reduce_plan *p, uint32_t mask)
+sparoa_status sp_reduce_read_axes(const sparoa_node *node, sp_reduce_axes *axes, sparoa_error *err)
 {
-    axis_group groups[SPAROA_MAX_RANK];
-    bool reduced[SPAROA_MAX_RANK];
+    const sparoa_tensor *in = node->in[0];
+    sp_reduce_group groups[SPAROA_MAX_RANK];
+    bool reduced[SPAROA_MAX_RANK], known;
     int32_t n = 0;
     int64_t stride = 1;
-    for (int32_t i = p->in->rank - 1; i >= 0; i--) { /* groups[0] is the innermost */
-        int64_t size = p->in->dims[i];
+    uint32_t mask;
+    SP_TRY(reduced_axes(node, in->rank, &mask, &known, err));
+    for (int32_t i = in->rank - 1; i >= 0; i--) { /* groups[0] is the innermost */
+        int64_t size = in->dims[i];
         bool r = mask >> i & 1u;
         if (size != 1 && n > 0 && reduced[n - 1] == r) {
             groups[n - 1].size *= size;
         } else if (size != 1) {
-            groups[n] = (axis_group){size, stride};
+            groups[n] = (sp_reduce_group){size, stride};
             reduced[n++] = r;
         }
         stride *= size;
     }
-    p->outer = p->inner = p->run = p->rows = p->total = 1;
+    *axes = (sp_reduce_axes){.outer = 1, .inner = 1, .run = 1, .rows = 1, .total = 1};
     for (int32_t i = n - 1; i >= 0; i--) {
-        if (reduced[i]) p->total *= groups[i].size;
+        if (reduced[i]) axes->total *= groups[i].size;
         if (i == 0 && reduced[i])
-            p->run = groups[i].size;
+            axes->run = groups[i].size;
         else if (i == 0)
-            p->inner = groups[i].size;
+            axes->inner = groups[i].size;
         else if (reduced[i]) {
-            p->rows *= groups[i].size;
-            p->reduced[p->n_reduced++] = groups[i];
+            axes->rows *= groups[i].size;
+            axes->reduced[axes->n_reduced++] = groups[i];
         } else {
-            p->outer *= groups[i].size;
-            p->kept[p->n_kept++] = groups[i];
+            axes->outer *= groups[i].size;
+            axes->kept[axes->n_kept++] = groups[i];
         }
     }
-    p->blocks = (p->inner + BLOCK - 1) / BLOCK;
+    return SPAROA_OK;
 }
 
 static sparoa_status run_any(const sparoa_node *node, const sparoa_exec *exec, reduce_kind kind)
 {
     reduce_plan p = {.kind = kind, .in = node->in[0], .out = node->out[0]};
-    uint32_t mask;
-    bool known;
-    SP_TRY(reduced_axes(node, p.in->rank, &mask, &known, exec->err));
+    SP_TRY(sp_reduce_read_axes(node, &p.axes, exec->err));
     if (sp_count(p.out) == 0) return SPAROA_OK;
-    make_plan(&p, mask);
+    p.blocks = (p.axes.inner + BLOCK - 1) / BLOCK;
     piece_fn piece = piece_of(p.in->dtype, kind == KIND_LOG_SUM_EXP);
     if (!piece) return sparoa_fail(exec->err, SPAROA_UNSUPPORTED_TYPE, node, "element type");
-    int64_t work = (p.inner < BLOCK ? p.inner : BLOCK) * (p.total > 0 ? p.total : 1);
-    sp_parallel_for(exec, p.outer * p.blocks, 1 + 32768 / (work + 1), piece, &p);
+    int64_t work = p.axes.inner < BLOCK ? p.axes.inner : BLOCK;
+    work *= p.axes.total > 0 ? p.axes.total : 1;
+    sp_parallel_for(exec, p.axes.outer * p.blocks, 1 + 32768 / (work + 1), piece, &p);
     return SPAROA_OK;
 }
 
