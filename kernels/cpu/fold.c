@@ -2,7 +2,6 @@
 #include "kernels/cpu/protos.h"
 
 typedef double vd_u __attribute__((vector_size(VL * 4), aligned(8), may_alias));
-typedef int64_t vl __attribute__((vector_size(VL * 4)));
 
 SP_INLINE vd vd_abs(vd x)
 {

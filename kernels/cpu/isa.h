@@ -43,7 +43,8 @@ typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 
-/* Half a vf as doubles, for sums of many floats. */
+/* Half a vf as doubles, and as many integers: for sums of many floats. */
+typedef int64_t vl __attribute__((vector_size(VL * 4)));
 typedef double vd __attribute__((vector_size(VL * 4)));
 typedef float vf_half_u __attribute__((vector_size(VL * 2), aligned(4), may_alias));
 #define VD (VL / 2)
@@ -67,6 +68,18 @@ SP_INLINE vd vd_load(const float *p)
     return (vd)_mm256_cvtps_pd(_mm_loadu_ps(p));
 #else
     return __builtin_convertvector(*(const vf_half_u *)p, vd);
+#endif
+}
+
+/* Doubles to VD floats. */
+SP_INLINE void vd_store(float *p, vd v)
+{
+#if defined(SP_ISA_avx512)
+    _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)v));
+#elif defined(SP_ISA_avx2)
+    _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)v));
+#else
+    *(vf_half_u *)p = __builtin_convertvector(v, vf_half_u);
 #endif
 }
 
@@ -311,6 +324,20 @@ SP_INLINE double vd_sum(vd v)
     double s = v[0] + v[VD / 2];
     for (int i = 1; i < VD / 2; i++) s += v[i] + v[i + VD / 2];
     return s;
+#endif
+}
+
+/* Whether any lane of a mask is set. */
+SP_INLINE bool vl_any(vl mask)
+{
+#if defined(SP_ISA_avx512)
+    return _mm512_movepi64_mask((__m512i)mask) != 0;
+#elif defined(SP_ISA_avx2)
+    return _mm256_movemask_pd((__m256d)mask) != 0;
+#else
+    int64_t any = 0;
+    for (int i = 0; i < VD; i++) any |= mask[i];
+    return any != 0;
 #endif
 }
 

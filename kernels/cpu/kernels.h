@@ -215,14 +215,22 @@ typedef struct sp_q8_sum {
 
 typedef enum sp_unary {
     SP_UNARY_EXP,
+    SP_UNARY_LOG,
+    SP_UNARY_SIN,
+    SP_UNARY_COS,
     SP_UNARY_ERF,
     SP_UNARY_SQRT,
     SP_UNARY_NEG,
     SP_UNARY_ABS,
+    SP_UNARY_FLOOR,
+    SP_UNARY_CEIL,
+    SP_UNARY_ROUND, /* ties to even */
     SP_UNARY_RECIPROCAL,
-    SP_UNARY_ELU, /* alpha 1 */
+    SP_UNARY_ELU,  /* below 0 a (exp(x) - 1), else b x */
+    SP_UNARY_CELU, /* below 0 a (exp(x / a) - 1), else x */
     SP_UNARY_SOFTPLUS,
-    SP_UNARY_COUNT
+    SP_UNARY_SWISH, /* x / (1 + exp(-a x)) */
+    SP_UNARY_MISH
 } sp_unary;
 
 typedef enum sp_binary {
@@ -335,7 +343,7 @@ typedef struct sp_kernels {
 
     /* Element by element; y may be x. Activations are named by enum sp_act. */
     void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
-    void (*unary_f32)(sp_unary op, size_t n, const float *x, float *y);
+    void (*unary_f32)(sp_unary op, float a, float b, size_t n, const float *x, float *y);
     /* A stride of 0 repeats one element, 1 walks. y may be a or b where they walk. */
     void (*binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                        int b_stride, float *y);

@@ -1,6 +1,7 @@
 #include "kernels/cpu/vmath.h"
 
 #include "kernels/cpu/protos.h"
+#include "kernels/cpu/vtrig.h"
 #include "ops/epilogue.h"
 
 /* y[i] = expression in the vector v, for all i; the last few through partial loads and stores. */
@@ -52,17 +53,38 @@ SP_INLINE vf vf_sqrt(vf x)
 #endif
 }
 
-void SP_KERNEL(sp_unary_f32)(sp_unary op, size_t n, const float *x, float *y)
+static void sines(int64_t quarter, size_t n, const float *x, float *y)
 {
+    float rest[VD] = {0};
+    size_t i = 0;
+    for (; i + VD <= n; i += VD) vd_store(y + i, vd_sin(vd_load(x + i), quarter));
+    if (i == n) return;
+    for (size_t k = 0; k < n - i; k++) rest[k] = x[i + k];
+    vd_store(rest, vd_sin(vd_load(rest), quarter));
+    for (size_t k = 0; k < n - i; k++) y[i + k] = rest[k];
+}
+
+void SP_KERNEL(sp_unary_f32)(sp_unary op, float a, float b, size_t n, const float *x, float *y)
+{
+    const vf zero = vf_zero(), va = vf_splat(a), vb = vf_splat(b);
     switch (op) {
     case SP_UNARY_EXP: MAP(vf_exp(v)); break;
+    case SP_UNARY_LOG: MAP(vf_log(v)); break;
+    case SP_UNARY_SIN: sines(0, n, x, y); break;
+    case SP_UNARY_COS: sines(1, n, x, y); break;
     case SP_UNARY_ERF: MAP(vf_erf(v)); break;
     case SP_UNARY_SQRT: MAP(vf_sqrt(v)); break;
     case SP_UNARY_NEG: MAP(-v); break;
     case SP_UNARY_ABS: MAP(vf_abs(v)); break;
+    case SP_UNARY_FLOOR: MAP(vf_floor(v)); break;
+    case SP_UNARY_CEIL: MAP(vf_ceil(v)); break;
+    case SP_UNARY_ROUND: MAP(vf_nearest(v)); break;
     case SP_UNARY_RECIPROCAL: MAP(vf_splat(1) / v); break;
-    case SP_UNARY_ELU: MAP(vf_elu(v)); break;
+    case SP_UNARY_ELU: MAP(vf_lt(v, zero, va * vf_elu(v), vb * v)); break;
+    case SP_UNARY_CELU: MAP(vf_lt(v, zero, va * vf_elu(v / va), v)); break;
     case SP_UNARY_SOFTPLUS: MAP(vf_softplus(v)); break;
+    case SP_UNARY_SWISH: MAP(vf_swish(v, va)); break;
+    case SP_UNARY_MISH: MAP(vf_mish(v)); break;
     default: break;
     }
 }

@@ -51,6 +51,65 @@ SP_INLINE vf vf_elu(vf x)
     return vf_lt(x, vf_zero(), vf_scale(p, n) + (vf_scale(one, n) - one), x);
 }
 
+/* x = 2^n (1 + f) with 1 + f in sqrt(1/2)..sqrt(2); log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R) with
+ * s = f / (2 + f) and R a polynomial of s^2. Subnormals are scaled up first. */
+SP_INLINE vf vf_log(vf x)
+{
+    static const float c[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f, 0xf89e26.0p-26f};
+    const vf zero = vf_zero(), tiny = vf_splat(0x1p-126f), infinity = vf_splat(INFINITY);
+    vi i = (vi)vf_lt(x, tiny, x * vf_splat(0x1p23f), x) + (0x3f800000 - 0x3f3504f3);
+    vf n = __builtin_convertvector((i >> 23) - 127, vf) - vf_lt(x, tiny, vf_splat(23), zero);
+    vf f = (vf)((i & 0x007fffff) + 0x3f3504f3) - vf_splat(1);
+    vf s = f / (f + vf_splat(2)), z = s * s, half = vf_splat(0.5f) * f * f;
+    vf tail = vf_fma(s, vf_fma(z, vf_poly(z, c, 3), half), n * vf_splat(0x1.7f7d1cp-20f));
+    vf y = vf_fma(n, vf_splat(0x1.62e4p-1f), (tail - half) + f);
+    vf other = vf_lt(x, zero, vf_splat(NAN), -infinity);
+    return vf_nan_or(x, vf_lt(zero, x, vf_lt(x, infinity, y, x), other));
+}
+
+/* Whole numbers; zeros keep their sign. From 2^23 on every float is one. */
+SP_INLINE vf vf_nearest(vf x)
+{
+#if defined(SP_ISA_generic)
+    vf a = vf_abs(x), magic = vf_splat(0x1p23f);
+    return vf_lt(a, magic, vf_sign((a + magic) - magic, x), x);
+#else
+    return vf_round(x);
+#endif
+}
+
+SP_INLINE vf vf_floor(vf x)
+{
+#if defined(SP_ISA_avx512)
+    return (vf)_mm512_roundscale_ps((__m512)x, 9);
+#elif defined(SP_ISA_avx2)
+    return (vf)_mm256_round_ps((__m256)x, 9);
+#elif defined(SP_ISA_neon)
+    return (vf)vrndmq_f32((float32x4_t)x);
+#else
+    vf r = vf_nearest(x);
+    return vf_lt(x, r, r - vf_splat(1), r);
+#endif
+}
+
+SP_INLINE vf vf_ceil(vf x)
+{
+    return -vf_floor(-x);
+}
+
+/* x / (1 + exp(-a x)) */
+SP_INLINE vf vf_swish(vf x, vf a)
+{
+    return x / (vf_splat(1) + vf_exp(-(a * x)));
+}
+
+/* x tanh(log(1 + e)) with e = exp(x), which is x n / (n + 2) with n = e (e + 2). */
+SP_INLINE vf vf_mish(vf x)
+{
+    vf e = vf_exp(vf_min(vf_splat(20), x)), two = vf_splat(2), n = e * (e + two);
+    return x * (n / (n + two));
+}
+
 /* log(1 + exp(x)) = max(x, 0) + log(1 + y) with y = exp(-|x|), and log(1 + y) = 2 artanh s with
  * s = y / (2 + y), at most 1 / 3, by its series. */
 SP_INLINE vf vf_softplus(vf x)

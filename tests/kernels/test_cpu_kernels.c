@@ -286,14 +286,17 @@ static void test_gemm(void **unused)
 static void test_unary(void **unused)
 {
     static const char *const ops[] = {
-        "Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Gelu", "Exp",
-        "Erf",  "Sqrt",    "Neg",  "Abs",       "Reciprocal",  "Clip",      "Elu",  "Softplus"};
+        "Relu",  "Sigmoid",  "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish",  "Gelu",
+        "Exp",   "Erf",      "Sqrt", "Neg",       "Abs",         "Reciprocal", "Clip",
+        "Elu",   "Softplus", "Log",  "Sin",       "Cos",         "Floor",      "Ceil",
+        "Round", "Selu",     "Celu", "Mish",      "Swish"};
     FOR_EACH_ISA(kernels)
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         for (int round = 0; round < 3; round++) {
             builder b;
             start(&b, ops[i]);
             float limits[2] = {-0.3f, 0.6f};
+            if (strcmp(ops[i], "Swish") == 0) b.node.version = 24;
             sparoa_tensor x = tensor(2, (int64_t[]){PICK(1, 3, 200), PICK(1, 7, 333)});
             sparoa_tensor lo = sparoa_tensor_of(SPAROA_FLOAT32, &limits[0], 0);
             sparoa_tensor hi = sparoa_tensor_of(SPAROA_FLOAT32, &limits[1], 0);
@@ -305,6 +308,9 @@ static void test_unary(void **unused)
             input(&b, &x, false);
             if (clip) input(&b, round == 1 ? NULL : &lo, true);
             if (clip && round != 2) input(&b, &hi, true);
+            if (strstr(ops[i], "elu") || strcmp(ops[i], "Swish") == 0) /* those that have one */
+                if (round == 1) add_float(&b, "alpha", 0.7f);
+            if (strcmp(ops[i], "Selu") == 0 && round == 2) add_float(&b, "gamma", 1.2f);
             if (strcmp(ops[i], "Gelu") == 0 && round == 2) add_string(&b, "approximate", "tanh");
             compare(&b, kernels, 1e-6, false);
             free(x.data);

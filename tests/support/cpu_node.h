@@ -117,7 +117,7 @@ static inline void compare(builder *b, const sp_kernels *kernels, double toleran
                         .kernels = kernels,
                         .sparse = (sp_when)(random_u32() % 3),
                         .cache = random_u32() % 2 ? cache : NULL};
-    const sparoa_op *op = sp_op_find("", b->node.op, 23, NULL, 0);
+    const sparoa_op *op = sp_op_find("", b->node.op, 24, NULL, 0);
     assert_non_null(op);
     if (op->infer(&b->node, &err)) fail_msg("%s", err.message);
     const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, &b->node, NULL);

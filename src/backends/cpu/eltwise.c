@@ -35,8 +35,19 @@ static const struct unary_row {
     {"Neg", SP_ACT_NONE, SP_UNARY_NEG, 0, 0},
     {"Abs", SP_ACT_NONE, SP_UNARY_ABS, 0, 0},
     {"Reciprocal", SP_ACT_NONE, SP_UNARY_RECIPROCAL, 0, 0},
+    {"Log", SP_ACT_NONE, SP_UNARY_LOG, 0, 0},
+    {"Sin", SP_ACT_NONE, SP_UNARY_SIN, 0, 0},
+    {"Cos", SP_ACT_NONE, SP_UNARY_COS, 0, 0},
+    {"Floor", SP_ACT_NONE, SP_UNARY_FLOOR, 0, 0},
+    {"Ceil", SP_ACT_NONE, SP_UNARY_CEIL, 0, 0},
+    {"Round", SP_ACT_NONE, SP_UNARY_ROUND, 0, 0},
     {"Elu", SP_ACT_NONE, SP_UNARY_ELU, 1, 0},
+    {"Selu", SP_ACT_NONE, SP_UNARY_ELU, 1.67326319217681884765625f, 0},
+    {"Celu", SP_ACT_NONE, SP_UNARY_CELU, 1, 0},
     {"Softplus", SP_ACT_NONE, SP_UNARY_SOFTPLUS, 0, 0},
+    {"Swish", SP_ACT_NONE, SP_UNARY_SWISH, 1, 0},
+    {"QuickGelu", SP_ACT_NONE, SP_UNARY_SWISH, 1.702f, 0},
+    {"Mish", SP_ACT_NONE, SP_UNARY_MISH, 0, 0},
 };
 
 /* A limit of Clip: an attribute before version 11, then a constant input. False: not known yet. */
@@ -64,7 +75,13 @@ static bool read_unary(const sparoa_node *node, unary_state *s)
         if (row->act == SP_ACT_GELU &&
             strcmp(sparoa_attr_string(node, "approximate", "none"), "tanh") == 0)
             s->act = SP_ACT_GELU_TANH;
-        if (row->unary == SP_UNARY_ELU && s->a != 1) return false;
+        if (row->act == SP_ACT_NONE && row->unary == SP_UNARY_ELU) s->b = 1;
+        if (strcmp(row->op, "Selu") == 0) {
+            if (node->version < 6) return false; /* other defaults */
+            s->b = sparoa_attr_float(node, "gamma", 1.05070102214813232421875f);
+            s->a *= s->b;
+        }
+        if (row->act == SP_ACT_NONE && row->unary == SP_UNARY_CELU) return s->a > 0;
         if (row->act != SP_ACT_CLIP) return true;
         s->a = -FLT_MAX, s->b = FLT_MAX; /* not given: infinities are still cut */
         return clip_limit(node, 1, "min", &s->a) && clip_limit(node, 2, "max", &s->b);
@@ -108,7 +125,7 @@ static void unary_piece(void *arg, int64_t begin, int64_t end)
     if (t->s->act != SP_ACT_NONE)
         t->kernels->act_f32((int)t->s->act, t->s->a, t->s->b, n, t->x + begin, t->y + begin);
     else
-        t->kernels->unary_f32(t->s->unary, n, t->x + begin, t->y + begin);
+        t->kernels->unary_f32(t->s->unary, t->s->a, t->s->b, n, t->x + begin, t->y + begin);
 }
 
 static sparoa_status unary_run(void *state, void *prepared, const sp_cpu_host *host,
@@ -142,6 +159,17 @@ SP_CPU_KERNEL(Abs) = UNARY_ROW("Abs", "");
 SP_CPU_KERNEL(Reciprocal) = UNARY_ROW("Reciprocal", "");
 SP_CPU_KERNEL(Elu) = UNARY_ROW("Elu", "");
 SP_CPU_KERNEL(Softplus) = UNARY_ROW("Softplus", "");
+SP_CPU_KERNEL(Log) = UNARY_ROW("Log", "");
+SP_CPU_KERNEL(Sin) = UNARY_ROW("Sin", "");
+SP_CPU_KERNEL(Cos) = UNARY_ROW("Cos", "");
+SP_CPU_KERNEL(Floor) = UNARY_ROW("Floor", "");
+SP_CPU_KERNEL(Ceil) = UNARY_ROW("Ceil", "");
+SP_CPU_KERNEL(Round) = UNARY_ROW("Round", "");
+SP_CPU_KERNEL(Selu) = UNARY_ROW("Selu", "");
+SP_CPU_KERNEL(Celu) = UNARY_ROW("Celu", "");
+SP_CPU_KERNEL(Swish) = UNARY_ROW("Swish", "");
+SP_CPU_KERNEL(QuickGelu) = UNARY_ROW("QuickGelu", "com.microsoft");
+SP_CPU_KERNEL(Mish) = UNARY_ROW("Mish", "");
 
 /* ---- two inputs ---- */
 
