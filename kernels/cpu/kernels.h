@@ -241,6 +241,11 @@ typedef enum sp_binary {
     SP_BINARY_COUNT
 } sp_binary;
 
+/* y = (x - mean - rest) * scale + shift: a mean in double is the sum of two floats. */
+typedef struct sp_affine_f32 {
+    const float *mean, *rest, *scale, *shift;
+} sp_affine_f32;
+
 /* How floats join what they are folded into. A NaN wins in both extremes. */
 typedef enum sp_fold {
     SP_FOLD_SUM,
@@ -367,6 +372,15 @@ typedef struct sp_kernels {
                           double *acc);
     void (*fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x, size_t stride,
                              double *acc);
+
+    /* Adds to *sum what n floats are above `shift`, and to *square the squares of that. */
+    void (*moments_f32)(size_t n, const float *x, float shift, double *sum, double *square);
+    void (*affine_f32)(size_t n, const sp_affine_f32 *a, const float *x, float *y);
+    /* The same of each column of a matrix, with a shift, sum, mean and so on of its own. */
+    void (*moments_columns_f32)(size_t rows, size_t columns, const float *x, const float *shift,
+                                double *sum, double *square);
+    void (*affine_columns_f32)(size_t rows, size_t columns, const sp_affine_f32 *a, const float *x,
+                               float *y);
 
     void (*pool_f32)(const sp_pool_f32 *p);
     void (*pool_line_f32)(const sp_pool_line_f32 *p);
