@@ -71,6 +71,21 @@ SP_INLINE vd vd_load(const float *p)
 #endif
 }
 
+/* The first or second half of a vf as doubles. */
+SP_INLINE vd vd_half(vf v, int half)
+{
+#if defined(SP_ISA_avx512)
+    __m512d d = (__m512d)v;
+    return (vd)_mm512_cvtps_pd(
+        _mm256_castpd_ps(half ? _mm512_extractf64x4_pd(d, 1) : _mm512_castpd512_pd256(d)));
+#elif defined(SP_ISA_avx2)
+    __m256 f = (__m256)v;
+    return (vd)_mm256_cvtps_pd(half ? _mm256_extractf128_ps(f, 1) : _mm256_castps256_ps128(f));
+#else
+    return half ? (vd){v[2], v[3]} : (vd){v[0], v[1]};
+#endif
+}
+
 /* Doubles to VD floats. */
 SP_INLINE void vd_store(float *p, vd v)
 {

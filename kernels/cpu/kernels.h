@@ -362,9 +362,15 @@ typedef struct sp_kernels {
                                size_t ldm);
     /* Rows of n floats, one after the other; y may be x. */
     void (*softmax_f32)(size_t rows, size_t n, const float *x, float *y);
-    /* scale and bias: [n]; bias may be NULL. mean, inv_std: [rows] or NULL. */
-    void (*layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x, const float *scale,
-                          const float *bias, float *y, float *mean, float *inv_std);
+    void (*log_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
+    /* Columns of n floats that lie `stride` apart; its logarithm, if wanted. y may be x. */
+    void (*softmax_columns_f32)(bool log, size_t n, size_t columns, size_t stride, const float *x,
+                                float *y);
+    /* centred: the mean is taken off. scale and bias: [n]; bias may be NULL. mean, inv_std: [rows]
+     * or NULL. */
+    void (*layernorm_f32)(size_t rows, size_t n, bool centred, float epsilon, const float *x,
+                          const float *scale, const float *bias, float *y, float *mean,
+                          float *inv_std);
 
     /* acc[i] and n floats become acc[i], in double: x[i * stride + k] of rows i, k < n, or
      * x[k * stride + i] of columns i. */

@@ -41,6 +41,99 @@ SP_INLINE vf fill_tail(vf v, size_t count, vf fill)
     return vf_lt(vf_zero(), vf_load(ones + VL - count), v, fill);
 }
 
+/* log of sums: that of the nearest float and what the sum is beside it, relative to it. */
+SP_INLINE vf log_of(vf nearest, vf rest)
+{
+    return vf_log(nearest) + rest / nearest;
+}
+
+SP_INLINE double row_exp_sum(size_t n, const float *x, float highest)
+{
+    const vf top = vf_splat(highest);
+    vd sum = {0};
+    size_t i = 0;
+    for (; i + VL <= n; i += VL) {
+        vf e = vf_exp(vf_load(x + i) - top);
+        sum += vd_half(e, 0) + vd_half(e, 1);
+    }
+    if (i < n) {
+        vf e = fill_tail(vf_exp(vf_load_n(x + i, n - i) - top), n - i, vf_zero());
+        sum += vd_half(e, 0) + vd_half(e, 1);
+    }
+    return vd_sum(sum);
+}
+
+/* Short rows several at a time, which share a logarithm. */
+void SP_KERNEL(sp_log_softmax_f32)(size_t rows, size_t n, const float *x, float *y)
+{
+    const size_t most = n <= 1024 ? VL : 1;
+    float top[VL], total[VL], rest[VL], log[VL];
+    for (int k = 0; k < VL; k++) total[k] = 1, rest[k] = 0;
+    for (size_t r = 0; n && r < rows; r += most) {
+        const size_t count = rows - r < most ? rows - r : most;
+        for (size_t k = 0; k < count; k++) {
+            top[k] = row_max(n, x + k * n);
+            const double sum = row_exp_sum(n, x + k * n, top[k]);
+            total[k] = (float)sum;
+            rest[k] = (float)(sum - total[k]);
+        }
+        vf_store(log, log_of(vf_load(total), vf_load(rest)));
+        for (size_t k = 0; k < count; k++, x += n, y += n)
+            for (size_t i = 0; i < n; i += VL) {
+                const size_t c = n - i < VL ? n - i : VL;
+                vf_put(y + i, (vf_get(x + i, c) - vf_splat(top[k])) - vf_splat(log[k]), c);
+            }
+    }
+}
+
+/* Floats nearest to two halves of doubles, and what is left. */
+SP_INLINE vf nearest_of(const vd *sum, vf *rest)
+{
+    float f[VL], g[VL];
+    SP_UNROLL for (int j = 0; j < 2; j++)
+    {
+        vd_store(f + j * VD, sum[j]);
+        vd_store(g + j * VD, sum[j] - vd_load(f + j * VD));
+    }
+    *rest = vf_load(g);
+    return vf_load(f);
+}
+
+/* `width` neighbouring columns, at most a vector. */
+SP_INLINE void softmax_columns(bool log, size_t n, size_t width, size_t stride, const float *x,
+                               float *y)
+{
+    vf top = vf_splat(-INFINITY), rest;
+    vd sum[2] = {{0}, {0}};
+    for (size_t k = 0; k < n; k++) top = vf_max(vf_get(x + k * stride, width), top);
+    for (size_t k = 0; k < n; k++) {
+        vf e = vf_exp(vf_get(x + k * stride, width) - top);
+        if (!log) vf_put(y + k * stride, e, width);
+        sum[0] += vd_half(e, 0);
+        sum[1] += vd_half(e, 1);
+    }
+    vf total = nearest_of(sum, &rest);
+    vf by = log ? log_of(total, rest) : vf_splat(1) / total;
+    for (size_t k = 0; k < n; k++) {
+        vf v = vf_get((log ? x : y) + k * stride, width);
+        vf_put(y + k * stride, log ? (v - top) - by : v * by, width);
+    }
+}
+
+void SP_KERNEL(sp_softmax_columns_f32)(bool log, size_t n, size_t columns, size_t stride,
+                                       const float *x, float *y)
+{
+    for (size_t c = 0; c < columns; c += VL) {
+        const size_t left = columns - c;
+        if (left >= VL && log)
+            softmax_columns(true, n, VL, stride, x + c, y + c);
+        else if (left >= VL)
+            softmax_columns(false, n, VL, stride, x + c, y + c);
+        else
+            softmax_columns(log, n, left, stride, x + c, y + c);
+    }
+}
+
 void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx,
                                       const float *mask, size_t ldm)
 {
@@ -72,15 +165,15 @@ void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ld
     }
 }
 
-void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
+void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, bool centred, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std)
 {
     for (size_t r = 0; n && r < rows; r++, x += n, y += n) {
         vf sum = vf_zero(), square = vf_zero();
         size_t i = 0;
-        for (; i + VL <= n; i += VL) sum += vf_load(x + i);
-        if (i < n) sum += vf_load_n(x + i, n - i);
+        for (; centred && i + VL <= n; i += VL) sum += vf_load(x + i);
+        if (centred && i < n) sum += vf_load_n(x + i, n - i);
         float m = vf_sum(sum) / (float)n, rest = 0;
         vf vm = vf_splat(m);
         for (i = 0; i + VL <= n; i += VL) {

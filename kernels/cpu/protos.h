@@ -66,7 +66,10 @@ void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stri
 void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx,
                                       const float *mask, size_t ldm);
 void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
-void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, float epsilon, const float *x,
+void SP_KERNEL(sp_log_softmax_f32)(size_t rows, size_t n, const float *x, float *y);
+void SP_KERNEL(sp_softmax_columns_f32)(bool log, size_t n, size_t columns, size_t stride,
+                                       const float *x, float *y);
+void SP_KERNEL(sp_layernorm_f32)(size_t rows, size_t n, bool centred, float epsilon, const float *x,
                                  const float *scale, const float *bias, float *y, float *mean,
                                  float *inv_std);
 void SP_KERNEL(sp_fold_rows_f32)(sp_fold fold, size_t rows, size_t n, const float *x, size_t stride,

@@ -55,8 +55,8 @@ void sp_nn_norm_init(const sp_nn_norm *l, float *params)
 void sp_nn_norm_forward(sp_nn *nn, const sp_nn_norm *l, const float *params, size_t rows,
                         const float *x, float *y, float *stats)
 {
-    nn->kernels->layernorm_f32(rows, l->width, NORM_EPSILON, x, params + l->scale, params + l->bias,
-                               y, stats, stats + rows);
+    nn->kernels->layernorm_f32(rows, l->width, true, NORM_EPSILON, x, params + l->scale,
+                               params + l->bias, y, stats, stats + rows);
 }
 
 void sp_nn_norm_backward(const sp_nn_norm *l, const float *params, size_t rows, const float *x,

@@ -342,25 +342,63 @@ static void test_binary(void **unused)
 static void test_rows(void **unused)
 {
     FOR_EACH_ISA(kernels)
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 80; i++) {
         builder b;
         int64_t m = PICK(1, 3, 50), n = PICK(1, 2, 7, 16, 33, 197, 768), k = PICK(1, 4);
         sparoa_tensor x = tensor(3, (int64_t[]){m, k, n});
         sparoa_tensor scale = tensor(2, (int64_t[]){k, n}), bias = tensor(2, (int64_t[]){k, n});
-        start(&b, i % 2 ? "Softmax" : "LayerNormalization");
+        start(&b, i % 2 ? "RMSNormalization" : "LayerNormalization");
+        b.node.version = 24;
         input(&b, &x, false);
-        if (i % 2 == 0) {
-            if (i % 4) {
-                add_int(&b, "axis", -2);
-            } else {
-                scale.rank = bias.rank = 1;
-                scale.dims[0] = bias.dims[0] = n;
-            }
-            input(&b, &scale, true);
-            if (i % 3) input(&b, &bias, true);
+        if (i % 4) {
+            add_int(&b, "axis", -2);
+        } else {
+            scale.rank = bias.rank = 1;
+            scale.dims[0] = bias.dims[0] = n;
         }
+        input(&b, &scale, true);
+        if (i % 2 == 0 && i % 3) input(&b, &bias, true);
         compare(&b, kernels, 2e-5, false);
         free(x.data), free(scale.data), free(bias.data);
+    }
+}
+
+/* Over each axis, old and new meaning of it; rows with infinities, a NaN, or one large value. */
+static void test_softmax(void **unused)
+{
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 30, 1e30f};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 300; i++) {
+        builder b;
+        int64_t m = PICK(1, 3, 20), n = PICK(1, 2, 7, 16, 33, 197), k = PICK(1, 4, 15, 70);
+        sparoa_tensor x = tensor(3, (int64_t[]){m, k, n});
+        float *p = x.data;
+        start(&b, i % 2 ? "Softmax" : "LogSoftmax");
+        b.node.version = random_u32() % 3 ? 13 : 11;
+        if (i % 5) add_int(&b, "axis", PICK(-3, -2, -1, 0, 1, 2));
+        if (i % 3 == 0) p[random_u32() % (uint32_t)(m * n * k)] = odd[random_u32() % 5];
+        if (i % 7 == 0) /* all but masked */
+            for (int64_t e = 0; e < n; e++) p[e] = -INFINITY;
+        input(&b, &x, false);
+        compare(&b, kernels, 1e-6, false);
+        free(x.data);
+    }
+}
+
+/* Behind a large value the sum is little more than 1, and its logarithm must keep its digits. */
+static void test_log_softmax_near_0(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int64_t stride = 1; stride <= 20; stride += 19) {
+        float x[600], y[600];
+        for (int i = 0; i < 600; i++) x[i] = i / stride % 30 == 7 ? 12.0f : 0.25f;
+        if (stride == 1)
+            kernels->log_softmax_f32(20, 30, x, y);
+        else
+            kernels->softmax_columns_f32(true, 30, 20, 20, x, y);
+        const double expected = -log1p(29 * exp(-11.75));
+        for (int i = 0; i < 600; i++)
+            if (x[i] == 12.0f) assert_true(fabs(y[i] - expected) < 1e-6 * fabs(expected));
     }
 }
 
@@ -384,12 +422,17 @@ static void test_weave(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conv),           cmocka_unit_test(test_depthwise),
-        cmocka_unit_test(test_conv_transpose), cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_groups),         cmocka_unit_test(test_transposed_groups),
-        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_gemm),
-        cmocka_unit_test(test_unary),          cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_rows),           cmocka_unit_test(test_weave)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),
+                                       cmocka_unit_test(test_depthwise),
+                                       cmocka_unit_test(test_conv_transpose),
+                                       cmocka_unit_test(test_layers),
+                                       cmocka_unit_test(test_matmul),
+                                       cmocka_unit_test(test_gemm),
+                                       cmocka_unit_test(test_unary),
+                                       cmocka_unit_test(test_binary),
+                                       cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_softmax),
+                                       cmocka_unit_test(test_log_softmax_near_0),
+                                       cmocka_unit_test(test_weave)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,14 @@
-/* Operators that work on whole rows of float32: Softmax and LayerNormalization over the last
- * dimensions. */
+/* Operators that work on whole rows of float32: Softmax and LogSoftmax, over other dimensions too;
+ * LayerNormalization and RMSNormalization. */
 #include "backends/cpu/gemm_run.h"
 #include "ops/op.h"
 
+#define COLUMNS 64 /* neighbouring ones of a task where the last dimension is kept */
+
 typedef struct row_task {
     const sp_kernels *kernels;
-    size_t n;
+    bool log, centred;
+    size_t n, inner, blocks; /* elements of a row; how far apart they are; blocks of inner */
     const float *x, *scale, *bias;
     float *y, *mean, *inverse;
     float epsilon;
@@ -22,9 +25,8 @@ static int64_t grain_of(int64_t n)
 static bool softmax_axis(const sparoa_node *node, int32_t rank, int32_t *axis)
 {
     int64_t a = sparoa_attr_int(node, "axis", node->version < 13 ? 1 : -1);
-    if (a < -rank || a > rank || rank < 1) return false;
     *axis = (int32_t)(a < 0 ? a + rank : a);
-    return node->version < 13 || *axis == rank - 1;
+    return rank >= 1 && a >= -rank && a <= rank && (node->version < 13 || a < rank);
 }
 
 static const char *softmax_supports(const sp_cpu_host *host, const sparoa_node *node)
@@ -38,27 +40,52 @@ static void softmax_piece(void *arg, int64_t begin, int64_t end)
 {
     const row_task *t = arg;
     size_t at = (size_t)begin * t->n;
-    t->kernels->softmax_f32((size_t)(end - begin), t->n, t->x + at, t->y + at);
+    (t->log ? t->kernels->log_softmax_f32 : t->kernels->softmax_f32)((size_t)(end - begin), t->n,
+                                                                     t->x + at, t->y + at);
+}
+
+static void column_piece(void *arg, int64_t begin, int64_t end)
+{
+    const row_task *t = arg;
+    for (size_t i = (size_t)begin; i < (size_t)end; i++) {
+        const size_t c = i % t->blocks * COLUMNS, at = i / t->blocks * t->n * t->inner + c;
+        const size_t width = t->inner - c < COLUMNS ? t->inner - c : COLUMNS;
+        t->kernels->softmax_columns_f32(t->log, t->n, width, t->inner, t->x + at, t->y + at);
+    }
 }
 
 static sparoa_status softmax_run(void *state, void *prepared, const sp_cpu_host *host,
                                  const sparoa_node *node, const sparoa_exec *exec)
 {
     const sparoa_tensor *x = node->in[0];
+    const int64_t count = sp_count(x);
     int32_t axis;
     if (!softmax_axis(node, x->rank, &axis))
         return sparoa_fail(exec->err, SPAROA_INVALID_GRAPH, node,
                            "axis is out of range for rank %d", x->rank);
-    if (sp_count(x) == 0) return SPAROA_OK;
-    int64_t n = sp_dims_product(x, axis, x->rank);
-    row_task t = {.kernels = host->kernels, .n = (size_t)n, .x = x->data, .y = node->out[0]->data};
-    sp_parallel_for(exec, sp_count(x) / n, grain_of(n), softmax_piece, &t);
+    if (count == 0) return SPAROA_OK;
+    const int32_t after = node->version < 13 ? x->rank : axis + 1;
+    int64_t n = sp_dims_product(x, axis, after), inner = sp_dims_product(x, after, x->rank);
+    row_task t = {.kernels = host->kernels,
+                  .log = strcmp(node->op, "LogSoftmax") == 0,
+                  .n = (size_t)n,
+                  .inner = (size_t)inner,
+                  .blocks = ((size_t)inner + COLUMNS - 1) / COLUMNS,
+                  .x = x->data,
+                  .y = node->out[0]->data};
+    if (inner == 1)
+        sp_parallel_for(exec, count / n, grain_of(n), softmax_piece, &t);
+    else
+        sp_parallel_for(exec, count / n / inner * (int64_t)t.blocks,
+                        grain_of(n * (inner < COLUMNS ? inner : COLUMNS)), column_piece, &t);
     return SPAROA_OK;
 }
 
-/* ONNX Softmax, all versions, over the last dimension (before version 13: the last dimensions). */
+/* ONNX Softmax and LogSoftmax, all versions. */
 SP_CPU_KERNEL(Softmax) = {
     .op = "Softmax", .domain = "", .supports = softmax_supports, .run = softmax_run};
+SP_CPU_KERNEL(LogSoftmax) = {
+    .op = "LogSoftmax", .domain = "", .supports = softmax_supports, .run = softmax_run};
 
 /* ---- layer normalisation ---- */
 
@@ -92,16 +119,18 @@ static void layer_piece(void *arg, int64_t begin, int64_t end)
 {
     const row_task *t = arg;
     size_t at = (size_t)begin * t->n;
-    t->kernels->layernorm_f32((size_t)(end - begin), t->n, t->epsilon, t->x + at, t->scale, t->bias,
-                              t->y + at, t->mean ? t->mean + begin : NULL,
+    t->kernels->layernorm_f32((size_t)(end - begin), t->n, t->centred, t->epsilon, t->x + at,
+                              t->scale, t->bias, t->y + at, t->mean ? t->mean + begin : NULL,
                               t->inverse ? t->inverse + begin : NULL);
 }
 
 static sparoa_status layer_run(void *state, void *prepared, const sp_cpu_host *host,
                                const sparoa_node *node, const sparoa_exec *exec)
 {
+    const bool centred = strcmp(node->op, "LayerNormalization") == 0;
     const sparoa_tensor *x = node->in[0], *bias = sparoa_in(node, 2);
-    const sparoa_tensor *mean = sparoa_out(node, 1), *inverse = sparoa_out(node, 2);
+    const sparoa_tensor *mean = centred ? sparoa_out(node, 1) : NULL;
+    const sparoa_tensor *inverse = sparoa_out(node, centred ? 2 : 1);
     int32_t axis;
     if (!layer_axis(node, &axis))
         return sparoa_fail(exec->err, SPAROA_SHAPE_MISMATCH, node,
@@ -109,6 +138,7 @@ static sparoa_status layer_run(void *state, void *prepared, const sp_cpu_host *h
     if (sp_count(x) == 0) return SPAROA_OK;
     int64_t n = sp_dims_product(x, axis, x->rank);
     row_task t = {.kernels = host->kernels,
+                  .centred = centred,
                   .n = (size_t)n,
                   .x = x->data,
                   .scale = node->in[1]->data,
@@ -121,6 +151,14 @@ static sparoa_status layer_run(void *state, void *prepared, const sp_cpu_host *h
     return SPAROA_OK;
 }
 
-/* ONNX LayerNormalization, version 17. */
-SP_CPU_KERNEL(LayerNormalization) = {
-    .op = "LayerNormalization", .domain = "", .supports = layer_supports, .run = layer_run};
+#define LAYER_ROW(name, domain_)                                                                   \
+    {                                                                                              \
+        .op = name, .domain = domain_, .supports = layer_supports, .run = layer_run                \
+    }
+/* LayerNormalization, RMSNormalization and onnxruntime's older names of them, all versions. */
+SP_CPU_KERNEL(LayerNormalization) = LAYER_ROW("LayerNormalization", "");
+SP_CPU_KERNEL(LayerNormalization_ms) = LAYER_ROW("LayerNormalization", "com.microsoft");
+SP_CPU_KERNEL(RMSNormalization) = LAYER_ROW("RMSNormalization", "");
+SP_CPU_KERNEL(SimplifiedLayerNormalization) = LAYER_ROW("SimplifiedLayerNormalization", "");
+SP_CPU_KERNEL(SimplifiedLayerNormalization_ms) = LAYER_ROW("SimplifiedLayerNormalization",
+                                                           "com.microsoft");
