@@ -1,5 +1,5 @@
-/* Runs Resize: nearest as one gather of blocks, the rest as one pass for each axis that changes,
- * the last axis first. */
+/* Runs Resize: nearest as one gather of blocks, the rest as one pass for each axis that changes:
+ * first those that shrink, rows before elements, then the last axis first. */
 #include "ops/resize_run.h"
 
 typedef struct pass {
@@ -10,6 +10,7 @@ typedef struct pass {
     const void *weights; /* in the type of the data */
     int64_t taps;
     double extrapolation;
+    bool inside; /* no start is -1 */
 } pass;
 
 /* Units: rows of `inner` elements, or whole lines where inner is 1. */
@@ -17,6 +18,13 @@ typedef struct pass {
     static void line_##suffix(const pass *p, const REAL *in, REAL *out)                            \
     {                                                                                              \
         const REAL *w = p->weights;                                                                \
+        if (p->taps == 2 && p->inside) {                                                           \
+            for (int64_t o = 0; o < p->out_length; o++) {                                          \
+                const REAL *x = in + p->start[o];                                                  \
+                out[o] = w[2 * o] * x[0] + w[2 * o + 1] * x[1];                                    \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
         for (int64_t o = 0; o < p->out_length; o++, w += p->taps) {                                \
             const REAL *x = in + p->start[o];                                                      \
             REAL sum = p->start[o] < 0 ? (REAL)p->extrapolation : 0;                               \
@@ -85,6 +93,21 @@ static size_t table_bytes(const sp_resize *r, const sp_resize_axis *x)
     return starts + round_up((size_t)x->out * (size_t)sp_resize_taps(r, x) * sizeof(double));
 }
 
+/* The axes that change, in the order of their passes. */
+static int32_t order_of(const sp_resize *r, int32_t order[SPAROA_MAX_RANK])
+{
+    int32_t n = 0;
+    bool last_is_wide = r->rank > 0 && !r->axis[r->rank - 1].active;
+    for (int32_t shrinks = 1; shrinks >= 0; shrinks--)
+        for (int32_t k = 0; k < r->rank; k++) {
+            int32_t i = shrinks ? k : r->rank - 1 - k;
+            const sp_resize_axis *x = &r->axis[i];
+            bool early = x->out < x->in && (i < r->rank - 1 || last_is_wide);
+            if (x->active && early == (shrinks == 1)) order[n++] = i;
+        }
+    return n;
+}
+
 size_t sp_resize_workspace(const sparoa_node *node, int32_t threads)
 {
     sp_resize r;
@@ -93,12 +116,14 @@ size_t sp_resize_workspace(const sparoa_node *node, int32_t threads)
     size_t element = uses_double(t) ? 8 : 4, bytes = 0, elements = (size_t)sp_count(node->in[0]);
     bool filtered = r.mode != SP_RESIZE_NEAREST;
     if (filtered && !is_real(t)) bytes += round_up(elements * element);
-    for (int32_t i = r.rank - 1; i >= 0; i--) {
+    for (int32_t i = 0; i < r.rank; i++)
         if (r.axis[i].in < 1 || r.axis[i].out < 0) return 0;
-        if (!r.axis[i].active && filtered) continue;
-        bytes += table_bytes(&r, &r.axis[i]);
-        elements = elements / (size_t)r.axis[i].in * (size_t)r.axis[i].out;
-        if (filtered) bytes += round_up(elements * element);
+    for (int32_t i = 0; !filtered && i < r.rank; i++) bytes += table_bytes(&r, &r.axis[i]);
+    int32_t order[SPAROA_MAX_RANK], passes = filtered ? order_of(&r, order) : 0;
+    for (int32_t k = 0; k < passes; k++) {
+        const sp_resize_axis *x = &r.axis[order[k]];
+        elements = elements / (size_t)x->in * (size_t)x->out;
+        bytes += table_bytes(&r, x) + round_up(elements * element);
     }
     return bytes;
 }
@@ -112,6 +137,8 @@ typedef struct gather {
     int64_t out_dims[SPAROA_MAX_RANK];
     sparoa_dtype dtype;
     double extrapolation;
+    bool inside;  /* no start is -1 */
+    bool doubles; /* each element of the last walked axis comes twice */
 } gather;
 
 static void fill_block(const gather *g, size_t at)
@@ -129,6 +156,15 @@ static void gather_row(const gather *g, const char *in, bool outside, size_t at)
     const int64_t *start = g->start[last];
     char *out = (char *)g->out->data + at;
 #define X(ctype, size)                                                                             \
+    if (g->block == size && g->doubles) {                                                          \
+        for (int64_t o = 0; o < n / 2; o++)                                                        \
+            ((ctype *)out)[2 * o] = ((ctype *)out)[2 * o + 1] = ((const ctype *)in)[o];            \
+        return;                                                                                    \
+    }                                                                                              \
+    if (g->block == size && g->inside) {                                                           \
+        for (int64_t o = 0; o < n; o++) ((ctype *)out)[o] = *(const ctype *)(in + start[o]);       \
+        return;                                                                                    \
+    }                                                                                              \
     if (g->block == size && !outside && g->extrapolation == 0) {                                   \
         for (int64_t o = 0; o < n; o++)                                                            \
             ((ctype *)out)[o] = start[o] < 0 ? (ctype)0 : *(const ctype *)(in + start[o]);         \
@@ -147,6 +183,8 @@ static void gather_row(const gather *g, const char *in, bool outside, size_t at)
 static void gather_piece(void *arg, int64_t begin, int64_t end)
 {
     const gather *g = arg;
+    const size_t bytes = (size_t)g->out_dims[g->axes - 1] * g->block;
+    int64_t before = -1; /* where the row before came from */
     for (int64_t row = begin; row < end; row++) {
         int64_t rest = row, offset = 0;
         bool outside = false;
@@ -158,7 +196,12 @@ static void gather_piece(void *arg, int64_t begin, int64_t end)
             else
                 offset += from;
         }
-        gather_row(g, g->in + offset, outside, (size_t)(row * g->out_dims[g->axes - 1]) * g->block);
+        char *out = (char *)g->out->data + (size_t)row * bytes;
+        if (!outside && offset == before)
+            memcpy(out, out - bytes, bytes);
+        else
+            gather_row(g, g->in + offset, outside, (size_t)row * bytes);
+        before = outside ? -1 : offset;
     }
 }
 
@@ -172,19 +215,24 @@ static void run_nearest(const sparoa_node *node, const sp_resize *r, const sparo
     while (g.axes > 1 && !r->axis[g.axes - 1].active) g.block *= (size_t)r->axis[--g.axes].in;
     char *at = exec->workspace;
     int64_t stride = (int64_t)g.block, rows = 1;
+    g.inside = g.doubles = true;
     for (int32_t d = g.axes - 1; d >= 0; d--) {
         const sp_resize_axis *x = &r->axis[d];
         int64_t *start = (int64_t *)at;
         at += table_bytes(r, x);
         for (int64_t o = 0; !x->active && o < x->out; o++) start[o] = o;
         if (x->active) sp_resize_table(r, x, start, NULL);
-        for (int64_t o = 0; o < x->out; o++)
+        for (int64_t o = 0; o < x->out; o++) {
+            g.inside = g.inside && start[o] >= 0;
+            g.doubles = g.doubles && (d < g.axes - 1 || (start[o] == o / 2 && x->out % 2 == 0));
             if (start[o] > 0) start[o] *= stride;
+        }
         g.start[d] = start;
         g.out_dims[d] = x->out;
         stride *= x->in;
         if (d < g.axes - 1) rows *= x->out;
     }
+    g.doubles = g.doubles && g.inside;
     sp_parallel_for(exec, rows, 1 + 32768 / (g.out_dims[g.axes - 1] * (int64_t)g.block + 1),
                     gather_piece, &g);
 }
@@ -225,6 +273,8 @@ static void run_pass(const sp_resize *r, const sp_resize_axis *x, pass *p, char 
     p->start = start;
     p->weights = weights;
     p->extrapolation = r->extrapolation;
+    p->inside = true;
+    for (int64_t o = 0; o < x->out; o++) p->inside = p->inside && start[o] >= 0;
     int64_t units = p->inner == 1 ? p->outer : p->outer * x->out;
     int64_t work = (p->inner == 1 ? x->out : p->inner) * p->taps + 1;
     sp_parallel_for(exec, units, 1 + 32768 / work, wide ? piece_f64 : piece_f32, p);
@@ -237,26 +287,28 @@ static void run_passes(const sparoa_node *node, const sp_resize *r, const sparoa
     size_t element = wide ? 8 : 4;
     char *at = exec->workspace;
     const void *now = in->data;
-    int64_t elements = sp_count(in), inner = 1;
+    int64_t elements = sp_count(in);
     if (!direct) {
         convert_in(in, at, wide);
         now = at;
         at += round_up((size_t)elements * element);
     }
-    int32_t left = 0;
-    for (int32_t i = 0; i < r->rank; i++) left += r->axis[i].active;
-    for (int32_t i = r->rank - 1; i >= 0; i--) {
-        const sp_resize_axis *x = &r->axis[i];
-        if (x->active) {
-            pass p = {.in = now, .in_length = x->in, .out_length = x->out, .inner = inner};
-            p.outer = elements / (x->in * inner);
-            elements = elements / x->in * x->out;
-            p.out = --left == 0 && direct ? node->out[0]->data : (void *)at;
-            if (p.out == at) at += round_up((size_t)elements * element);
-            run_pass(r, x, &p, &at, wide, exec);
-            now = p.out;
+    int32_t order[SPAROA_MAX_RANK], passes = order_of(r, order);
+    int64_t dims[SPAROA_MAX_RANK];
+    for (int32_t i = 0; i < r->rank; i++) dims[i] = r->axis[i].in;
+    for (int32_t k = 0; k < passes; k++) {
+        const sp_resize_axis *x = &r->axis[order[k]];
+        pass p = {.in = now, .in_length = x->in, .out_length = x->out, .outer = 1, .inner = 1};
+        for (int32_t i = 0; i < r->rank; i++) {
+            if (i < order[k]) p.outer *= dims[i];
+            if (i > order[k]) p.inner *= dims[i];
         }
-        inner *= x->out;
+        dims[order[k]] = x->out;
+        elements = elements / x->in * x->out;
+        p.out = k == passes - 1 && direct ? node->out[0]->data : (void *)at;
+        if (p.out == at) at += round_up((size_t)elements * element);
+        run_pass(r, x, &p, &at, wide, exec);
+        now = p.out;
     }
     if (!direct) convert_out(node->out[0], now, wide);
 }
