@@ -1,4 +1,5 @@
-/* Sums, products and extremes of floats, in double, one result per row or per column. */
+/* Sums, products and extremes of floats, in double, one result per row or per column; and where the
+ * extremes are. */
 #include "kernels/cpu/protos.h"
 
 typedef double vd_u __attribute__((vector_size(VL * 4), aligned(8), may_alias));
@@ -189,7 +190,90 @@ void SP_KERNEL(sp_fold_rows_f32)(sp_fold fold, size_t rows, size_t n, const floa
 }
 
 void SP_KERNEL(sp_fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x,
-                                    size_t stride, double *acc)
+                                    size_t stride,
+                                    double *acc){FOLD(fold_columns, n, columns, x, stride, acc)}
+
+/* ---- where extremes are ---- */
+
+SP_INLINE vi places_of(vf v, vf best)
 {
-    FOLD(fold_columns, n, columns, x, stride, acc)
+    return (v == best) | ((v != v) & (best != best));
+}
+
+SP_INLINE bool is_place(float v, float best)
+{
+    return v == best || (v != v && best != best);
+}
+
+SP_INLINE size_t find_first(size_t n, const float *x, float best)
+{
+    size_t i = 0;
+    while (i + VL <= n && !vi_any(places_of(vf_load(x + i), vf_splat(best)))) i += VL;
+    while (i + 1 < n && !is_place(x[i], best)) i++;
+    return i;
+}
+
+SP_INLINE size_t find_last(size_t n, const float *x, float best)
+{
+    while (n >= VL && !vi_any(places_of(vf_load(x + n - VL), vf_splat(best)))) n -= VL;
+    while (n > 1 && !is_place(x[n - 1], best)) n--;
+    return n - 1;
+}
+
+void SP_KERNEL(sp_arg_rows_f32)(bool min, bool last, size_t rows, size_t n, const float *x,
+                                int64_t *index)
+{
+    for (size_t r = 0; r < rows; r++, x += n) {
+        const float best = (float)(min ? row_extreme(SP_FOLD_MIN, n, x) //
+                                       : row_extreme(SP_FOLD_MAX, n, x));
+        index[r] = (int64_t)(last ? find_last(n, x, best) : find_first(n, x, best));
+    }
+}
+
+/* A number gives way to a larger one and to a NaN; to an equal one, and a NaN to a NaN, for `last`
+ * only. */
+SP_INLINE vi takes(bool last, vf v, vf best)
+{
+    return last ? ~(v < best) & ((best == best) | (v != v)) : ~(v <= best) & (best == best);
+}
+
+SP_INLINE void arg_columns(bool min, bool last, size_t n, const float *x, size_t stride,
+                           int64_t *index)
+{
+    vf best = min ? -vf_load(x) : vf_load(x);
+    vi at = {0};
+    for (size_t k = 1; k < n; k++) {
+        vf v = vf_load(x + k * stride);
+        if (min) v = -v;
+        vi take = takes(last, v, best);
+        best = (vf)(((vi)v & take) | ((vi)best & ~take));
+        at = (((vi){0} + (int32_t)k) & take) | (at & ~take);
+    }
+    for (int i = 0; i < VL; i++) index[i] = at[i];
+}
+
+static void arg_column(bool min, bool last, size_t n, const float *x, size_t stride, int64_t *index)
+{
+    float best = min ? -*x : *x;
+    *index = 0;
+    for (size_t k = 1; k < n; k++) {
+        const float v = min ? -x[k * stride] : x[k * stride];
+        const bool take = last ? !(v < best) && (best == best || v != v) //
+                               : !(v <= best) && best == best;
+        if (take) best = v, *index = (int64_t)k;
+    }
+}
+
+void SP_KERNEL(sp_arg_columns_f32)(bool min, bool last, size_t n, size_t columns, const float *x,
+                                   size_t stride, int64_t *index)
+{
+    size_t c = 0;
+    for (; n <= INT32_MAX && c + VL <= columns; c += VL)
+        if (min)
+            last ? arg_columns(true, true, n, x + c, stride, index + c)
+                 : arg_columns(true, false, n, x + c, stride, index + c);
+        else
+            last ? arg_columns(false, true, n, x + c, stride, index + c)
+                 : arg_columns(false, false, n, x + c, stride, index + c);
+    for (; c < columns; c++) arg_column(min, last, n, x + c, stride, index + c);
 }

@@ -356,6 +356,19 @@ SP_INLINE bool vl_any(vl mask)
 #endif
 }
 
+SP_INLINE bool vi_any(vi mask)
+{
+#if defined(SP_ISA_avx512)
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(SP_ISA_avx2)
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#else
+    int32_t any = 0;
+    for (int i = 0; i < VL; i++) any |= mask[i];
+    return any != 0;
+#endif
+}
+
 SP_INLINE bool vf_any_nan(vf v)
 {
 #if defined(SP_ISA_avx512)

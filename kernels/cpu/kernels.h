@@ -379,6 +379,12 @@ typedef struct sp_kernels {
     void (*fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x, size_t stride,
                              double *acc);
 
+    /* Where the largest or smallest of row or column i is, the first or last of equal ones; a NaN
+     * is both. n > 0. */
+    void (*arg_rows_f32)(bool min, bool last, size_t rows, size_t n, const float *x,
+                         int64_t *index);
+    void (*arg_columns_f32)(bool min, bool last, size_t n, size_t columns, const float *x,
+                            size_t stride, int64_t *index);
     /* Adds to *sum what n floats are above `shift`, and to *square the squares of that. */
     void (*moments_f32)(size_t n, const float *x, float shift, double *sum, double *square);
     void (*affine_f32)(size_t n, const sp_affine_f32 *a, const float *x, float *y);

@@ -76,6 +76,10 @@ void SP_KERNEL(sp_fold_rows_f32)(sp_fold fold, size_t rows, size_t n, const floa
                                  double *acc);
 void SP_KERNEL(sp_fold_columns_f32)(sp_fold fold, size_t n, size_t columns, const float *x,
                                     size_t stride, double *acc);
+void SP_KERNEL(sp_arg_rows_f32)(bool min, bool last, size_t rows, size_t n, const float *x,
+                                int64_t *index);
+void SP_KERNEL(sp_arg_columns_f32)(bool min, bool last, size_t n, size_t columns, const float *x,
+                                   size_t stride, int64_t *index);
 void SP_KERNEL(sp_moments_f32)(size_t n, const float *x, float shift, double *sum, double *square);
 void SP_KERNEL(sp_affine_f32)(size_t n, const sp_affine_f32 *a, const float *x, float *y);
 void SP_KERNEL(sp_moments_columns_f32)(size_t rows, size_t columns, const float *x,

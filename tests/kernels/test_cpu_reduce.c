@@ -97,10 +97,75 @@ static void test_global(void **unused)
     }
 }
 
+/* Row k of column c, by the rules of ArgMax: the first NaN, else the first or last of the largest.
+ */
+static int64_t place(bool min, bool last, size_t n, const float *x, size_t stride)
+{
+    size_t best = 0;
+    for (size_t k = 1; k < n; k++) {
+        float v = x[k * stride], b = x[best * stride];
+        if (isnan(b) ? last && isnan(v) : isnan(v) || (min ? v < b : v > b) || (last && v == b))
+            best = k;
+    }
+    return (int64_t)best;
+}
+
+/* Few different values, so that many are equal; zeros of both signs, infinities and NaN. */
+static void test_arg(void **unused)
+{
+    static const float values[] = {-1, -0.0f, 0, 2, 2, INFINITY, -INFINITY, NAN};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 3000; i++) {
+        const bool min = i & 1, last = i & 2;
+        const size_t n = (size_t)PICK(1, 2, 3, 15, 16, 17, 40), width = (size_t)PICK(1, 3, 16, 37);
+        const uint32_t kinds = i % 3 == 0 ? 8 : i % 3 == 1 ? 5 : 2;
+        float *x = floats(n * width);
+        int64_t index[64];
+        for (size_t k = 0; k < n * width; k++) x[k] = values[random_u32() % kinds];
+        kernels->arg_columns_f32(min, last, n, width, x, width, index);
+        for (size_t c = 0; c < width; c++)
+            assert_true(index[c] == place(min, last, n, x + c, width));
+        kernels->arg_rows_f32(min, last, width, n, x, index);
+        for (size_t c = 0; c < width; c++)
+            assert_true(index[c] == place(min, last, n, x + c * n, 1));
+        free(x);
+    }
+}
+
+/* The operators, against the plain ones: outputs are int64. */
+static void test_arg_nodes(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        builder b;
+        start(&b, i % 2 ? "ArgMax" : "ArgMin");
+        sparoa_tensor x = tensor(3, (int64_t[]){PICK(1, 3), PICK(2, 300), PICK(1, 5, 290)});
+        int64_t expected[3 * 300], actual[3 * 300];
+        sparoa_error err;
+        input(&b, &x, false);
+        add_int(&b, "axis", PICK(-2, -1, 1, 2));
+        add_int(&b, "keepdims", random_u32() % 2);
+        if (random_u32() % 2) add_int(&b, "select_last_index", 1);
+        const sparoa_op *op = sp_op_find("", b.node.op, 20, NULL, 0);
+        sp_cpu_host host = {.threads = 3, .kernels = kernels};
+        sparoa_exec exec = {.threads = 3, .parallel = serial, .err = &err};
+        assert_false(op->infer(&b.node, &err));
+        const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, &b.node, NULL);
+        assert_non_null(row);
+        b.y.data = expected;
+        assert_false(op->run(&b.node, &exec));
+        b.y.data = actual;
+        assert_false(row->run(NULL, NULL, &host, &b.node, &exec));
+        assert_memory_equal(actual, expected, (size_t)sparoa_tensor_count(&b.y) * 8);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_axes), cmocka_unit_test(test_lengths),
-                                       cmocka_unit_test(test_double),
-                                       cmocka_unit_test(test_global)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_axes),   cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_double), cmocka_unit_test(test_global),
+        cmocka_unit_test(test_arg),    cmocka_unit_test(test_arg_nodes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

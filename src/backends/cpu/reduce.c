@@ -229,3 +229,63 @@ SP_CPU_KERNEL(GlobalAveragePool_first) = {
     .op = "GlobalAveragePool", .domain = "", .supports = global_supports, .run = global_run};
 SP_CPU_KERNEL(GlobalMaxPool_first) = {
     .op = "GlobalMaxPool", .domain = "", .supports = global_supports, .run = global_run};
+
+/* ---- ArgMax and ArgMin ---- */
+
+typedef struct arg_task {
+    const sp_kernels *kernels;
+    bool min, last;
+    int64_t n, inner, blocks;
+    const float *x;
+    int64_t *y;
+} arg_task;
+
+static void arg_row_piece(void *arg, int64_t begin, int64_t end)
+{
+    const arg_task *t = arg;
+    t->kernels->arg_rows_f32(t->min, t->last, (size_t)(end - begin), (size_t)t->n,
+                             t->x + begin * t->n, t->y + begin);
+}
+
+static void arg_column_piece(void *arg, int64_t begin, int64_t end)
+{
+    const arg_task *t = arg;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t outer = i / t->blocks, c = i % t->blocks * BLOCK;
+        const int64_t width = t->inner - c < BLOCK ? t->inner - c : BLOCK;
+        t->kernels->arg_columns_f32(t->min, t->last, (size_t)t->n, (size_t)width,
+                                    t->x + outer * t->n * t->inner + c, (size_t)t->inner,
+                                    t->y + outer * t->inner + c);
+    }
+}
+
+static const char *arg_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    return node->in[0] && sp_cpu_all_float32(node) ? host->kernels->name : NULL;
+}
+
+static sparoa_status arg_run(void *state, void *prepared, const sp_cpu_host *host,
+                             const sparoa_node *node, const sparoa_exec *exec)
+{
+    const sparoa_tensor *x = node->in[0];
+    const int64_t outputs = sp_count(node->out[0]);
+    int32_t axis;
+    SP_TRY(sp_axis(node, sparoa_attr_int(node, "axis", 0), x->rank, false, &axis, exec->err));
+    if (outputs == 0) return SPAROA_OK;
+    arg_task t = {.kernels = host->kernels,
+                  .min = strcmp(node->op, "ArgMin") == 0,
+                  .last = sparoa_attr_int(node, "select_last_index", 0) != 0,
+                  .n = x->dims[axis],
+                  .inner = sp_dims_product(x, axis + 1, x->rank),
+                  .x = x->data,
+                  .y = node->out[0]->data};
+    t.blocks = (t.inner + BLOCK - 1) / BLOCK;
+    const int64_t width = t.inner < BLOCK ? t.inner : BLOCK;
+    sp_parallel_for(exec, t.inner == 1 ? outputs : outputs / t.inner * t.blocks,
+                    1 + GRAIN / (t.n * width), t.inner == 1 ? arg_row_piece : arg_column_piece, &t);
+    return SPAROA_OK;
+}
+
+/* ONNX ArgMax and ArgMin, all versions. */
+SP_CPU_KERNEL(ArgMax) = {.op = "ArgMax", .domain = "", .supports = arg_supports, .run = arg_run};
+SP_CPU_KERNEL(ArgMin) = {.op = "ArgMin", .domain = "", .supports = arg_supports, .run = arg_run};
