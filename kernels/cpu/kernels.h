@@ -241,6 +241,19 @@ typedef enum sp_binary {
     SP_BINARY_COUNT
 } sp_binary;
 
+/* From one type to another, as the operator Cast says; bytes of bools are 0 or 1. */
+typedef enum sp_cast {
+    SP_CAST_F32_OF_F16,
+    SP_CAST_F32_OF_BF16,
+    SP_CAST_F16_OF_F32,
+    SP_CAST_BF16_OF_F32,
+    SP_CAST_I32_OF_F32,
+    SP_CAST_I64_OF_F32,
+    SP_CAST_U8_OF_F32,
+    SP_CAST_I8_OF_F32,
+    SP_CAST_BOOL_OF_F32
+} sp_cast;
+
 /* y = (x - mean - rest) * scale + shift: a mean in double is the sum of two floats. */
 typedef struct sp_affine_f32 {
     const float *mean, *rest, *scale, *shift;
@@ -349,6 +362,7 @@ typedef struct sp_kernels {
     /* Element by element; y may be x. Activations are named by enum sp_act. */
     void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
     void (*unary_f32)(sp_unary op, float a, float b, size_t n, const float *x, float *y);
+    void (*cast)(sp_cast kind, size_t n, const void *x, void *y);
     /* A stride of 0 repeats one element, 1 walks. y may be a or b where they walk. */
     void (*binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                        int b_stride, float *y);

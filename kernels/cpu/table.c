@@ -51,6 +51,7 @@ const sp_kernels SP_KERNEL(sp_kernels) = {
     .dwconv_q8 = SP_KERNEL(sp_dwconv_q8),
     .act_f32 = SP_KERNEL(sp_act_f32),
     .unary_f32 = SP_KERNEL(sp_unary_f32),
+    .cast = SP_KERNEL(sp_cast),
     .binary_f32 = SP_KERNEL(sp_binary_f32),
     .weave_f32 = SP_KERNEL(sp_weave_f32),
     .softmax_masked_f32 = SP_KERNEL(sp_softmax_masked_f32),

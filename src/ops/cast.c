@@ -1,25 +1,21 @@
 /* Cast, CastLike: numbers from any type to any other. BitCast: the same bits under another type. */
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/truncate.h"
 
 #define CHUNK 256 /* elements that pass through a buffer on their way to or from a half type */
 
-/* Toward zero; what does not fit saturates and NaN gives 0 (ONNX leaves both undefined). Narrow
- * types take the low bits of a 32-bit result and unsigned ones wrap below zero, as conversions in C
- * and numpy usually come out. */
-#define TRUNCATE(F, T, x, lo, hi, past)                                                            \
-    ((x) >= (F)(past) ? (hi) : (x) >= -(F)(past) ? (T)(x) : (x) != (x) ? 0 : (lo))
-#define TO_I32(F, x) TRUNCATE(F, int32_t, x, INT32_MIN, INT32_MAX, 0x1p31)
-#define TO_I64(F, x) TRUNCATE(F, int64_t, x, INT64_MIN, INT64_MAX, 0x1p63)
-#define int8_t_FROM(F, x) TO_I32(F, x)
-#define int16_t_FROM(F, x) TO_I32(F, x)
-#define int32_t_FROM(F, x) TO_I32(F, x)
-#define int64_t_FROM(F, x) TO_I64(F, x)
-#define uint8_t_FROM(F, x) TO_I32(F, x)
-#define uint16_t_FROM(F, x) TO_I32(F, x)
-#define uint32_t_FROM(F, x) TO_I64(F, x)
+/* As truncate.h says. Narrow types take the low bits of a 32-bit result and unsigned ones wrap
+ * below zero, as conversions in C and numpy usually come out. */
+#define int8_t_FROM(F, x) SP_TO_I32(F, x)
+#define int16_t_FROM(F, x) SP_TO_I32(F, x)
+#define int32_t_FROM(F, x) SP_TO_I32(F, x)
+#define int64_t_FROM(F, x) SP_TO_I64(F, x)
+#define uint8_t_FROM(F, x) SP_TO_I32(F, x)
+#define uint16_t_FROM(F, x) SP_TO_I32(F, x)
+#define uint32_t_FROM(F, x) SP_TO_I64(F, x)
 #define uint64_t_FROM(F, x)                                                                        \
-    ((x) >= (F)0x1p64 ? UINT64_MAX : (x) >= (F)0x1p63 ? (uint64_t)(x) : (uint64_t)TO_I64(F, x))
+    ((x) >= (F)0x1p64 ? UINT64_MAX : (x) >= (F)0x1p63 ? (uint64_t)(x) : (uint64_t)SP_TO_I64(F, x))
 
 /* For one source type S: to every native type. Integers to integers wrap. */
 #define TO_BOOL(S) SP_UNARY_LOOP(bool_of_##S, S, uint8_t, x != 0)
