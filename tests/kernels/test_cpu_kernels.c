@@ -426,6 +426,8 @@ int main(void)
                                        cmocka_unit_test(test_depthwise),
                                        cmocka_unit_test(test_conv_transpose),
                                        cmocka_unit_test(test_layers),
+                                       cmocka_unit_test(test_groups),
+                                       cmocka_unit_test(test_transposed_groups),
                                        cmocka_unit_test(test_matmul),
                                        cmocka_unit_test(test_gemm),
                                        cmocka_unit_test(test_unary),
