@@ -166,10 +166,11 @@ static sparoa_status convert_anchor(layout *l, size_t i, sparoa_error *err)
     int32_t residual = sparoa_attr_find(&attrs, "sp.residual") ? l->g->nodes[i].n_in - 1 : -1;
     for (int32_t k = 0; k < l->g->nodes[i].n_in; k++) {
         sp_id in = l->g->nodes[i].in[k];
-        if (in == SP_NO_ID || (k != 0 && k != residual)) continue;
-        sp_id last = want_last(l, in);
-        if (last == SP_NO_ID) return no_memory(l, err);
-        l->g->nodes[i].in[k] = last;
+        if (in == SP_NO_ID) continue;
+        /* weights stay as they are, also where they are an image of another convolution */
+        sp_id form = k == 0 || k == residual ? want_last(l, in) : want_first(l, in);
+        if (form == SP_NO_ID) return no_memory(l, err);
+        l->g->nodes[i].in[k] = form;
     }
     if (!sp_node_set_int(l->g, (sp_id)i, "sp.nhwc", 1) || !give_last(l, i, 0))
         return no_memory(l, err);
@@ -357,6 +358,15 @@ static bool is_lone_pool(const layout *l, const sp_gnode *n)
            x->dims[1] >= LEAST_CHANNELS;
 }
 
+/* Computed weights of a size that is known, so that there is a kernel. */
+static bool has_known_weights(const layout *l, const sp_gnode *n)
+{
+    const sparoa_tensor *w = sp_node_in(l->g, n, 1);
+    bool known = w && is_image(w);
+    for (int32_t i = 0; known && i < w->rank; i++) known = w->dims[i] > 0;
+    return known;
+}
+
 static bool is_anchor(const layout *l, const sp_gnode *n)
 {
     if (is_image(sp_node_in(l->g, n, 0)) && is_quantised_conv(l, n)) return true;
@@ -366,8 +376,8 @@ static bool is_anchor(const layout *l, const sp_gnode *n)
     if (sp_node_is(n, "MaxPool") && (type == SPAROA_UINT8 || type == SPAROA_INT8))
         return has_last(l, n->in[0]);
     if (type != SPAROA_FLOAT32) return false;
-    if (sp_node_is(n, "Conv") || sp_node_is(n, "ConvTranspose"))
-        return sp_const_in(l->g, n, 1) != NULL;
+    if (sp_node_is(n, "ConvTranspose")) return sp_const_in(l->g, n, 1) != NULL;
+    if (sp_node_is(n, "Conv")) return sp_const_in(l->g, n, 1) || has_known_weights(l, n);
     if (!has_last(l, n->in[0])) return is_lone_pool(l, n);
     static const char *const followers[] = {
         "MaxPool",       "AveragePool",        "GlobalAveragePool",

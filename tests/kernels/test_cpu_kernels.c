@@ -17,6 +17,7 @@ typedef struct conv_case {
     const char
         *auto_pad; /* in place of pads, or NULL; "SHAPE": output_shape h and w times stride */
     bool odd;      /* an element of the image is infinite or NaN */
+    bool computed; /* the weights are no constant */
 } conv_case;
 
 static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *op)
@@ -36,9 +37,9 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
             random_u32() % 2 ? NAN : INFINITY;
     const int64_t pads1[2] = {q->pads[1], q->pads[3]};
     input(&b, &x, false);
-    input(&b, &w, true);
+    input(&b, &w, !q->computed);
     if (q->bias)
-        input(&b, &bias, true);
+        input(&b, &bias, !q->computed);
     else if (q->residual)
         input(&b, NULL, false);
     add_int(&b, "sp.nhwc", 1);
@@ -111,6 +112,7 @@ static void random_convs(const char *op, int rounds)
         q.act = acts[random_u32() % 5];
         q.residual = (int)PICK(0, 0, 1, 2);
         q.bias = random_u32() % 2;
+        q.computed = strcmp(op, "Conv") == 0 && i % 4 == 0;
         run_conv(kernels, &q, op);
     }
 }
@@ -150,6 +152,7 @@ static void test_depthwise(void **unused)
         if (q.h + 2 * (k / 2) < window || q.w + 2 * (k / 2) < window) continue;
         static const char *const acts[] = {NULL, "relu", "clip", "hardswish"};
         q.act = acts[random_u32() % 4];
+        q.computed = i % 4 == 0;
         run_conv(kernels, &q, "Conv");
     }
 }
@@ -179,6 +182,7 @@ static void test_groups(void **unused)
         if (q.w + q.pads[1] + q.pads[3] < (q.kw - 1) * d + 1) continue;
         static const char *const acts[] = {NULL, "relu", "clip", "hardswish", "silu"};
         q.act = acts[random_u32() % 5];
+        q.computed = i % 5 == 0;
         run_conv(kernels, &q, "Conv");
     }
 }
@@ -212,14 +216,125 @@ static void test_transposed_groups(void **unused)
 /* Layers of real networks, larger than a block. */
 static void test_layers(void **unused)
 {
-    static const conv_case cases[] = {
-        {1, 32, 32, 3, 32, 1, 3, 3, {2, 2}, {1, 1}, {1, 1, 1, 1}, "clip", 0, true, NULL, false},
-        {1, 40, 40, 3, 24, 1, 7, 7, {2, 2}, {1, 1}, {3, 3, 3, 3}, "relu", 0, true, NULL, false},
-        {1, 14, 14, 70, 72, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL, false},
-        {1, 28, 28, 64, 64, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, "relu", 1, true, NULL, false},
-        {2, 17, 19, 64, 96, 1, 3, 3, {1, 1}, {1, 1}, {1, 1, 1, 1}, NULL, 2, true, NULL, false},
-        {1, 16, 16, 96, 64, 1, 3, 3, {1, 1}, {1, 1}, {0, 0, 0, 0}, "silu", 0, false, NULL, false},
-        {1, 14, 14, 64, 128, 1, 1, 1, {2, 2}, {1, 1}, {0, 0, 0, 0}, NULL, 0, true, NULL, false}};
+    static const conv_case cases[] = {{1,
+                                       32,
+                                       32,
+                                       3,
+                                       32,
+                                       1,
+                                       3,
+                                       3,
+                                       {2, 2},
+                                       {1, 1},
+                                       {1, 1, 1, 1},
+                                       "clip",
+                                       0,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {1,
+                                       40,
+                                       40,
+                                       3,
+                                       24,
+                                       1,
+                                       7,
+                                       7,
+                                       {2, 2},
+                                       {1, 1},
+                                       {3, 3, 3, 3},
+                                       "relu",
+                                       0,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {1,
+                                       14,
+                                       14,
+                                       70,
+                                       72,
+                                       1,
+                                       3,
+                                       3,
+                                       {1, 1},
+                                       {1, 1},
+                                       {1, 1, 1, 1},
+                                       "relu",
+                                       1,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {1,
+                                       28,
+                                       28,
+                                       64,
+                                       64,
+                                       1,
+                                       3,
+                                       3,
+                                       {1, 1},
+                                       {1, 1},
+                                       {1, 1, 1, 1},
+                                       "relu",
+                                       1,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {2,
+                                       17,
+                                       19,
+                                       64,
+                                       96,
+                                       1,
+                                       3,
+                                       3,
+                                       {1, 1},
+                                       {1, 1},
+                                       {1, 1, 1, 1},
+                                       NULL,
+                                       2,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {1,
+                                       16,
+                                       16,
+                                       96,
+                                       64,
+                                       1,
+                                       3,
+                                       3,
+                                       {1, 1},
+                                       {1, 1},
+                                       {0, 0, 0, 0},
+                                       "silu",
+                                       0,
+                                       false,
+                                       NULL,
+                                       false,
+                                       false},
+                                      {1,
+                                       14,
+                                       14,
+                                       64,
+                                       128,
+                                       1,
+                                       1,
+                                       1,
+                                       {2, 2},
+                                       {1, 1},
+                                       {0, 0, 0, 0},
+                                       NULL,
+                                       0,
+                                       true,
+                                       NULL,
+                                       false,
+                                       false}};
     FOR_EACH_ISA(kernels)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_conv(kernels, &cases[i], "Conv");
 }

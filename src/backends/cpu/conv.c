@@ -45,7 +45,7 @@ static bool is_columns(const sparoa_node *node)
 }
 
 /* All but packing, which the strides of the window don't concern. */
-static void read_attributes(const sparoa_node *node, conv_state *s)
+void sp_conv_read(const sparoa_node *node, conv_state *s)
 {
     const sparoa_tensor *w = node->in[1];
     *s = (conv_state){.epilogue = sp_epilogue_of(node)};
@@ -61,13 +61,14 @@ static void read_attributes(const sparoa_node *node, conv_state *s)
     s->kind = is_depthwise(node) ? CONV_DEPTHWISE : CONV_INDIRECT;
     s->turned = is_column(node);
     if (s->turned) s->kw = s->kh, s->kh = 1;
+    s->zero_floats = s->kind == CONV_DEPTHWISE ? s->groups : s->kw * s->c_in * s->groups;
     size_t n;
     const int64_t *dilations = sparoa_attr_ints(node, "dilations", &n);
     bool dense = s->kw == 1 || !dilations || n == 0 || dilations[s->turned ? 0 : n - 1] == 1;
     s->row_taps = s->groups == 1 && dense;
 }
 
-static sp_gemm_f32_source source_of(const conv_state *s, const float *w, const float *bias)
+sp_gemm_f32_source sp_conv_source(const conv_state *s, const float *w, const float *bias)
 {
     size_t taps = s->kh * s->kw;
     return (sp_gemm_f32_source){.n = s->c_out,
@@ -86,7 +87,7 @@ static sp_gemm_f32_source source_of(const conv_state *s, const float *w, const f
 static bool is_sparse(const sp_cpu_host *host, const sparoa_node *node, const conv_state *s,
                       sp_spmm_f32_size *size)
 {
-    sp_gemm_f32_source source = source_of(s, node->in[1]->data, NULL);
+    sp_gemm_f32_source source = sp_conv_source(s, node->in[1]->data, NULL);
     sparoa_tensor x = *node->in[0];
     size_t pixels = 1, batch = 1;
     sparoa_error err;
@@ -103,24 +104,31 @@ static bool is_sparse(const sp_cpu_host *host, const sparoa_node *node, const co
     return sp_spmm_choose(host, &source, pixels, pixels * batch, size) == SP_SPMM_YES;
 }
 
-static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
+bool sp_conv_can(const sparoa_node *node)
 {
     if (!sp_is_nhwc(node) || node->n_in < 2 || !node->in[0] || !sp_cpu_all_float32(node))
-        return NULL;
-    sp_epilogue e = sp_epilogue_of(node);
+        return false;
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
-    if (!sp_cpu_is_constant(node, 1) || w->rank < 3 || w->rank > 5) return NULL;
-    if (x->rank >= 0 && x->rank != w->rank) return NULL;
-    if (e.residual_input != 2 && !sp_cpu_constant_or_absent(node, 2)) return NULL;
+    if (!w || w->rank < 3 || w->rank > 5 || (x->rank >= 0 && x->rank != w->rank)) return false;
+    for (int32_t i = 0; i < w->rank; i++)
+        if (w->dims[i] < (i > 1)) return false; /* not known, or no kernel */
     int64_t group = sparoa_attr_int(node, "group", 1);
-    if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return NULL;
+    if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return false;
+    conv_state s;
     int64_t most = is_depthwise(node) ? MAX_DEPTHWISE : MAX_KERNEL;
     for (int32_t i = 2; i < w->rank; i++)
-        if (w->dims[i] < 1 || w->dims[i] > most) return NULL;
+        if (w->dims[i] > most) return false;
+    sp_conv_read(node, &s);
+    return s.kh <= (size_t)most;
+}
+
+static const char *conv_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    if (!sp_cpu_is_constant(node, 1) || !sp_conv_can(node)) return NULL;
     conv_state s;
-    read_attributes(node, &s);
-    if (s.kh > (size_t)most) return NULL;
-    if (is_depthwise(node)) return host->kernels->dwconv_name;
+    sp_conv_read(node, &s);
+    if (s.has_bias && !sp_cpu_is_constant(node, 2)) return NULL;
+    if (s.kind == CONV_DEPTHWISE) return host->kernels->dwconv_name;
     if (sp_conv_groups_fit(host, &s)) return host->kernels->gconv_name;
     sp_spmm_f32_size size;
     if (is_sparse(host, node, &s, &size)) return host->kernels->spmm_name;
@@ -159,7 +167,7 @@ static sp_cpu_packed *pack_depthwise(const sp_cpu_host *host, const conv_state *
 static sp_cpu_packed *pack_product(const sp_cpu_host *host, const conv_state *s, const float *w,
                                    const float *bias)
 {
-    sp_gemm_f32_source source = source_of(s, w, bias);
+    sp_gemm_f32_source source = sp_conv_source(s, w, bias);
     return sp_gemm_pack_shared(host, &source, s->groups, source.n * source.k * source.taps);
 }
 
@@ -178,7 +186,7 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
 {
     conv_state *s = sp_cpu_alloc(host, sizeof *s);
     if (!s) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, node, "no memory for the kernel");
-    read_attributes(node, s);
+    sp_conv_read(node, s);
     const float *w = node->in[1]->data, *bias = NULL;
     if (s->has_bias) {
         if (sp_count(node->in[2]) != node->in[1]->dims[0]) {
@@ -192,7 +200,7 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
     bool depthwise = s->kind == CONV_DEPTHWISE;
     sp_spmm_f32_size size;
     if (is_sparse(host, node, s, &size)) {
-        sp_gemm_f32_source source = source_of(s, w, bias);
+        sp_gemm_f32_source source = sp_conv_source(s, w, bias);
         s->kind = CONV_SPARSE;
         s->packed = sp_spmm_pack_shared(host, &source, &size);
     } else if (sp_conv_winograd_pays(s, node)) {
@@ -207,7 +215,6 @@ static sparoa_status conv_create(const sparoa_node *node, const sp_cpu_host *hos
     } else {
         s->packed = depthwise ? pack_depthwise(host, s, w, bias) : pack_product(host, s, w, bias);
     }
-    s->zero_floats = depthwise ? s->groups : s->kw * s->c_in * s->groups;
     s->zero = sp_cpu_alloc(host, s->zero_floats * sizeof(float));
     if (!s->packed || !s->zero || (s->kind == CONV_WINOGRAD && !s->bias)) {
         conv_destroy(s, host);
@@ -314,21 +321,28 @@ static bool is_pointwise(const conv_state *s, const conv_plan *p)
     return s->kind == CONV_INDIRECT && sp_conv_is_plain(s, p);
 }
 
+sparoa_status sp_conv_make_plan(const conv_state *s, const sp_cpu_host *host,
+                                const sparoa_node *node, conv_plan *p, size_t *workspace,
+                                sparoa_error *err)
+{
+    SP_TRY(sp_conv_geometry(s, node, p, err));
+    p->lines = sp_conv_lines_pay(s, p);
+    if (p->lines)
+        SP_TRY(sp_conv_lines_plan(s, host, node, p, err));
+    else if (s->kind == CONV_INDIRECT && !is_pointwise(s, p))
+        SP_TRY(plan_indirect(s, host, node, p, err));
+    if (s->kind == CONV_DEPTHWISE) p->chunk = sp_conv_depthwise_chunk(s, p);
+    if (s->kind == CONV_SPARSE) SP_TRY(sp_conv_sparse_plan(s, host, node, p, err));
+    if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, p, err));
+    *workspace = p->piece_bytes ? p->piece_bytes * (size_t)sp_gemm_split_count(&p->split) : 0;
+    return SPAROA_OK;
+}
+
 static sparoa_status conv_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
                                   void **prepared, size_t *workspace, sparoa_error *err)
 {
-    const conv_state *s = state;
     conv_plan plan;
-    SP_TRY(sp_conv_geometry(s, node, &plan, err));
-    plan.lines = sp_conv_lines_pay(s, &plan);
-    if (plan.lines)
-        SP_TRY(sp_conv_lines_plan(s, host, node, &plan, err));
-    else if (s->kind == CONV_INDIRECT && !is_pointwise(s, &plan))
-        SP_TRY(plan_indirect(s, host, node, &plan, err));
-    if (s->kind == CONV_DEPTHWISE) plan.chunk = sp_conv_depthwise_chunk(s, &plan);
-    if (s->kind == CONV_SPARSE) SP_TRY(sp_conv_sparse_plan(s, host, node, &plan, err));
-    if (s->kind == CONV_WINOGRAD) SP_TRY(sp_conv_winograd_plan(s, host, node, &plan, err));
-    *workspace = plan.piece_bytes ? plan.piece_bytes * (size_t)sp_gemm_split_count(&plan.split) : 0;
+    SP_TRY(sp_conv_make_plan(state, host, node, &plan, workspace, err));
     return sp_cpu_keep_plan(host, node, &plan, sizeof plan, prepared, err);
 }
 
@@ -361,12 +375,9 @@ sparoa_node sp_conv_member_node(const conv_member *member, sparoa_tensor *const 
     return node;
 }
 
-static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *host,
-                              const sparoa_node *node, const sparoa_exec *exec)
+void sp_conv_compute(const conv_state *s, const conv_plan *p, const sp_cpu_host *host,
+                     const sparoa_node *node, const sparoa_exec *exec)
 {
-    const conv_state *s = state;
-    const conv_plan *p = prepared;
-    if (sp_count(node->out[0]) == 0) return SPAROA_OK;
     if (s->kind == CONV_DEPTHWISE) {
         sp_conv_depthwise_run(s, p, host->kernels, node, exec);
     } else if (s->kind == CONV_GROUPED) {
@@ -394,6 +405,12 @@ static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *ho
     } else {
         sp_conv_indirect_run(s, p, host->kernels, node, exec);
     }
+}
+
+static sparoa_status conv_run(void *state, void *prepared, const sp_cpu_host *host,
+                              const sparoa_node *node, const sparoa_exec *exec)
+{
+    if (sp_count(node->out[0]) > 0) sp_conv_compute(state, prepared, host, node, exec);
     return SPAROA_OK;
 }
 

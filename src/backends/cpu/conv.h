@@ -59,6 +59,18 @@ static inline bool sp_conv_is_plain(const conv_state *s, const conv_plan *p)
            p->pad_front == 0;
 }
 
+/* Whether the node is one of these, its weights aside; all but the packed weights of it; weights as
+ * a product takes them. */
+bool sp_conv_can(const sparoa_node *node);
+void sp_conv_read(const sparoa_node *node, conv_state *s);
+sp_gemm_f32_source sp_conv_source(const conv_state *s, const float *w, const float *bias);
+/* For the shapes of the node; running it. */
+sparoa_status sp_conv_make_plan(const conv_state *s, const sp_cpu_host *host,
+                                const sparoa_node *node, conv_plan *p, size_t *workspace,
+                                sparoa_error *err);
+void sp_conv_compute(const conv_state *s, const conv_plan *p, const sp_cpu_host *host,
+                     const sparoa_node *node, const sparoa_exec *exec);
+
 /* Reads the window and sizes from the node's attributes and shapes. */
 sparoa_status sp_conv_geometry(const conv_state *s, const sparoa_node *node, conv_plan *p,
                                sparoa_error *err);
