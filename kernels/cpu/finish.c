@@ -25,7 +25,7 @@ void SP_KERNEL(sp_finish_f32)(const sp_finish_f32 *f, float *sums)
         SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, f->rows * f->width, sums, f->out);
     } else {
         for (size_t i = 0; i < f->rows; i++)
-            SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, f->columns, sums + i * f->width,
-                                  f->out + i * f->out_stride);
+            SP_KERNEL(sp_act_f32)
+            (e->act, e->a, e->b, f->columns, sums + i * f->width, f->out + i * f->out_stride);
     }
 }
