@@ -24,8 +24,9 @@ void SP_KERNEL(sp_finish_f32)(const sp_finish_f32 *f, float *sums)
     } else if (f->columns == f->width && f->out_stride == f->width) {
         SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, f->rows * f->width, sums, f->out);
     } else {
-        for (size_t i = 0; i < f->rows; i++)
-            SP_KERNEL(sp_act_f32)
-            (e->act, e->a, e->b, f->columns, sums + i * f->width, f->out + i * f->out_stride);
+        for (size_t i = 0; i < f->rows; i++) {
+            float *out = f->out + i * f->out_stride;
+            SP_KERNEL(sp_act_f32)(e->act, e->a, e->b, f->columns, sums + i * f->width, out);
+        }
     }
 }
