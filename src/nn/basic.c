@@ -1,4 +1,5 @@
 /* Activations, layer normalisation, mean squared error, Adam. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -27,11 +28,18 @@ static float slope(sp_act act, float x, float y)
     }
 }
 
+/* By far the most frequent: in place, so that the loop vectorises. */
+static void relu_backward(size_t n, const float *restrict x, float *restrict d)
+{
+    for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? d[i] : 0;
+}
+
 void sp_nn_act_backward(sp_act act, size_t n, const float *x, const float *y, const float *dy,
                         float *dx)
 {
-    if (act == SP_ACT_RELU) { /* by far the most frequent: a loop that vectorises */
-        for (size_t i = 0; i < n; i++) dx[i] = x[i] > 0 ? dy[i] : 0;
+    if (act == SP_ACT_RELU) {
+        if (dx != dy) memcpy(dx, dy, n * sizeof *dx);
+        relu_backward(n, x, dx);
         return;
     }
     for (size_t i = 0; i < n; i++) dx[i] = dy[i] * slope(act, x[i], y[i]);
@@ -107,6 +115,13 @@ void sp_nn_adam_release(sp_nn_adam *adam, const sparoa_allocator *alloc)
     *adam = (sp_nn_adam){0};
 }
 
+/* Moments of parameters whose gradients stay zero fade: below the normal numbers, where processors
+ * are slow, they no longer move anything. */
+static float normal(float x)
+{
+    return fabsf(x) < FLT_MIN ? 0 : x;
+}
+
 void sp_nn_adam_step(sp_nn_adam *adam, float *params, const float *grads)
 {
     double t = (double)++adam->step;
@@ -116,8 +131,8 @@ void sp_nn_adam_step(sp_nn_adam *adam, float *params, const float *grads)
     float *restrict m = adam->m, *restrict v = adam->v, *restrict p = params;
     const float *restrict g = grads;
     for (size_t i = 0; i < adam->count; i++) {
-        m[i] = b1 * m[i] + c1 * g[i];
-        v[i] = b2 * v[i] + c2 * g[i] * g[i];
+        m[i] = normal(b1 * m[i] + c1 * g[i]);
+        v[i] = normal(b2 * v[i] + c2 * g[i] * g[i]);
         p[i] -= rate * m[i] / (sqrtf(v[i]) * root + epsilon);
     }
 }

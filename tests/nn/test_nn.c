@@ -248,6 +248,24 @@ static void test_pytorch_training(void **state)
     sp_nn_adam_release(&adam, &nn.alloc);
 }
 
+/* Parameters whose gradients end, or are so small that their squares are not: nothing subnormal, in
+ * which arithmetic is slow, is left behind. */
+static void test_adam_fades(void **state)
+{
+    sp_nn_adam adam;
+    float p[3] = {1, 1, 1}, none[3] = {0, 0, 1e-20f};
+    assert_true(sp_nn_adam_init(&adam, &nn.alloc, 3, 1e-2));
+    sp_nn_adam_step(&adam, p, (const float[]){1e-3f, -1, 1e-20f});
+    for (int step = 0; step < 2000; step++) {
+        sp_nn_adam_step(&adam, p, none);
+        for (int i = 0; i < 3; i++)
+            assert_true(fpclassify(adam.m[i]) != FP_SUBNORMAL &&
+                        fpclassify(adam.v[i]) != FP_SUBNORMAL);
+    }
+    assert_true(adam.m[0] == 0 && adam.m[1] == 0 && adam.m[2] > 0 && adam.v[1] > 0);
+    sp_nn_adam_release(&adam, &nn.alloc);
+}
+
 /* ---- against finite differences ---- */
 
 /* The loss is sum(dy * y), so that its gradient by y is dy. */
@@ -382,13 +400,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch_layers),
-        cmocka_unit_test(test_pytorch_activations),
-        cmocka_unit_test(test_pytorch_training),
-        cmocka_unit_test(test_numeric),
-        cmocka_unit_test(test_clip),
-        cmocka_unit_test(test_learns),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_pytorch_layers),   cmocka_unit_test(test_pytorch_activations),
+        cmocka_unit_test(test_pytorch_training), cmocka_unit_test(test_adam_fades),
+        cmocka_unit_test(test_numeric),          cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_learns),           cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, load_fixtures, free_all);
 }
