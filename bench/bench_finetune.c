@@ -85,8 +85,8 @@ static void try_count(bench *b, size_t count, row *r)
     r->times += off_by(b->fitted, fresh, MOST);
     judge(b, b->fitted, p, &r->fitted);
     if (count)
-        sp_predict_tune(p, &b->corpus, &b->described->platform, &b->fitted->platform, 0, SEED,
-                        NULL);
+        sp_predict_tune(p, &b->corpus, &b->described->platform, &b->fitted->platform,
+                        &(sp_predict_tuning){.seed = SEED}, NULL);
     judge(b, b->described, p, &r->tuned);
     sp_predictor_destroy(p);
 }

@@ -198,6 +198,7 @@ typedef struct sparoa_plan_options {
      * fastest plan at full clocks. The plan tells the clocks chosen; setting them is the caller's.
      */
     int32_t choose_clocks;
+    uint32_t updates; /* gradient steps of "sac"; 0: 60 for each node, 2000 to 8000 */
 } sparoa_plan_options;
 
 /* Names of the policies with a line on each (what may be NULL); NULL past the end. Static storage.
@@ -420,6 +421,8 @@ typedef struct sparoa_training_options {
     /* Called after each epoch with the mean error; not 0 ends training. May be NULL. */
     int32_t (*progress)(void *user, uint32_t epoch, double error);
     void *user;
+    uint32_t inventions; /* sequences of 64 operators that no model has, trained on beside the
+                            corpus; 0: 1600, for fine-tuning 160 */
 } sparoa_training_options;
 
 /* Names of the networks, the predictor's own first, then those it is compared with; NULL past the

@@ -159,7 +159,7 @@ void sp_school_close(sp_school *s)
 sparoa_status sp_school_study(sp_school *s, sparoa_error *err)
 {
     const sp_platform *platforms[SP_STUDY_PLATFORMS];
-    sp_study_options o = {.hold = s->o.hold_out, .seed = s->o.seed};
+    sp_study_options o = {.hold = s->o.hold_out, .inventions = s->o.inventions, .seed = s->o.seed};
     for (size_t i = 0; i < s->o.platform_count; i++) platforms[i] = &s->o.platforms[i]->p;
     return sp_study_make(&s->runtime->alloc, &s->corpus, platforms, s->o.platform_count, &o,
                          &s->study, err);
@@ -225,6 +225,8 @@ static sparoa_status tune(sp_school *s, sp_predictor *p, const times *t, const c
     const sparoa_allocator *a = &s->runtime->alloc;
     sp_predict_setup *described = sp_alloc(a, sizeof *described);
     sp_platform *fitted = sp_alloc(a, sizeof *fitted);
+    const sp_predict_tuning tuning = {s->o.epochs, s->o.inventions,
+                                      s->o.seed ? s->o.seed : SP_STUDY_SEED};
     sparoa_status status = SPAROA_OK;
     if (described && fitted) {
         described->platform = s->o.platforms[0]->p;
@@ -235,8 +237,7 @@ static sparoa_status tune(sp_school *s, sp_predictor *p, const times *t, const c
     }
     if (!status) status = sp_predict_fit(a, described, t->list, t->count, fitted, err);
     if (!status)
-        status = sp_predict_tune(p, &s->corpus, &described->platform, fitted, s->o.epochs,
-                                 s->o.seed ? s->o.seed : SP_STUDY_SEED, err);
+        status = sp_predict_tune(p, &s->corpus, &described->platform, fitted, &tuning, err);
     sp_free(a, described, sizeof *described);
     sp_free(a, fitted, sizeof *fitted);
     return status;

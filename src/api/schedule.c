@@ -426,6 +426,7 @@ static sparoa_status decide(job *j, const sparoa_profile *profile, const sparoa_
     sp_env_refresh(j->env);
     sp_policy_options po = {.objective = (sp_objective)j->o.objective,
                             .labels = j->o.labels,
+                            .updates = j->o.updates,
                             .seed = j->o.seed,
                             .split = j->o.split != 0,
                             .latency_limit = j->o.latency_limit};

@@ -13,7 +13,7 @@ typedef struct train_command {
     sp_cli *cli;
     sp_strings platforms, finetune;
     const char *corpus, *output, *network, *hold_out, *start, *mode;
-    int64_t epochs, seed;
+    int64_t epochs, seed, inventions;
     bool compare;
     int64_t begin_ns;
     sparoa_runtime *runtime;
@@ -57,6 +57,7 @@ static int open_files(train_command *c)
                                            .hold_out = c->hold_out,
                                            .epochs = (uint32_t)c->epochs,
                                            .seed = (uint64_t)c->seed,
+                                           .inventions = (uint32_t)c->inventions,
                                            .progress = progress,
                                            .user = c};
     c->begin_ns = sp_cli_now_ns();
@@ -206,6 +207,9 @@ int sp_cmd_train_predictor(sp_cli *cli, int argc, char **argv)
          "families of the corpus never trained on (default: as the shipped weights)", 0, 0, NULL},
         {SP_ARG_INT, 0, "epochs", &c.epochs, "N", "passes (default: as the shipped weights)", 1,
          100000, NULL},
+        {SP_ARG_INT, 0, "inventions", &c.inventions, "N",
+         "random sequences of 64 operators beside the corpus (default: 1600, to fine-tune 160)", 1,
+         1000000, NULL},
         {SP_ARG_INT, 0, "seed", &c.seed, "N", "(default: that of the shipped weights)", 1,
          INT64_MAX, NULL},
         {SP_ARG_LIST, 0, "finetune", &c.finetune, "PROFILE",

@@ -23,6 +23,10 @@ void sp_plan_job_args(sp_plan_job *p, sp_arg rows[SP_PLAN_JOB_ROWS])
          "divide heavy operators between devices where that pays", 0, 0, NULL},
         {SP_ARG_INT, 0, "plan-seed", &p->seed, "N", "seed of policies that learn (default: 0)", 0,
          INT64_MAX, NULL},
+        {SP_ARG_INT, 0, "updates", &p->updates, "N",
+         "gradient steps of what learns (default: policy sac 60 for each operator, 2000 to 8000; "
+         "train scheduler 4000)",
+         0, 10000000, NULL},
         {SP_ARG_STRING, 0, "mode", &p->mode, "NAME", "power mode of the platform", 0, 0, NULL},
         {SP_ARG_LIST, 0, "load", &p->loads, "DEVICE=X",
          "share of a device that other work takes, 0..0.95", 0, 0, NULL},
@@ -133,6 +137,7 @@ int sp_plan_job_open(sp_plan_job *p)
                                        .predictor = p->predictor,
                                        .mode = p->mode,
                                        .seed = (uint64_t)p->seed,
+                                       .updates = (uint32_t)p->updates,
                                        .split = p->split,
                                        .choose_clocks = p->choose_clocks,
                                        .latency_limit = p->latency_limit,

@@ -10,7 +10,7 @@ typedef struct sp_plan_job {
     sp_feed feed;
     sp_job job;
     const char *platform_path, *regime, *objective, *mode, *profile_path;
-    int64_t zero_runs, seed;
+    int64_t zero_runs, seed, updates;
     double latency_limit;
     bool split, choose_clocks;
     sp_strings pins, forbids, loads, clocks; /* NODE=DEVICE; DEVICE=SHARE */
@@ -21,7 +21,7 @@ typedef struct sp_plan_job {
     sparoa_plan_options options; /* filled by sp_plan_job_open */
 } sp_plan_job;
 
-enum { SP_PLAN_JOB_ROWS = SP_FEED_ROWS + 19 };
+enum { SP_PLAN_JOB_ROWS = SP_FEED_ROWS + 20 };
 
 /* Sets the defaults and fills option rows: the feed's, then those of placing, ended. */
 void sp_plan_job_args(sp_plan_job *p, sp_arg rows[SP_PLAN_JOB_ROWS]);

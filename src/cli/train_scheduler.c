@@ -6,7 +6,6 @@
 typedef struct train_scheduler {
     sp_plan_job job;
     const char *output;
-    int64_t updates;
     sparoa_replanner *replanner;
 } train_scheduler;
 
@@ -46,7 +45,7 @@ static int run(train_scheduler *c)
                                 &c->replanner, &err))
         return fail(c, &err);
     int64_t start = sp_cli_now_ns();
-    if (sparoa_replanner_train(c->replanner, c->job.options.seed, (uint32_t)c->updates, &above,
+    if (sparoa_replanner_train(c->replanner, c->job.options.seed, c->job.options.updates, &above,
                                &err))
         return fail(c, &err);
     double seconds = (double)(sp_cli_now_ns() - start) * 1e-9;
@@ -69,8 +68,6 @@ int sp_cmd_train_scheduler(sp_cli *cli, int argc, char **argv)
     sp_plan_job_args(&c.job, rows);
     const sp_arg table[] = {
         {SP_ARG_STRING, 'o', "output", &c.output, "FILE", "write the policy (needed)", 0, 0, NULL},
-        {SP_ARG_INT, 0, "updates", &c.updates, "N", "gradient steps (default: 4000)", 0, 10000000,
-         NULL},
         {SP_ARG_END, 0, NULL, NULL, NULL, NULL, 0, 0, NULL},
     };
     int code = sp_cli_parse(cli, rows, table, argc, argv);

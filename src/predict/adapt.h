@@ -28,10 +28,15 @@ sparoa_status sp_predict_fit(const sparoa_allocator *alloc, const sp_predict_set
  * Trains a predictor further, so that from the description of a machine it tells the thresholds of
  * what the machine is in truth: on the operators of the corpus that may be trained on and invented
  * ones, in all modes and both regimes, with features as described and thresholds as in truth. For
- * this machine only; run it on no other description afterwards. epochs 0: 10.
+ * this machine only; run it on no other description afterwards.
  */
+typedef struct sp_predict_tuning {
+    uint32_t epochs;     /* 0: 10 */
+    uint32_t inventions; /* sequences of operators that no model has; 0: 160 */
+    uint64_t seed;
+} sp_predict_tuning;
 sparoa_status sp_predict_tune(sp_predictor *predictor, const sp_predict_corpus *corpus,
                               const sp_platform *described, const sp_platform *truth,
-                              uint32_t epochs, uint64_t seed, sparoa_error *err);
+                              const sp_predict_tuning *tuning, sparoa_error *err);
 
 #endif

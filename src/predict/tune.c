@@ -10,6 +10,7 @@ typedef struct tuner {
     sp_predict_setup *shown, *real;
     sp_predict_examples examples;
     sp_nn_rng rng;
+    uint32_t inventions;
 } tuner;
 
 /* Another mode and regime, the same for both. */
@@ -38,7 +39,7 @@ static bool make_examples(tuner *t)
             t->shown->regime = c->models[i].regime;
             if (!add(t, c->ops + c->models[i].first, c->models[i].count)) return false;
         }
-    for (int i = 0; i < INVENTIONS; i++) {
+    for (uint32_t i = 0; i < t->inventions; i++) {
         sp_predict_op ops[LENGTH];
         next_state(t);
         if (i % 2)
@@ -52,14 +53,15 @@ static bool make_examples(tuner *t)
 
 sparoa_status sp_predict_tune(sp_predictor *predictor, const sp_predict_corpus *corpus,
                               const sp_platform *described, const sp_platform *truth,
-                              uint32_t epochs, uint64_t seed, sparoa_error *err)
+                              const sp_predict_tuning *tuning, sparoa_error *err)
 {
     const sparoa_allocator *a = &corpus->alloc;
     tuner t = {.corpus = corpus,
                .shown = sp_alloc(a, sizeof *t.shown),
                .real = sp_alloc(a, sizeof *t.real),
                .examples = {.alloc = *a},
-               .rng = {.key = sp_rng_stream(seed, 4)}};
+               .rng = {.key = sp_rng_stream(tuning->seed, 4)},
+               .inventions = tuning->inventions ? tuning->inventions : INVENTIONS};
     sparoa_status status = SPAROA_OK;
     if (t.shown && t.real) {
         t.shown->platform = *described;
@@ -68,13 +70,13 @@ sparoa_status sp_predict_tune(sp_predictor *predictor, const sp_predict_corpus *
     if (!t.shown || !t.real || !make_examples(&t)) status = sp_no_memory(a, sizeof *t.shown, err);
     sp_predict_data data = {t.examples.sequences, t.examples.lengths, t.examples.features,
                             t.examples.labels};
-    sp_predict_training training = {.epochs = epochs ? epochs : EPOCHS,
+    sp_predict_training training = {.epochs = tuning->epochs ? tuning->epochs : EPOCHS,
                                     .batch = 4,
                                     .rate = 5e-4,
                                     .limit = {0.01, 0.005},
                                     .margin = 0.01,
                                     .keep_scale = true,
-                                    .seed = seed};
+                                    .seed = tuning->seed};
     if (!status) status = sp_predictor_train(predictor, &data, &training, err);
     sp_predict_examples_free(&t.examples);
     sp_free(a, t.shown, sizeof *t.shown);
