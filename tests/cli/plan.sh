@@ -6,6 +6,9 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 agx=$root/platforms/jetson_agx_orin_64gb.yaml nano=$root/platforms/jetson_orin_nano_8gb.yaml
+# what learns does so in fewer steps on an emulated processor, where each takes a hundred times as long
+steps=200 few=
+[ -z "${SPAROA_EMULATOR:-}" ] || steps=50 few='--updates 50'
 
 fail() { echo "plan.sh: $*" >&2; exit 1; }
 wants() { grep -q -- "$2" "$1" || { cat "$1" >&2; fail "no '$2'"; }; }
@@ -42,22 +45,26 @@ wants "$dir/p.csv" '^name,op,class,kind,flops'
 "$sparoa" plan -p "$agx" --regime eager --split --objective energy --latency-limit 1.1 --clock gpu=0.8 \
     -o "$dir/e.yaml" >"$dir/out"
 wants "$dir/e.yaml" 'objective: energy'
-"$sparoa" train scheduler -p "$nano" --regime eager --updates 200 -o "$dir/model.sac" >"$dir/out"
+"$sparoa" train scheduler -p "$nano" --regime eager --updates $steps -o "$dir/model.sac" >"$dir/out"
 wants "$dir/out" 're-planning [0-9]* nodes takes'
 "$sparoa" plan -p "$nano" --regime eager --trained "$dir/model.sac" --load gpu=0.9 -o "$dir/r.yaml" >"$dir/out"
 wants "$dir/r.yaml" 'policy: "replan"'
 
-"$sparoa" simulate -p "$nano" -n 20 --burst 0.3 --trace "$dir/trace.json" >"$dir/out"
+"$sparoa" simulate -p "$nano" -n 20 --burst 0.3 $few --trace "$dir/trace.json" >"$dir/out"
 wants "$dir/out" 'simulated on jetson_orin_nano_8gb'
 wants "$dir/trace.json" 'simulated: jetson_orin_nano_8gb'
 # at lowered clocks too the ideal machine does what the plan predicts
-"$sparoa" simulate -p "$nano" -n 3 --ideal --clock gpu=0.4 --json >"$dir/ideal"
+"$sparoa" simulate -p "$nano" -n 3 --ideal --clock gpu=0.4 $few --json >"$dir/ideal"
 tr -d ' \n' <"$dir/ideal" | tr '{' '\n' | awk -F '[:,]' '/"policy":"gpu"/ { for (i = 1; i < NF; i++) {
     if ($i ~ /predicted_us/) p = $(i + 1); if ($i ~ /mean_us/) m = $(i + 1) }
     if (m > 0.98 * p && m < 1.02 * p) good = 1; else print "predicted " p ", simulated " m }
     END { exit !good }' || { echo "simulate --ideal --clock departs from the plan"; exit 1; }
-"$sparoa" simulate -p "$nano" -n 20 --json >"$dir/1"
+"$sparoa" simulate -p "$nano" -n 20 --updates 100 --json >"$dir/1"
 wants "$dir/1" '"label": "simulated"'
+# the steps are what planning by sac takes its time for
+"$sparoa" simulate -p "$nano" -n 20 --updates 2 --json >"$dir/2"
+sac_us() { tr -d ' \n' <"$1" | tr '{' '\n' | sed -n 's/.*"policy":"sac".*"plan_us":\([^,}]*\).*/\1/p'; }
+awk "BEGIN { exit !($(sac_us "$dir/2") < 0.5 * $(sac_us "$dir/1")) }" || fail "--updates 2 is as slow as 100"
 
 refuses() {
     want=$1 code=0

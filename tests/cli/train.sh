@@ -12,15 +12,20 @@ corpus=$dir/corpus.tsv
 awk -F '\t' 'NR == 1 || $1 == "digits" || $1 == "crepe" || $1 == "vgg19" || $1 == "mnist8_cntk"' \
     "$root/models/predictor/corpus.tsv" >"$corpus"
 
+# fewer operators on an emulated processor, where each takes a hundred times as long
+few=${SPAROA_EMULATOR:+--inventions 8}
+
 fail() { echo "train.sh: $*" >&2; exit 1; }
 wants() { grep -q -- "$2" "$1" || { cat "$1" >&2; fail "no '$2'"; }; }
-train() { "$sparoa" train predictor -q --corpus "$corpus" --hold-out crepe,digits -p "$nano" "$@"; }
+train() { "$sparoa" train predictor -q --corpus "$corpus" --hold-out crepe,digits -p "$nano" $few "$@"; }
 
 train --network linear --epochs 1 -o "$dir/a.spw"
 train --network linear --epochs 1 -o "$dir/b.spw"
 cmp "$dir/a.spw" "$dir/b.spw" || fail "two trainings differ"
 train --network linear --epochs 1 --seed 5 -o "$dir/c.spw"
 cmp -s "$dir/a.spw" "$dir/c.spw" && fail "another seed, the same weights"
+train --network linear --epochs 1 --inventions 3 -o "$dir/c.spw"
+cmp -s "$dir/a.spw" "$dir/c.spw" && fail "fewer inventions, the same weights"
 "$sparoa" plan -p "$nano" --policy threshold --predictor "$dir/a.spw" -o "$dir/plan.yaml" >"$dir/out"
 wants "$dir/plan.yaml" 'policy: "threshold"'
 
@@ -40,7 +45,7 @@ wants "$dir/cpu.yaml" 'devices: \["cpu"\]'
 wants "$dir/cpu.yaml" 'measured_us: \['
 sed 's/^devices: .*/devices: ["gpu"]/' "$dir/cpu.yaml" >"$dir/gpu.yaml"
 "$sparoa" train predictor --corpus "$corpus" --hold-out crepe,digits -p "$nano" --epochs 1 \
-    --finetune "$dir/cpu.yaml" --finetune "$dir/gpu.yaml" -o "$dir/d.spw" >"$dir/out"
+    $few --finetune "$dir/cpu.yaml" --finetune "$dir/gpu.yaml" -o "$dir/d.spw" >"$dir/out"
 wants "$dir/out" 'fine-tuned from [1-9][0-9]* measured times'
 cmp -s "$dir/d.spw" "$root/models/predictor/predictor.spw" && fail "fine-tuning changed nothing"
 

@@ -5,9 +5,9 @@
 #include "tests/support/memory.h"
 
 #if defined(SP_TEST_EMULATED) /* training takes a hundred times as long there */
-enum { MOST_OPS = 60, LEAST_ROWS = 500, MADE_UP = 4, TUNING_EPOCHS = 4, TUNING_MADE_UP = 8 };
+enum { MOST_OPS = 60, LEAST_ROWS = 500, MADE_UP = 4, TUNING_MADE_UP = 8, BYTES_MORE = 1000 };
 #else
-enum { MOST_OPS = 4096, LEAST_ROWS = 1000, MADE_UP = 20, TUNING_EPOCHS = 4, TUNING_MADE_UP = 160 };
+enum { MOST_OPS = 4096, LEAST_ROWS = 1000, MADE_UP = 20, TUNING_MADE_UP = 160, BYTES_MORE = 100 };
 #endif
 static sp_platform *platform;
 static sp_predict_corpus corpus;
@@ -103,7 +103,7 @@ static void test_no_memory(void **state)
     setup->regime = m->regime;
     bool done = false;
     int failed = 0;
-    for (size_t limit = 20000; !done; limit += 100) {
+    for (size_t limit = 20000; !done; limit += BYTES_MORE) {
         sp_mem little;
         sp_predict_examples e = {.alloc = sp_mem_init(&little, NULL, limit)};
         done = true;
@@ -206,7 +206,7 @@ static void test_fits(void **state)
                                     corpus.models[i].count);
     assert_int_equal(sp_predictor_shipped(&alloc, &p, NULL), SPAROA_OK);
     assert_int_equal(sp_study_score(&held, p, &before, NULL), SPAROA_OK);
-    const sp_predict_tuning tuning = {TUNING_EPOCHS, TUNING_MADE_UP, 1};
+    const sp_predict_tuning tuning = {.epochs = 4, .inventions = TUNING_MADE_UP, .seed = 1};
     assert_int_equal(sp_predict_tune(p, &corpus, platform, fitted, &tuning, NULL), SPAROA_OK);
     assert_int_equal(sp_study_score(&held, p, &after, NULL), SPAROA_OK);
     print_message("models never trained on: intensity within 10%% %.1f%% -> %.1f%%, right device "

@@ -4,7 +4,11 @@
 #include "schedule/replan.h"
 #include "tests/support/memory.h"
 
-enum { NODES = 40 };
+#if defined(SP_TEST_EMULATED) /* a step of training takes a hundred times as long there */
+enum { NODES = 20, UPDATES = 500, SAME_UPDATES = 60 };
+#else
+enum { NODES = 40, UPDATES = 2000, SAME_UPDATES = 2000 };
+#endif
 static sp_platform platform;
 static sp_profile *profile;
 
@@ -74,10 +78,10 @@ static sp_replanner *make(void)
     return r;
 }
 
-static double train(sp_replanner *r)
+static double train(sp_replanner *r, uint32_t updates)
 {
     sparoa_error err;
-    sp_replan_training t = {.seed = 3, .updates = 2000};
+    sp_replan_training t = {.seed = 3, .updates = updates};
     if (sp_replanner_train(r, &t, &err)) fail_msg("%s", err.message);
     return t.above_teacher;
 }
@@ -91,7 +95,7 @@ static void best_of_all(void **state)
     sp_replan_result result;
     assert_int_equal(sp_env_build(&alloc, profile, &platform, profile->regime, NULL, &env, NULL),
                      SPAROA_OK);
-    double above = train(r);
+    double above = train(r, UPDATES);
     if (!(above < 0.03)) fail_msg("the policy alone is %.2f%% above its teacher", 100 * above);
     int changed = 0;
     size_t used = atomic_load(&mem.used);
@@ -144,7 +148,7 @@ static void same_bytes(void **state)
     uint8_t from_a[NODES], from_b[NODES];
     sp_replan_result result;
     sparoa_error err = {0};
-    train(a), train(b);
+    train(a, SAME_UPDATES), train(b, SAME_UPDATES);
     sp_replanner_save(a, x), sp_replanner_save(b, y);
     assert_memory_equal(x, y, bytes);
     sp_replanner_destroy(b);
