@@ -254,6 +254,13 @@ typedef enum sp_cast {
     SP_CAST_BOOL_OF_F32
 } sp_cast;
 
+/* An integer lo..hi of 8 bits is x / scale, rounded (ties to even), plus zero; of a NaN it is lo.
+ */
+typedef struct sp_quantize_f32 {
+    float scale;
+    int32_t zero, lo, hi;
+} sp_quantize_f32;
+
 /* y = (x - mean - rest) * scale + shift: a mean in double is the sum of two floats. */
 typedef struct sp_affine_f32 {
     const float *mean, *rest, *scale, *shift;
@@ -363,6 +370,9 @@ typedef struct sp_kernels {
     void (*act_f32)(int act, float a, float b, size_t n, const float *x, float *y);
     void (*unary_f32)(sp_unary op, float a, float b, size_t n, const float *x, float *y);
     void (*cast)(sp_cast kind, size_t n, const void *x, void *y);
+    void (*quantize_f32)(size_t n, const sp_quantize_f32 *q, const float *x, uint8_t *y);
+    /* The smallest and largest of n floats and 0, NaNs left out. */
+    void (*range_f32)(size_t n, const float *x, float *least, float *most);
     /* A stride of 0 repeats one element, 1 walks. y may be a or b where they walk. */
     void (*binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                        int b_stride, float *y);

@@ -62,6 +62,8 @@ void SP_KERNEL(sp_act_f32)(int act, float a, float b, size_t n, const float *x, 
 void SP_KERNEL(sp_weave_f32)(size_t n, size_t channels, const float *in, size_t stride, float *out);
 void SP_KERNEL(sp_unary_f32)(sp_unary op, float a, float b, size_t n, const float *x, float *y);
 void SP_KERNEL(sp_cast)(sp_cast kind, size_t n, const void *x, void *y);
+void SP_KERNEL(sp_quantize_f32)(size_t n, const sp_quantize_f32 *q, const float *x, uint8_t *y);
+void SP_KERNEL(sp_range_f32)(size_t n, const float *x, float *least, float *most);
 void SP_KERNEL(sp_binary_f32)(sp_binary op, size_t n, const float *a, int a_stride, const float *b,
                               int b_stride, float *y);
 void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ldx,

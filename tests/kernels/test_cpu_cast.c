@@ -1,4 +1,4 @@
-/* Conversions of every instruction set against the plain functions, bit by bit. */
+/* Conversions and quantisation of every instruction set against the plain functions, bit by bit. */
 #include "ops/half.h"
 #include "ops/truncate.h"
 #include "tests/support/cpu_node.h"
@@ -80,10 +80,61 @@ static void test_node(void **unused)
     }
 }
 
+/* Ties, values far outside, infinities and now and then a NaN. */
+static void spread(float *x, int64_t n, float scale)
+{
+    for (int64_t i = 0; i < n; i++) {
+        x[i] *= 300 * scale;
+        if (random_u32() % 4 == 0) x[i] = ((float)(random_u32() % 400) - 200.5f) * scale;
+        if (random_u32() % 50 == 0) x[i] = random_u32() % 2 ? INFINITY : -INFINITY;
+        if (random_u32() % 50 == 0) x[i] = NAN;
+    }
+}
+
+static void test_quantize(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        builder b;
+        start(&b, "QuantizeLinear");
+        const int64_t n = PICK(0, 1, 7, 16, 100, 1021, 70001);
+        float scale = i % 2 ? 0.25f : 0.03f;
+        uint8_t zero = (uint8_t)random_u32();
+        sparoa_tensor x = tensor(1, &n), s = sparoa_tensor_of(SPAROA_FLOAT32, &scale, 0);
+        sparoa_tensor z = sparoa_tensor_of(i % 3 ? SPAROA_UINT8 : SPAROA_INT8, &zero, 0);
+        spread(x.data, n, scale);
+        input(&b, &x, false);
+        input(&b, &s, true);
+        if (i % 5) input(&b, &z, true);
+        compare_bytes(&b.node, kernels);
+        free(x.data);
+    }
+}
+
+static void test_dynamic_quantize(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        builder b;
+        start(&b, "DynamicQuantizeLinear");
+        const int64_t n = PICK(0, 1, 7, 16, 33, 100, 70001);
+        sparoa_tensor x = tensor(1, &n), y[3] = {{0}};
+        float *p = x.data;
+        for (int64_t k = 0; k < n; k++) p[k] = i % 4 == 0 ? 0 : p[k] + (float)(i % 3);
+        if (n > 1 && i % 5 == 0) p[n / 2] = NAN;
+        input(&b, &x, false);
+        b.node.out = (sparoa_tensor *[]){&y[0], &y[1], &y[2]};
+        b.node.n_out = 3;
+        compare_bytes(&b.node, kernels);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_widen),
                                        cmocka_unit_test(test_from_float),
-                                       cmocka_unit_test(test_node)};
+                                       cmocka_unit_test(test_node), cmocka_unit_test(test_quantize),
+                                       cmocka_unit_test(test_dynamic_quantize)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,6 +173,31 @@ static inline void compare(builder *b, const sp_kernels *kernels, double toleran
     free(expected), free(actual);
 }
 
+/* The same for kernels without a state, whose outputs of any type must equal the operator's. */
+static inline void compare_bytes(sparoa_node *node, const sp_kernels *kernels)
+{
+    sparoa_error err = {0};
+    sp_cpu_host host = {.threads = 3, .kernels = kernels};
+    sparoa_exec exec = {.threads = 3, .parallel = serial, .err = &err};
+    const sparoa_op *op = sp_op_find("", node->op, 24, NULL, 0);
+    void *expected[4], *actual[4];
+    if (op->infer(node, &err)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < node->n_out; i++) {
+        const size_t bytes = sparoa_tensor_bytes(node->out[i]);
+        expected[i] = node->out[i]->data = malloc(bytes + 1);
+        actual[i] = malloc(bytes + 1);
+    }
+    if (op->run(node, &exec)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < node->n_out; i++) node->out[i]->data = actual[i];
+    const sp_cpu_kernel_row *row = sp_cpu_kernel_find(&host, node, NULL);
+    assert_non_null(row);
+    if (row->run(NULL, NULL, &host, node, &exec)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < node->n_out; i++) {
+        assert_memory_equal(actual[i], expected[i], sparoa_tensor_bytes(node->out[i]));
+        free(actual[i]), free(expected[i]);
+    }
+}
+
 static inline int64_t pick(const int64_t *values, size_t n)
 {
     return values[random_u32() % n];
