@@ -53,8 +53,29 @@ static void test_norms(void **unused)
     }
 }
 
+/* Rows of ordinary numbers, of zeros, of numbers whose norm has no reciprocal, and with a NaN. */
+static void test_lp(void **unused)
+{
+    static const float sizes[] = {1, 0, 1e-40f, 1e-38f, 1e15f};
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 60; i++) {
+        builder b;
+        const int64_t m = PICK(1, 5, 90), n = PICK(1, 3, 16, 70, 513);
+        sparoa_tensor x = tensor(2, (int64_t[]){m, n});
+        float *p = x.data;
+        for (int64_t k = 0; k < m * n; k++) p[k] *= sizes[(i + k / n) % 5];
+        if (i % 7 == 0) p[n - 1] = i % 2 ? NAN : INFINITY;
+        start(&b, "LpNormalization");
+        input(&b, &x, false);
+        add_int(&b, "p", 1 + i % 2);
+        if (i % 3) add_int(&b, "axis", 1);
+        compare(&b, kernels, 2e-7, false);
+        free(x.data);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_norms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_norms), cmocka_unit_test(test_lp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

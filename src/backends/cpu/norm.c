@@ -1,5 +1,6 @@
 /* Normalisations of float32 images by statistics of planes: BatchNormalization (given statistics),
- * InstanceNormalization, GroupNormalization and MeanVarianceNormalization. */
+ * InstanceNormalization, GroupNormalization and MeanVarianceNormalization; LpNormalization of rows.
+ */
 #include "backends/cpu/gemm_run.h"
 #include "ops/epilogue.h"
 #include "ops/op.h"
@@ -295,3 +296,59 @@ static sparoa_status mvn_run(void *state, void *prepared, const sp_cpu_host *hos
 /* ONNX MeanVarianceNormalization, versions 9 and 13, by channel. */
 SP_CPU_KERNEL(MeanVarianceNormalization) = {
     .op = "MeanVarianceNormalization", .domain = "", .supports = mvn_supports, .run = mvn_run};
+
+/* ---- LpNormalization ---- */
+
+typedef struct lp_task {
+    const sp_kernels *kernels;
+    sp_fold fold;
+    int64_t n;
+    const float *x;
+    float *y;
+} lp_task;
+
+static void lp_pieces(void *arg, int64_t begin, int64_t end)
+{
+    const lp_task *t = arg;
+    const float zero = 0;
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = t->x + i * t->n;
+        float *y = t->y + i * t->n;
+        double norm = 0;
+        t->kernels->fold_rows_f32(t->fold, 1, (size_t)t->n, x, 0, &norm);
+        if (t->fold == SP_FOLD_SQUARE) norm = sqrt(norm);
+        if (norm > 0 && norm < 1e-30) { /* its reciprocal may be no float */
+            for (int64_t k = 0; k < t->n; k++) y[k] = (float)(x[k] / norm);
+            continue;
+        }
+        const float scale = norm == 0 ? 0 : (float)(1 / norm);
+        const sp_affine_f32 by = {&zero, &zero, &scale, &zero};
+        t->kernels->affine_f32((size_t)t->n, &by, x, y);
+    }
+}
+
+static const char *lp_supports(const sp_cpu_host *host, const sparoa_node *node)
+{
+    const sparoa_tensor *x = node->in[0];
+    if (!x || x->rank < 1 || !sp_cpu_all_float32(node)) return NULL;
+    const int64_t axis = sparoa_attr_int(node, "axis", -1);
+    return axis == -1 || axis == x->rank - 1 ? host->kernels->name : NULL;
+}
+
+static sparoa_status lp_run(void *state, void *prepared, const sp_cpu_host *host,
+                            const sparoa_node *node, const sparoa_exec *exec)
+{
+    const sparoa_tensor *x = node->in[0];
+    const int64_t count = sp_count(x), n = x->dims[x->rank - 1];
+    lp_task t = {.kernels = host->kernels,
+                 .fold = sparoa_attr_int(node, "p", 2) == 1 ? SP_FOLD_ABS : SP_FOLD_SQUARE,
+                 .n = n,
+                 .x = x->data,
+                 .y = node->out[0]->data};
+    if (count > 0) sp_parallel_for(exec, count / n, 1 + GRAIN / n, lp_pieces, &t);
+    return SPAROA_OK;
+}
+
+/* ONNX LpNormalization, versions 1 and 22, along the last axis. */
+SP_CPU_KERNEL(LpNormalization) = {
+    .op = "LpNormalization", .domain = "", .supports = lp_supports, .run = lp_run};
