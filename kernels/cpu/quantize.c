@@ -1,8 +1,9 @@
 /* Floats to 8-bit integers by one scale, and the range that makes the scale. */
 #include "kernels/cpu/protos.h"
 
-typedef uint8_t vb __attribute__((vector_size(VL)));
-typedef uint8_t vb_u __attribute__((vector_size(VL), aligned(1), may_alias));
+typedef vi vi_u __attribute__((aligned(4), may_alias));
+
+#define CHUNK 64
 
 void SP_KERNEL(sp_range_f32)(size_t n, const float *x, float *least, float *most)
 {
@@ -23,17 +24,23 @@ void SP_KERNEL(sp_range_f32)(size_t n, const float *x, float *least, float *most
     *most = vf_hmax(vf_max(hi[0], hi[1]));
 }
 
+/* In chunks, so that the compiler narrows many integers at a time. */
 void SP_KERNEL(sp_quantize_f32)(size_t n, const sp_quantize_f32 *q, const float *x, uint8_t *y)
 {
     const vf scale = vf_splat(q->scale), least = vf_splat((float)(q->lo - q->zero)),
              most = vf_splat((float)(q->hi - q->zero));
-    for (size_t i = 0; i < n; i += VL) {
-        const size_t c = n - i < VL ? n - i : VL;
-        vf v = vf_min(vf_max(vf_get(x + i, c) / scale, least), most);
-        vb b = __builtin_convertvector(__builtin_convertvector(vf_round(v), vi) + q->zero, vb);
-        if (c == VL)
-            *(vb_u *)(y + i) = b;
+    int32_t wide[CHUNK];
+    while (n > 0) {
+        const size_t count = n < CHUNK ? n : CHUNK;
+        for (size_t i = 0; i < count; i += VL) {
+            const size_t c = count - i < VL ? count - i : VL;
+            vf v = vf_min(vf_max(vf_get(x + i, c) / scale, least), most);
+            *(vi_u *)(wide + i) = __builtin_convertvector(vf_round(v), vi) + q->zero;
+        }
+        if (count == CHUNK)
+            for (size_t i = 0; i < CHUNK; i++) y[i] = (uint8_t)wide[i];
         else
-            for (size_t k = 0; k < c; k++) y[i + k] = b[k];
+            for (size_t i = 0; i < count; i++) y[i] = (uint8_t)wide[i];
+        x += count, y += count, n -= count;
     }
 }
