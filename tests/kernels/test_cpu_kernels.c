@@ -187,6 +187,29 @@ static void test_groups(void **unused)
     }
 }
 
+/* Few pixels and many weights. */
+static void test_transposed_small_maps(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (int i = 0; i < 6; i++) {
+        conv_case q = {.n = 1 + i % 2,
+                       .h = i % 3 ? 4 : 0,
+                       .w = 5,
+                       .c = 160,
+                       .m = 130,
+                       .group = 1,
+                       .kh = i % 3 ? 4 : 1,
+                       .kw = i % 3 ? 4 : 13,
+                       .stride = {2, 2},
+                       .dilation = {1, 1},
+                       .pads = {1, 1, 1, 1},
+                       .bias = i % 2,
+                       .residual = i % 3};
+        q.act = i % 2 ? "relu" : "silu";
+        run_conv(kernels, &q, "ConvTranspose");
+    }
+}
+
 static void test_transposed_groups(void **unused)
 {
     FOR_EACH_ISA(kernels)
@@ -543,6 +566,7 @@ int main(void)
                                        cmocka_unit_test(test_layers),
                                        cmocka_unit_test(test_groups),
                                        cmocka_unit_test(test_transposed_groups),
+                                       cmocka_unit_test(test_transposed_small_maps),
                                        cmocka_unit_test(test_matmul),
                                        cmocka_unit_test(test_gemm),
                                        cmocka_unit_test(test_unary),

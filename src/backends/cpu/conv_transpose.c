@@ -12,7 +12,9 @@
 #include "ops/conv_shape.h"
 
 #define MAX_STRIDE 8
-#define MAX_GROUPS 64 /* that are not taken several at a time */
+#define FEW_PIXELS 128
+#define MUCH_WEIGHT ((size_t)1 << 20) /* bytes */
+#define MAX_GROUPS 64                 /* that are not taken several at a time */
 
 static int64_t attr_at(const sparoa_node *node, const char *name, int32_t i, int64_t fallback)
 {
@@ -64,6 +66,18 @@ static bool windows_apart(const sparoa_node *node, const deconv_state *s)
     return apart && natural_shape(node, s);
 }
 
+/* So few that a product for each phase and row would read large weights from afar for each. */
+static bool has_few_pixels(const sparoa_node *node)
+{
+    const sparoa_tensor *x = node->in[0];
+    int64_t pixels = 1;
+    for (int32_t i = 0; i + 1 < x->rank; i++) {
+        if (x->dims[i] < 1 || x->dims[i] > FEW_PIXELS) return false;
+        pixels *= x->dims[i];
+    }
+    return x->rank >= 3 && pixels <= FEW_PIXELS && sparoa_tensor_bytes(node->in[1]) >= MUCH_WEIGHT;
+}
+
 static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, deconv_state *s)
 {
     const sparoa_tensor *w = node->in[1];
@@ -87,8 +101,10 @@ static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, de
     }
     s->apart = windows_apart(node, s);
     if (s->z.kernel * s->y.kernel > SP_DECONV_MAX_KERNEL) return false;
-    s->scattered = !s->apart && group == 1 && spatial < 3 && s->x.stride > 1 &&
-                   s->x.dilation == 1 && s->c_out <= (size_t)host->kernels->vector / 2;
+    const bool can = !s->apart && group == 1 && spatial < 3 && s->x.stride > 1;
+    s->whole = can && s->x.dilation == 1 && has_few_pixels(node);
+    s->scattered =
+        s->whole || (can && s->x.dilation == 1 && s->c_out <= (size_t)host->kernels->vector / 2);
     s->together = group > 1 && host->kernels->gconv_f32_takes(s->c_in, s->c_out);
     return s->together || group <= MAX_GROUPS;
 }
@@ -273,7 +289,8 @@ static sparoa_status deconv_prepare(void *state, const sp_cpu_host *host, const 
     const place pads = {.z = n > 2 ? (ptrdiff_t)c.w.pad_begin[n - 3] : 0,
                         .y = n > 1 ? (ptrdiff_t)c.w.pad_begin[n - 2] : 0,
                         .x = (ptrdiff_t)c.w.pad_begin[n - 1]};
-    *workspace = sp_deconv_piece_bytes(state, node, &pads) * (size_t)pieces_of(node, host->threads);
+    *workspace = sp_deconv_shared_bytes(state, node) +
+                 sp_deconv_piece_bytes(state, node, &pads) * (size_t)pieces_of(node, host->threads);
     return sp_cpu_keep_plan(host, node, &pads, sizeof pads, prepared, err);
 }
 
@@ -297,7 +314,7 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
                      .h = 1,
                      .od = 1,
                      .oh = 1,
-                     .workspace = exec->workspace,
+                     .workspace = (char *)exec->workspace + sp_deconv_shared_bytes(s, node),
                      .piece_bytes = sp_deconv_piece_bytes(s, node, prepared)};
     if (y->rank > 4) t.d = (size_t)x->dims[1], t.od = (size_t)y->dims[1];
     if (y->rank > 3) t.h = (size_t)x->dims[x->rank - 3], t.oh = (size_t)y->dims[y->rank - 3];
@@ -305,6 +322,7 @@ static sparoa_status deconv_run(void *state, void *prepared, const sp_cpu_host *
     t.rows = (size_t)sp_dims_product(y, 0, y->rank - 2);
     if (s->epilogue.residual) t.residual = node->in[s->epilogue.residual_input]->data;
     t.pieces = pieces_of(node, host->threads);
+    sp_deconv_share(&t, exec);
     if (t.pieces > 1)
         exec->parallel(exec, t.pieces, sp_deconv_piece, &t);
     else

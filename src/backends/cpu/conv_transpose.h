@@ -27,6 +27,7 @@ typedef struct deconv_state {
     bool apart;             /* windows neither overlap nor leave gaps, and there is no padding */
     bool together;          /* groups of few channels: sp_gconv_f32 */
     bool scattered;         /* few channels: a product makes all that an input line adds to */
+    bool whole;             /* scattered, few pixels: one product for all lines */
     sp_cpu_packed **packed; /* [phase z][phase y][phase x][group]; apart: [kernel row of all
                                planes]; together: no group; scattered: one */
     size_t packed_count;
@@ -85,12 +86,15 @@ typedef struct deconv_task {
     const float *x, *residual;
     float *y;
     size_t rows, d, h, w, od, oh, ow; /* rows: of all images and planes of the output */
-    char *workspace;
+    const float *products;            /* whole: of all lines, at the beginning of the workspace */
+    char *workspace;                  /* of the pieces */
     size_t piece_bytes;
     int32_t pieces;
 } deconv_task;
 
-/* What it takes of the workspace. */
+/* What all pieces share of the workspace, made first; what each takes of it. */
+size_t sp_deconv_shared_bytes(const deconv_state *s, const sparoa_node *node);
+void sp_deconv_share(deconv_task *t, const sparoa_exec *exec);
 size_t sp_deconv_piece_bytes(const deconv_state *s, const sparoa_node *node, const place *pads);
 void sp_deconv_piece(void *arg, int32_t index);
 

@@ -1,5 +1,6 @@
 /* ConvTranspose: computing, piece by piece. */
 #include "backends/cpu/conv_transpose.h"
+#include "ops/op.h"
 
 /* Input lines that an output row reads at most, which follow each other. */
 static size_t ring_lines(const deconv_state *s)
@@ -22,9 +23,9 @@ size_t sp_deconv_piece_bytes(const deconv_state *s, const sparoa_node *node, con
     const size_t ow = (size_t)y->dims[y->rank - 2], w = (size_t)x->dims[x->rank - 2];
     const size_t elements = (size_t)(kernel_rows(s) * s->x.kernel);
     size_t bytes = (ow / (size_t)s->x.stride + 1) * elements * sizeof(float *);
+    const size_t ring = s->whole ? 0 : ring_lines(s);
     if (s->scattered)
-        bytes = (line_floats(s, w, ow, pads->x) + ring_lines(s) * w * elements * s->c_out) *
-                sizeof(float);
+        bytes = (line_floats(s, w, ow, pads->x) + ring * w * elements * s->c_out) * sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
 
@@ -143,16 +144,13 @@ typedef struct scatter {
     size_t held[SP_DECONV_MAX_KERNEL + 1]; /* the input line of each place of the ring, + 1 */
 } scatter;
 
-/* What an input line adds to output rows. */
-static const float *products_of(const deconv_task *t, scatter *c, const float *x)
+/* What input lines add to output rows, from the line at x on. */
+static void multiply(const deconv_task *t, const float *x, size_t pixels, float *to,
+                     const sparoa_exec *exec)
 {
     const deconv_state *s = t->s;
-    const size_t line = (size_t)(x - t->x) / (t->w * s->c_in), n = c->ring_floats / t->w;
-    const size_t at = line % t->h % ring_lines(s);
-    float *to = c->ring + at * c->ring_floats;
-    if (c->held[at] == line + 1) return to;
-    c->held[at] = line + 1;
-    const sp_gemm_f32 product = {.m = t->w,
+    const size_t n = (size_t)(kernel_rows(s) * s->x.kernel) * s->c_out;
+    const sp_gemm_f32 product = {.m = pixels,
                                  .n = n,
                                  .k = s->c_in,
                                  .taps = 1,
@@ -161,7 +159,37 @@ static const float *products_of(const deconv_task *t, scatter *c, const float *x
                                  .b = s->packed[0]->data,
                                  .c = to,
                                  .ldc = n};
-    t->kernels->gemm_f32(&product, 0, t->w, 0, t->kernels->gemm_f32_panels(n));
+    if (exec)
+        sp_gemm_parallel(t->kernels, &product, exec);
+    else
+        t->kernels->gemm_f32(&product, 0, pixels, 0, t->kernels->gemm_f32_panels(n));
+}
+
+size_t sp_deconv_shared_bytes(const deconv_state *s, const sparoa_node *node)
+{
+    const sparoa_tensor *x = node->in[0];
+    const size_t pixels = (size_t)sp_dims_product(x, 0, x->rank - 1);
+    const size_t n = (size_t)(kernel_rows(s) * s->x.kernel) * s->c_out;
+    return s->whole ? (pixels * n * sizeof(float) + 63) / 64 * 64 : 0;
+}
+
+void sp_deconv_share(deconv_task *t, const sparoa_exec *exec)
+{
+    const size_t pixels = t->rows / t->oh * t->h * t->w;
+    float *to = exec->workspace;
+    if (!t->s->whole || pixels == 0) return;
+    multiply(t, t->x, pixels, to, exec);
+    t->products = to;
+}
+
+static const float *products_of(const deconv_task *t, scatter *c, const float *x)
+{
+    const size_t line = (size_t)(x - t->x) / (t->w * t->s->c_in);
+    if (t->products) return t->products + line * c->ring_floats;
+    const size_t at = line % t->h % ring_lines(t->s);
+    float *to = c->ring + at * c->ring_floats;
+    if (c->held[at] != line + 1) multiply(t, x, t->w, to, NULL);
+    c->held[at] = line + 1;
     return to;
 }
 
