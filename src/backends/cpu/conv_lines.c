@@ -6,8 +6,10 @@
 #define MAX_LINES 64                   /* of a ring */
 #define MOST_BYTES ((size_t)256 << 10) /* of a group's ring, which stays in the nearer caches */
 #define LEAST_WIDTH 8
-#define MANY_PIXELS 48      /* of a group's product, for whole register tiles */
-#define LEAST_WORK 200000.0 /* multiply-adds that are worth a thread */
+#define MANY_PIXELS 48                 /* of a group's product, for whole register tiles */
+#define NEAR_FLOATS ((size_t)96 << 10) /* of image lines, in the second-level cache */
+#define FEW_BLOCKS 4                   /* with fewer, too many lines are copied twice */
+#define LEAST_WORK 200000.0            /* multiply-adds that are worth a thread */
 
 typedef struct lines_task {
     const conv_state *s;
@@ -90,6 +92,7 @@ sparoa_status sp_conv_lines_plan(const conv_state *s, const sp_cpu_host *host,
 static void copy_few(float *to, const float *from, size_t n)
 {
     size_t i = 0;
+    for (; i + 16 <= n; i += 16) memcpy(to + i, from + i, 16 * sizeof *to);
     for (; i + 4 <= n; i += 4) memcpy(to + i, from + i, 4 * sizeof *to);
     for (; i < n; i++) to[i] = from[i];
 }
@@ -203,10 +206,14 @@ static void lines_group(const lines_task *t, size_t row, size_t end, size_t grou
 static void lines_groups(const lines_task *t, const sp_gemm_piece *piece, const float **rows,
                          line_ring *ring)
 {
-    /* Lines are copied for a group, and serve the next rows of it; without copies all groups of a
-     * few rows come first, as pixels are read from one end to the other. */
-    const size_t most = piece->m1 - piece->m0;
-    const size_t step = reads_image(t->s, t->p) ? t->p->block / t->p->ow : most;
+    /* Lines are copied for a group, and serve the next rows of it; so many rows at a time that the
+     * image's lines stay near for the next group. Without copies all groups of a few rows come
+     * first, as pixels are read from one end to the other. */
+    const conv_plan *p = t->p;
+    const size_t together = p->block / p->ow;
+    const size_t lines = NEAR_FLOATS / (p->w * p->c + 1) / (size_t)p->stride_h;
+    size_t step = reads_image(t->s, p) ? together : lines / together * together;
+    if (step < FEW_BLOCKS * together && !reads_image(t->s, p)) step = FEW_BLOCKS * together;
     for (size_t row = piece->m0; row < piece->m1; row += step) {
         size_t end = piece->m1 - row < step ? piece->m1 : row + step;
         for (size_t g = piece->p0; g < piece->p1; g++) lines_group(t, row, end, g, rows, ring);

@@ -12,7 +12,7 @@
 #include "ops/conv_shape.h"
 
 #define MAX_STRIDE 8
-#define FEW_PIXELS 128
+#define FEW_PIXELS 256
 #define MUCH_WEIGHT ((size_t)1 << 20) /* bytes */
 #define MAX_GROUPS 64                 /* that are not taken several at a time */
 
