@@ -80,8 +80,8 @@ void SP_KERNEL(sp_unary_f32)(sp_unary op, float a, float b, size_t n, const floa
     case SP_UNARY_CEIL: MAP(vf_ceil(v)); break;
     case SP_UNARY_ROUND: MAP(vf_nearest(v)); break;
     case SP_UNARY_RECIPROCAL: MAP(vf_splat(1) / v); break;
-    case SP_UNARY_ELU: MAP(vf_lt(v, zero, va * vf_elu(v), vb * v)); break;
-    case SP_UNARY_CELU: MAP(vf_lt(v, zero, va * vf_elu(v / va), v)); break;
+    case SP_UNARY_ELU: MAP(vf_lt(v, zero, va * vf_expm1(v), vb * v)); break;
+    case SP_UNARY_CELU: MAP(vf_lt(v, zero, va * vf_expm1(v / va), v)); break;
     case SP_UNARY_SOFTPLUS: MAP(vf_softplus(v)); break;
     case SP_UNARY_SWISH: MAP(vf_swish(v, va)); break;
     case SP_UNARY_MISH: MAP(vf_mish(v)); break;

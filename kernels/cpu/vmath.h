@@ -44,11 +44,11 @@ SP_INLINE vf vf_exp2(vf x)
     return vf_scale_floor(vf_poly(f, c, 5), whole);
 }
 
-/* x, or exp(x) - 1 below 0. */
-SP_INLINE vf vf_elu(vf x)
+/* exp(x) - 1 of numbers below 0. */
+SP_INLINE vf vf_expm1(vf x)
 {
     vf n, p = vf_exp_parts(x, &n), one = vf_splat(1);
-    return vf_lt(x, vf_zero(), vf_scale(p, n) + (vf_scale(one, n) - one), x);
+    return vf_scale(p, n) + (vf_scale(one, n) - one);
 }
 
 /* x = 2^n (1 + f) with 1 + f in sqrt(1/2)..sqrt(2); log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R) with
