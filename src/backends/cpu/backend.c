@@ -92,6 +92,16 @@ static sparoa_status read_isa(const char *options, const sp_kernels **kernels, s
                        sp_cpu_isas(known, sizeof known));
 }
 
+/* By the processor's own word, without reading files. */
+static size_t l2_bytes(void)
+{
+    long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+
 static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, const char *options,
                                      sparoa_dev **dev, sparoa_error *err)
 {
@@ -112,7 +122,8 @@ static sparoa_status cpu_device_open(const sparoa_host *host, int32_t index, con
                             .kernels = kernels,
                             .engine = host,
                             .sparse = sparse,
-                            .join = join};
+                            .join = join,
+                            .l2_bytes = l2_bytes()};
     d->host.cache = sp_cpu_packcache_create(&d->host.allocator);
     if (!d->host.cache) {
         cpu_device_close(d);

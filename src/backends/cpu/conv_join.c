@@ -14,11 +14,13 @@
 #define MOST_BYTES ((size_t)768 << 10)   /* with more it is left alone */
 #define LEAST_HIDDEN ((size_t)500 << 10) /* of a thread; less stays in its cache anyway */
 #define MUCH_HIDDEN ((size_t)4 << 20)
-#define MOST_WEIGHTS ((size_t)640 << 10)  /* bands read them anew */
-#define LARGE_HIDDEN ((size_t)1280 << 10) /* of a thread: its cache has no room for the rest */
-#define FEW_WEIGHTS ((size_t)512 << 10)
-#define CHEAP_REPEAT 170000.0 /* multiply-adds that are less than a wait for threads */
-#define LEAST_WORK 200000.0   /* multiply-adds that are worth a thread */
+#define MOST_WEIGHTS ((size_t)640 << 10) /* bands read them anew */
+#define FEW_WEIGHTS ((size_t)256 << 10)
+/* Cores with so large a second-level cache have a third one that is far, and gain more. */
+#define LARGE_L2 ((size_t)2 << 20)
+#define LARGE_HIDDEN ((size_t)1280 << 10) /* of a thread: that cache has no room for the rest */
+#define CHEAP_REPEAT 170000.0             /* multiply-adds that are less than a wait for threads */
+#define LEAST_WORK 200000.0               /* multiply-adds that are worth a thread */
 
 /* One of the nodes: its kernel's state, and where its inputs begin in the joined node's. */
 typedef struct member {
@@ -145,34 +147,35 @@ static bool plan_join(const join_state *s, int32_t threads, const sparoa_node *n
 }
 
 /* What is handed over would leave the caches and is more than what goes in and comes out. */
-static bool saves_memory(const join_state *s, const join_plan *p, size_t hidden, size_t weights,
-                         size_t used)
+static bool saves_memory(const join_state *s, const join_plan *p, size_t hidden, size_t weights)
 {
     const conv_plan *d = &p->d;
     const size_t out = s->projects ? p->c_out : 0;
     bool expands = d->c >= 2 * p->c_in && (d->c >= 2 * out || hidden >= MUCH_HIDDEN);
-    bool large = hidden * d->batch / used >= LARGE_HIDDEN;
-    return (expands || large || d->stride_h > 1) && weights <= MOST_WEIGHTS &&
-           weights <= hidden / 2 && repeats_few(s, d, (size_t)p->pieces, s->projects ? 16 : 32);
+    return (expands || d->stride_h > 1) && weights <= MOST_WEIGHTS && weights <= hidden / 2 &&
+           repeats_few(s, d, (size_t)p->pieces, s->projects ? 16 : 32);
 }
 
 /* Sizes are those that gained on the machines of docs/performance.md. Where what is handed over
  * stays in the caches anyway, threads would wait for each other longer than they compute twice. */
-static bool pays(const join_state *s, const join_plan *p, int32_t threads)
+static bool pays(const join_state *s, const join_plan *p, const sp_cpu_host *host)
 {
     const conv_plan *d = &p->d;
     const size_t weights = (p->c_in + p->c_out * s->projects) * d->c * sizeof(float),
                  hidden = d->h * d->w * d->c * sizeof(float), pieces = (size_t)p->pieces;
-    const size_t used = pieces < (size_t)threads ? pieces : (size_t)threads;
+    const size_t threads = (size_t)host->threads, used = pieces < threads ? pieces : threads;
+    const size_t share = hidden * d->batch / used;
     const double row = (double)(d->w * d->c) * (double)p->c_in,
                  repeated = (double)((pieces - 1) * shared_rows(s, d)) * row / (double)used;
+    const bool cheap = repeated <= CHEAP_REPEAT * (s->count - 1) && repeats_few(s, d, pieces, 4);
     if (p->piece_bytes > MOST_BYTES) return false;
     /* without the last one half as much is saved */
-    if (hidden * d->batch / used >= LEAST_HIDDEN * (s->projects ? 1 : 2) &&
-        saves_memory(s, p, hidden, weights, used))
-        return true;
-    const bool cheap = repeated <= CHEAP_REPEAT * (s->count - 1) && repeats_few(s, d, pieces, 4);
-    return used > 1 && (cheap || repeats_few(s, d, pieces, 16)) && weights <= FEW_WEIGHTS;
+    const bool leaves = share >= LEAST_HIDDEN * (s->projects ? 1 : 2);
+    if (leaves && saves_memory(s, p, hidden, weights)) return true;
+    if (host->l2_bytes < LARGE_L2) return !leaves && used > 1 && cheap && weights <= FEW_WEIGHTS;
+    if (weights > 2 * FEW_WEIGHTS) return false;
+    return used > 1 ? cheap || repeats_few(s, d, pieces, 16)
+                    : share >= LARGE_HIDDEN && weights <= hidden / 2;
 }
 
 static void join_destroy(void *state, const sp_cpu_host *host)
@@ -196,7 +199,7 @@ sparoa_status sp_conv_join(const sp_cpu_host *host, void *const *states,
         first += nodes[k]->n_in;
     }
     if (!can_join(&s) || !plan_join(&s, host->threads, views, &plan)) return SPAROA_OK;
-    if (host->join == SP_WHEN_FASTER && !pays(&s, &plan, host->threads)) return SPAROA_OK;
+    if (host->join == SP_WHEN_FASTER && !pays(&s, &plan, host)) return SPAROA_OK;
     *state = sp_cpu_alloc(host, sizeof s);
     if (!*state) return sparoa_fail(err, SPAROA_OUT_OF_MEMORY, nodes[0], "no memory to join nodes");
     memcpy(*state, &s, sizeof s);

@@ -31,6 +31,7 @@ typedef struct sp_cpu_host {
     const sparoa_host *engine; /* its threads serve packing too; NULL: the caller's thread only */
     sp_when sparse;            /* products with pruned weights on the sparse kernel */
     sp_when join;              /* convolutions that follow each other in one go (conv_join.c) */
+    size_t l2_bytes;           /* second-level cache of a core; 0: unknown */
 } sp_cpu_host;
 
 /* Slots marked O may be NULL. */
