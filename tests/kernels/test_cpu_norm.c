@@ -25,10 +25,13 @@ static void test_norms(void **unused)
         int64_t n = PICK(1, 2, 3), c = which == 2 ? PICK(4, 8, 12) : PICK(1, 3, 8, 17, 31, 64, 70),
                 h = PICK(1, 2, 5, 30), w = PICK(1, 3, 16, 33, 100), groups = PICK(1, 2, 4);
         int rank = (int)PICK(3, 4, 4);
+        if (which == 0 && !last) rank = (int)PICK(2, 3, 4);
         if (i % 50 == 5) c = 128, h = 100, w = 40; /* several parts */
-        sparoa_tensor x = rank == 3 ? tensor(3, last ? (int64_t[]){n, w, c} : (int64_t[]){n, c, w})
+        sparoa_tensor x = rank == 2 ? tensor(2, (int64_t[]){n * h * w, c})
+                          : rank == 3
+                              ? tensor(3, last ? (int64_t[]){n, w, c} : (int64_t[]){n, c, w})
                           : last ? tensor(4, (int64_t[]){n, h, w, c})
-                                    : tensor(4, (int64_t[]){n, c, h, w});
+                                 : tensor(4, (int64_t[]){n, c, h, w});
         sparoa_tensor param[4];
         start(&b, ops[which]);
         b.node.version = which == 2 && random_u32() % 2 ? 18 : 24;

@@ -108,7 +108,7 @@ static void sum_pieces(void *arg, int64_t begin, int64_t end)
     }
 }
 
-/* The four numbers of each channel; images with given statistics share those of the first. */
+/* The four numbers of each channel. */
 static void set_params(const norm_task *t, int64_t image)
 {
     const int64_t channels = t->channels;
@@ -135,7 +135,7 @@ static void row_pieces(void *arg, int64_t begin, int64_t end)
     while (begin < end) {
         const int64_t image = begin / t->s,
                       stop = (image + 1) * t->s < end ? (image + 1) * t->s : end;
-        const float *p = t->params + (t->mean ? 0 : image) * 4 * channels;
+        const float *p = t->params + image * 4 * channels;
         const sp_affine_f32 a = {p, p + channels, p + 2 * channels, p + 3 * channels};
         t->kernels->affine_columns_f32((size_t)(stop - begin), (size_t)channels, &a,
                                        t->x + begin * channels, t->y + begin * channels);
@@ -147,7 +147,7 @@ static sparoa_status run_last(norm_task *t, const sparoa_exec *exec)
 {
     const int64_t grain = 1 + GRAIN / t->channels;
     if (!t->mean) sp_parallel_for(exec, t->n * t->parts, 1 + grain / t->part, sum_pieces, t);
-    for (int64_t i = 0; i < (t->mean ? 1 : t->n); i++) set_params(t, i);
+    for (int64_t i = 0; i < t->n; i++) set_params(t, i);
     sp_parallel_for(exec, t->n * t->s, grain, row_pieces, t);
     return SPAROA_OK;
 }
@@ -159,27 +159,31 @@ static bool is_batch_norm(const sparoa_node *node)
     return strcmp(node->op, "BatchNormalization") == 0;
 }
 
-/* The parts that sizes tell, an empty input left out. */
+/* The parts that sizes tell, an empty input left out. Statistics that are given are the same for
+ * all images, and planes of a single element are rows of channels. */
 static norm_task sizes_of(const sparoa_node *node)
 {
     const sparoa_tensor *x = node->in[0];
+    const int64_t channels = x->dims[1], plane = sp_dims_product(x, 2, x->rank);
+    const bool last = sp_is_nhwc(node) && x->rank > 2, given = is_batch_norm(node);
     norm_task t = {.n = x->dims[0], .groups = 1, .channels = 1, .s = 1, .by_channel = true};
-    if (!sp_is_nhwc(node) || x->rank < 3) {
-        t.groups = x->dims[1];
-        t.s = sp_dims_product(x, 2, x->rank);
+    if (!last && !(given && plane == 1)) {
+        t.groups = channels;
+        t.s = plane;
         return t;
     }
-    t.channels = x->dims[x->rank - 1];
-    t.s = sp_dims_product(x, 1, x->rank - 1);
+    t.channels = last ? x->dims[x->rank - 1] : channels;
+    t.s = last ? sp_dims_product(x, 1, x->rank - 1) : 1;
+    if (given) t.s *= t.n, t.n = 1;
     t.part = t.s / PARTS + 1;
     if (t.part * t.channels < PART) t.part = PART / t.channels + 1;
     t.parts = (t.s + t.part - 1) / t.part;
     return t;
 }
 
-static size_t params_bytes(const sparoa_node *node, const norm_task *t)
+static size_t params_bytes(const norm_task *t)
 {
-    return (size_t)((is_batch_norm(node) ? 1 : t->n) * 4 * t->channels) * sizeof(float);
+    return (size_t)(t->n * 4 * t->channels) * sizeof(float);
 }
 
 static sparoa_status norm_prepare(void *state, const sp_cpu_host *host, const sparoa_node *node,
@@ -189,7 +193,7 @@ static sparoa_status norm_prepare(void *state, const sp_cpu_host *host, const sp
     if (sp_count(node->in[0]) <= 0) return SPAROA_OK;
     const norm_task t = sizes_of(node);
     if (t.parts == 0) return SPAROA_OK;
-    *workspace = (size_t)(t.n * t.parts * 2 * t.channels) * sizeof(double) + params_bytes(node, &t);
+    *workspace = (size_t)(t.n * t.parts * 2 * t.channels) * sizeof(double) + params_bytes(&t);
     return SPAROA_OK;
 }
 
@@ -218,7 +222,7 @@ static sparoa_status norm_run(void *state, void *prepared, const sp_cpu_host *ho
     if (is_batch_norm(node)) t.mean = node->in[3]->data, t.variance = node->in[4]->data;
     if (t.parts == 0) return run_first(&t, exec);
     t.params = exec->workspace;
-    t.sums = (double *)((char *)exec->workspace + params_bytes(node, &t));
+    t.sums = (double *)((char *)exec->workspace + params_bytes(&t));
     return run_last(&t, exec);
 }
 
