@@ -91,9 +91,48 @@ static void test_computed_weights(void **state)
     }
 }
 
+/* Neither the image nor the weights of some convolutions have channels. */
+static mb_model *empty_net(int64_t group)
+{
+    static const int64_t twos[2] = {2, 2};
+    mb_model *m = mb_new();
+    mb_graph *g = m->graph;
+    mb_input(g, "x", SPAROA_FLOAT32, MB_DIMS(-1, 0, -1, -1));
+    mb_random(g, "w1", MB_DIMS(8, 0, 3, 3), 1, -0.3, 0.3);
+    mb_random(g, "w2", MB_DIMS(0, 8 / group, 3, 3), 2, -0.3, 0.3);
+    mb_random(g, "w3", MB_DIMS(0, 2, 3, 3), 3, -0.3, 0.3);
+    mb_random(g, "w4", MB_DIMS(0, 0, 3, 3), 4, -0.3, 0.3);
+    mb_random(g, "b", MB_DIMS(8), 5, -0.3, 0.3);
+    mb_int(mb_add(g, "Conv", "from_none", "x,w1,b", "c1"), "group", group);
+    mb_int(mb_add(g, "Conv", "to_none", "c1,w2", "c2"), "group", group);
+    mb_node *up = mb_add(g, "ConvTranspose", "up", "c2,w3", "d");
+    mb_ints(up, "strides", 2, twos);
+    mb_int(up, "group", group);
+    mb_node *none = mb_add(g, "Conv", "none", "c2,w4", "c3");
+    mb_ints(none, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    mb_int(none, "group", group);
+    mb_node *up_none = mb_add(g, "ConvTranspose", "up_none", "c3,w4", "u");
+    mb_ints(up_none, "strides", 2, twos);
+    mb_int(up_none, "group", group);
+    mb_int(mb_add(g, "Concat", "both", "d,u", "y"), "axis", 1);
+    mb_output(g, "y");
+    return m;
+}
+
+static void test_no_channels(void **state)
+{
+    (void)state;
+    for (int64_t group = 1; group <= 4; group *= 2) {
+        sparoa_tensor in = ts_random(MB_DIMS(1, 0, 9, 12), 8);
+        check(empty_net, group, &in, "no channels");
+        free(in.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_volumes),
-                                       cmocka_unit_test(test_computed_weights)};
+                                       cmocka_unit_test(test_computed_weights),
+                                       cmocka_unit_test(test_no_channels)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,7 +111,7 @@ bool sp_conv_can(const sparoa_node *node)
     const sparoa_tensor *x = node->in[0], *w = node->in[1];
     if (!w || w->rank < 3 || w->rank > 5 || (x->rank >= 0 && x->rank != w->rank)) return false;
     for (int32_t i = 0; i < w->rank; i++)
-        if (w->dims[i] < (i > 1)) return false; /* not known, or no kernel */
+        if (w->dims[i] < 1) return false; /* not known, or nothing to multiply */
     int64_t group = sparoa_attr_int(node, "group", 1);
     if (group < 1 || group > INT32_MAX || w->dims[0] % group != 0) return false;
     conv_state s;

@@ -85,7 +85,7 @@ static bool read_attributes(const sp_cpu_host *host, const sparoa_node *node, de
     *s = (deconv_state){.epilogue = sp_epilogue_of(node), .z = {1, 1, 1}, .y = {1, 1, 1}};
     s->has_bias = s->epilogue.residual_input != 2 && sparoa_in(node, 2);
     int64_t group = sparoa_attr_int(node, "group", 1);
-    if (group < 1 || w->dims[0] % group != 0) return false;
+    if (group < 1 || w->dims[0] % group != 0 || w->dims[0] < 1 || w->dims[1] < 1) return false;
     s->groups = (size_t)group;
     s->c_in = (size_t)(w->dims[0] / group);
     s->c_out = (size_t)w->dims[1];
