@@ -67,6 +67,7 @@ bool sp_pattern_done(sp_pattern *p, bool ok);
 bool sp_pattern_activation(sp_pattern *p, sp_id node);
 bool sp_pattern_norm(sp_pattern *p, sp_id node);
 bool sp_pattern_pool(sp_pattern *p, sp_id node);
+bool sp_pattern_einsum(sp_pattern *p, sp_id node);
 bool sp_pattern_arithmetic(sp_pattern *p, sp_id node);
 bool sp_pattern_broadcast(sp_pattern *p, sp_id node);
 bool sp_pattern_move(sp_pattern *p, sp_id node);
