@@ -41,6 +41,7 @@
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4))); /* for sums that may wrap around */
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 
 /* Half a vf as doubles, and as many integers: for sums of many floats. */

@@ -57,7 +57,7 @@ SP_INLINE vf vf_log(vf x)
 {
     static const float c[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f, 0xf89e26.0p-26f};
     const vf zero = vf_zero(), tiny = vf_splat(0x1p-126f), infinity = vf_splat(INFINITY);
-    vi i = (vi)vf_lt(x, tiny, x * vf_splat(0x1p23f), x) + (0x3f800000 - 0x3f3504f3);
+    vi i = (vi)((vu)vf_lt(x, tiny, x * vf_splat(0x1p23f), x) + (0x3f800000u - 0x3f3504f3u));
     vf n = __builtin_convertvector((i >> 23) - 127, vf) - vf_lt(x, tiny, vf_splat(23), zero);
     vf f = (vf)((i & 0x007fffff) + 0x3f3504f3) - vf_splat(1);
     vf s = f / (f + vf_splat(2)), z = s * s, half = vf_splat(0.5f) * f * f;
