@@ -6,7 +6,7 @@ report.py five=bench/results/five_b1.json,bench/results/five_b8.json real=... > 
 The template (bench/performance.template.md) holds the prose. A line {{name:table}} becomes that table of the
 result file called name; one whose file was not given becomes a line that says so. Files joined by commas
 make one table. Tables: about, latency, slower, memory, fresh, peak, idle, failures, versions; classes of a file of
-layer_classes.py; sweep of what bench_sparse printed, a .tsv file."""
+layer_classes.py; sweep of what bench_sparse printed and alone of what operators.py printed, .tsv files."""
 
 import argparse
 import json
@@ -62,7 +62,7 @@ def about(document):
 
 TABLES = {"about": about, "latency": tables.latency, "slower": tables.slower, "memory": tables.start_and_memory,
           "peak": tables.peak_share, "idle": tables.idle, "failures": tables.failures, "fresh": tables.fresh_start,
-          "classes": tables.layer_classes, "sweep": tables.sweep, "versions": tables.versions}
+          "classes": tables.layer_classes, "sweep": tables.sweep, "alone": tables.alone, "versions": tables.versions}
 
 
 def main():

@@ -257,3 +257,22 @@ def sweep(lines):
     for (name, size), row in layers.items():
         table.append(f"| {name} | {size} | {float(row['us']):.1f} | " + " | ".join(row.get(z, "") for z in zeros) + " |")
     return "\n".join(notes + [""] + table)
+
+
+def alone(lines):
+    """What operators.py printed: the mean ratio of each group, and every operator that is slower here than there."""
+    rows = [text.split("\t") for text in lines if text.count("\t") == 7][1:]
+    groups = {}
+    for row in rows:
+        groups.setdefault(row[0], []).append((float(row[4]), row))
+    table = [f"- {text[2:]}" for text in lines if text.startswith("# ")]
+    table += ["", "| group | operators | onnxruntime / libsparoa, geometric mean | lowest | slower here |", "|---|--:|--:|---|--:|"]
+    for name, found in groups.items():
+        low, row = min(found)
+        table.append(f"| {name} | {len(found)} | {geometric([r for r, _ in found]):.2f} | {row[1]} {low:.2f} | "
+                     f"{sum(r < 0.95 for r, _ in found)} |")
+    table += ["", "Below 0.95:", "", "| operator | libsparoa ms | onnxruntime ms | onnxruntime / libsparoa |", "|---|--:|--:|--:|"]
+    slower = sorted((ratio, row) for found in groups.values() for ratio, row in found if ratio < 0.95)
+    table += [f"| {row[1]} | {float(row[2]):.3f} | {float(row[3]):.3f} | {ratio:.2f} ({float(row[5]):.2f}-{float(row[6]):.2f}) |"
+              for ratio, row in slower]
+    return "\n".join(table)
