@@ -5,14 +5,9 @@
 
 sparoa_status sp_pass_pattern(sp_graph *graph, sparoa_error *err)
 {
-    static const sp_pattern_fn patterns[] = {sp_pattern_activation,
-                                             sp_pattern_norm,
-                                             sp_pattern_pool,
-                                             sp_pattern_einsum,
-                                             sp_pattern_broadcast,
-                                             sp_pattern_arithmetic,
-                                             sp_pattern_move,
-                                             NULL};
+    static const sp_pattern_fn patterns[] = {
+        sp_pattern_activation, sp_pattern_norm,       sp_pattern_pool, sp_pattern_einsum,
+        sp_pattern_broadcast,  sp_pattern_arithmetic, sp_pattern_move, NULL};
     return sp_patterns_run(graph, patterns, err);
 }
 
