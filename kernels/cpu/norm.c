@@ -1,6 +1,9 @@
 #include "kernels/cpu/protos.h"
 #include "kernels/cpu/vmath.h"
 
+#define LEAST -87.0f       /* exp of it is a normal number */
+#define LEAST_SHARE -80.0f /* and of many keys' shares, which multiply values */
+
 static float row_max(size_t n, const float *x)
 {
     if (n < VL) {
@@ -20,12 +23,12 @@ void SP_KERNEL(sp_softmax_f32)(size_t rows, size_t n, const float *x, float *y)
         vf top = vf_splat(row_max(n, x)), sum = vf_zero();
         size_t i = 0;
         for (; i + VL <= n; i += VL) {
-            vf e = vf_exp(vf_load(x + i) - top);
+            vf e = vf_exp_above(vf_splat(LEAST), vf_load(x + i) - top);
             vf_store(y + i, e);
             sum += e;
         }
         if (i < n) {
-            vf_store_n(y + i, vf_exp(vf_load_n(x + i, n - i) - top), n - i);
+            vf_store_n(y + i, vf_exp_above(vf_splat(LEAST), vf_load_n(x + i, n - i) - top), n - i);
             sum += vf_load_n(y + i, n - i);
         }
         vf scale = vf_splat(1 / vf_sum(sum));
@@ -53,11 +56,12 @@ SP_INLINE double row_exp_sum(size_t n, const float *x, float highest)
     vd sum = {0};
     size_t i = 0;
     for (; i + VL <= n; i += VL) {
-        vf e = vf_exp(vf_load(x + i) - top);
+        vf e = vf_exp_above(vf_splat(LEAST), vf_load(x + i) - top);
         sum += vd_half(e, 0) + vd_half(e, 1);
     }
     if (i < n) {
-        vf e = fill_tail(vf_exp(vf_load_n(x + i, n - i) - top), n - i, vf_zero());
+        vf e = fill_tail(vf_exp_above(vf_splat(LEAST), vf_load_n(x + i, n - i) - top), n - i,
+                         vf_zero());
         sum += vd_half(e, 0) + vd_half(e, 1);
     }
     return vd_sum(sum);
@@ -107,7 +111,7 @@ SP_INLINE void softmax_columns(bool log, size_t n, size_t width, size_t stride, 
     vd sum[2] = {{0}, {0}};
     for (size_t k = 0; k < n; k++) top = vf_max(vf_get(x + k * stride, width), top);
     for (size_t k = 0; k < n; k++) {
-        vf e = vf_exp(vf_get(x + k * stride, width) - top);
+        vf e = vf_exp_above(vf_splat(LEAST), vf_get(x + k * stride, width) - top);
         if (!log) vf_put(y + k * stride, e, width);
         sum[0] += vd_half(e, 0);
         sum[1] += vd_half(e, 1);
@@ -155,7 +159,7 @@ void SP_KERNEL(sp_softmax_masked_f32)(size_t rows, size_t n, float *x, size_t ld
         const float highest = vf_hmax(top);
         top = vf_splat(highest == -INFINITY ? 0 : highest); /* all is masked: powers of 0 */
         for (size_t i = 0; i < n; i += VL) {
-            vf e = vf_exp(vf_load(x + i) - top);
+            vf e = vf_exp_above(vf_splat(LEAST_SHARE), vf_load(x + i) - top);
             vf_store(x + i, e);
             sum += e;
         }

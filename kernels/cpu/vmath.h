@@ -35,6 +35,13 @@ SP_INLINE vf vf_exp(vf x)
     return vf_scale(p + vf_splat(1), n);
 }
 
+/* exp(x) of x not above 0, and 0 where that is below exp(least): arithmetic with subnormals, of
+ * which masks of -100 make many, takes some processors a hundred cycles. */
+SP_INLINE vf vf_exp_above(vf least, vf x)
+{
+    return vf_lt(x, least, vf_zero(), vf_exp(vf_max(least, x)));
+}
+
 /* 2^x. Errs by twice 2^-24 of the result; what is exact in x is the caller's. */
 SP_INLINE vf vf_exp2(vf x)
 {

@@ -540,6 +540,25 @@ static void test_log_softmax_near_0(void **unused)
     }
 }
 
+/* What a mask of -100 leaves is nothing, not a subnormal number, which would be slow to multiply.
+ */
+static void test_masked_shares(void **unused)
+{
+    FOR_EACH_ISA(kernels)
+    for (size_t n = 1; n <= 70; n += 23) {
+        float x[3 * 96] = {0}, mask[70], y[70];
+        for (size_t i = 0; i < n; i++) mask[i] = i % 3 == 1 ? -100.0f : 0;
+        for (size_t i = 0; i < 3 * 96; i++) x[i] = (float)(i % 7);
+        kernels->softmax_f32(1, n, mask, y);
+        kernels->softmax_masked_f32(3, n, x, 96, mask, 0);
+        for (size_t i = 0; i < 3 * n; i++) {
+            const float share = x[i / n * 96 + i % n];
+            assert_true(i % n % 3 == 1 ? share == 0 : isnormal(share));
+            assert_true(i % n % 3 == 1 ? y[i % n] == 0 : isnormal(y[i % n]));
+        }
+    }
+}
+
 /* Planes to pixels, to the last float and no further. */
 static void test_weave(void **unused)
 {
@@ -574,6 +593,7 @@ int main(void)
                                        cmocka_unit_test(test_rows),
                                        cmocka_unit_test(test_softmax),
                                        cmocka_unit_test(test_log_softmax_near_0),
+                                       cmocka_unit_test(test_masked_shares),
                                        cmocka_unit_test(test_weave)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
