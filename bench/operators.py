@@ -89,7 +89,7 @@ def main():
     a = p.parse_args()
     library, machine = sparoa_binding.Library(a.library), compare.machine()
     print(f"# {datetime.date.today()}, commit {compare.commit(a.library)}, {machine['processor']} (family {machine['family']}, model "
-          f"{machine['model']}), onnxruntime {onnxruntime.__version__}: `bench/operators.py {' '.join(sys.argv[1:])}`")
+          f"{machine['model']}), onnxruntime {onnxruntime.__version__}: `{' '.join(['bench/operators.py', *sys.argv[1:]])}`")
     print("group\toperator\tsparoa_ms\tonnxruntime_ms\tratio\tq1\tq3\tdifference")
     with tempfile.TemporaryDirectory() as folder:
         for case in operator_cases.make():

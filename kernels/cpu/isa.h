@@ -219,7 +219,8 @@ SP_INLINE vf vf_round(vf a)
 #endif
 }
 
-/* a * 2^n for integral n in -300..300, subnormal and infinite results included. */
+/* a * 2^n for integral n in -300..300, subnormal and infinite results included. Of any other n
+ * AVX-512 takes the largest integer not above it, which vf_fraction makes use of. */
 SP_INLINE vf vf_scale(vf a, vf n)
 {
 #if defined(SP_ISA_avx512)
@@ -235,7 +236,8 @@ SP_INLINE vf vf_scale(vf a, vf n)
 #endif
 }
 
-/* x less the largest integer below, in 0..1, and 0 for infinities; see vf_scale_floor. */
+/* x less the largest integer not above it, in 0..1, and 0 for infinities; *whole is what vf_scale
+ * takes for that integer. */
 SP_INLINE vf vf_fraction(vf x, vf *whole)
 {
 #if defined(SP_ISA_avx512)
@@ -246,12 +248,6 @@ SP_INLINE vf vf_fraction(vf x, vf *whole)
     *whole = vf_round(x - vf_splat(0.5f));
     return x - *whole;
 #endif
-}
-
-/* a * 2^(the integer of vf_fraction). */
-SP_INLINE vf vf_scale_floor(vf a, vf whole)
-{
-    return vf_scale(a, whole); /* AVX-512's own takes the largest integer below */
 }
 
 /* The first n of VL floats (the others 0), 0 <= n <= VL. Touches no memory beyond. */

@@ -42,13 +42,13 @@ SP_INLINE vf vf_exp_above(vf least, vf x)
     return vf_lt(x, least, vf_zero(), vf_exp(vf_max(least, x)));
 }
 
-/* 2^x. Errs by twice 2^-24 of the result; what is exact in x is the caller's. */
+/* 2^x of the x that is given, to twice 2^-24 of the result; rounding of x counts besides. */
 SP_INLINE vf vf_exp2(vf x)
 {
     static const float c[] = {0x1.fffffep-1f, 0x1.62e4f6p-1f, 0x1.ebd5aap-3f,
                               0x1.c95444p-5f, 0x1.26901cp-7f, 0x1.ec320ap-10f};
     vf whole, f = vf_fraction(x, &whole);
-    return vf_scale_floor(vf_poly(f, c, 5), whole);
+    return vf_scale(vf_poly(f, c, 5), whole);
 }
 
 /* exp(x) - 1 of numbers below 0. */

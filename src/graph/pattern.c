@@ -183,6 +183,35 @@ sp_id sp_pattern_insert(sp_pattern *p, const char *op, int32_t version, const ch
     return value;
 }
 
+sp_id sp_pattern_shaped(sp_pattern *p, sp_id value, sparoa_dtype dtype, int32_t rank,
+                        const int64_t *dims)
+{
+    if (value != SP_NO_ID) sp_set_shape(&p->g->values[value].fact, dtype, rank, dims);
+    return value;
+}
+
+sp_id sp_pattern_transpose(sp_pattern *p, sp_id x, int32_t rank, const int64_t *perm)
+{
+    const sparoa_tensor t = p->g->values[x].fact;
+    int64_t dims[SPAROA_MAX_RANK];
+    for (int32_t d = 0; d < rank; d++) dims[d] = t.dims[perm[d]];
+    sp_id y = sp_pattern_shaped(p, sp_pattern_insert(p, "Transpose", 13, "turned", &x, 1), t.dtype,
+                                rank, dims);
+    if (y == SP_NO_ID ||
+        !sp_node_set_ints(p->g, p->g->values[y].producer, "perm", perm, (size_t)rank))
+        return SP_NO_ID;
+    return y;
+}
+
+sp_id sp_pattern_reshape(sp_pattern *p, sp_id x, int32_t rank, const int64_t *dims)
+{
+    const sparoa_dtype dtype = p->g->values[x].fact.dtype;
+    sp_id in[2] = {x, sp_add_const_i64(p->g, "shape", dims, rank)};
+    if (in[1] == SP_NO_ID) return SP_NO_ID;
+    return sp_pattern_shaped(p, sp_pattern_insert(p, "Reshape", 14, "shaped", in, 2), dtype, rank,
+                             dims);
+}
+
 sp_id sp_pattern_replace(sp_pattern *p, sp_id last, const char *op, int32_t version,
                          const sp_id *in, int32_t n_in)
 {

@@ -60,6 +60,13 @@ sp_id sp_pattern_replace(sp_pattern *p, sp_id last, const char *op, int32_t vers
 /* A node in front of others; the value it writes, of this shape (dims NULL: not known yet). */
 sp_id sp_pattern_insert(sp_pattern *p, const char *op, int32_t version, const char *base,
                         const sp_id *in, int32_t n_in);
+/* Says what is known of a value that an insertion gave (SP_NO_ID stays that): returns it. */
+sp_id sp_pattern_shaped(sp_pattern *p, sp_id value, sparoa_dtype dtype, int32_t rank,
+                        const int64_t *dims);
+/* Insertions whose results have their type and shape: x of known rank transposed, and reshaped to
+ * known dimensions. SP_NO_ID: no memory. */
+sp_id sp_pattern_transpose(sp_pattern *p, sp_id x, int32_t rank, const int64_t *perm);
+sp_id sp_pattern_reshape(sp_pattern *p, sp_id x, int32_t rank, const int64_t *dims);
 /* Notes that memory has run out unless ok. */
 bool sp_pattern_done(sp_pattern *p, bool ok);
 

@@ -94,20 +94,6 @@ static bool sizes_fit(const product *e, const sparoa_tensor *a, const sparoa_ten
     return true;
 }
 
-static sp_id made(sp_pattern *p, sp_id value, sparoa_dtype dtype, int32_t rank, const int64_t *dims)
-{
-    if (value != SP_NO_ID) p->g->values[value].fact = sparoa_tensor_view(dtype, NULL, rank, dims);
-    return value;
-}
-
-static sp_id reshape(sp_pattern *p, sp_id x, int32_t rank, const int64_t *dims)
-{
-    const sparoa_dtype dtype = p->g->values[x].fact.dtype;
-    sp_id in[2] = {x, sp_add_const_i64(p->g, "shape", dims, rank)};
-    if (in[1] == SP_NO_ID) return SP_NO_ID;
-    return made(p, sp_pattern_insert(p, "Reshape", 14, "merged", in, 2), dtype, rank, dims);
-}
-
 /* An operand as [batch, first, second], the labels of a list in one dimension. */
 static sp_id arrange(sp_pattern *p, const product *e, int32_t k, sp_id x, const labels *first,
                      const labels *second)
@@ -123,19 +109,15 @@ static sp_id arrange(sp_pattern *p, const product *e, int32_t k, sp_id x, const 
             dims[count] = t.dims[perm[count]];
             turned = turned || perm[count] != count;
         }
-    if (turned) {
-        x = made(p, sp_pattern_insert(p, "Transpose", 13, "turned", &x, 1), t.dtype, count, dims);
-        if (x == SP_NO_ID ||
-            !sp_node_set_ints(p->g, p->g->values[x].producer, "perm", perm, (size_t)count))
-            return SP_NO_ID;
-    }
+    if (turned) x = sp_pattern_transpose(p, x, count, perm);
+    if (x == SP_NO_ID) return SP_NO_ID;
     if (first->count == 1 && second->count == 1) return x;
     memcpy(merged, dims, sizeof merged);
     for (int32_t l = 1, at = e->batch.count; l < 3; l++, rank++) {
         merged[rank] = 1;
         for (int32_t i = 0; i < lists[l]->count; i++) merged[rank] *= dims[at++];
     }
-    return reshape(p, x, rank, merged);
+    return sp_pattern_reshape(p, x, rank, merged);
 }
 
 /* The result's dimensions in the order [batch, rows, columns]; perm: where each label of the
@@ -166,9 +148,9 @@ static bool multiply(sp_pattern *p, sp_id node, const product *e, const sp_id *i
     flat[batch] = flat[batch + 1] = 1;
     for (int32_t i = 0; i < e->rows.count; i++) flat[batch] *= dims[batch + i];
     for (int32_t i = e->rows.count; batch + i < count; i++) flat[batch + 1] *= dims[batch + i];
-    sp_id y = made(p, sp_pattern_insert(p, "MatMul", 13, "product", in, 2), out.dtype, batch + 2,
-                   is_plain(e) ? dims : flat);
-    if (y != SP_NO_ID && !is_plain(e) && turned) y = reshape(p, y, count, dims);
+    sp_id y = sp_pattern_shaped(p, sp_pattern_insert(p, "MatMul", 13, "product", in, 2), out.dtype,
+                                batch + 2, is_plain(e) ? dims : flat);
+    if (y != SP_NO_ID && !is_plain(e) && turned) y = sp_pattern_reshape(p, y, count, dims);
     if (y == SP_NO_ID) return false;
     if (turned) {
         sp_id turn = sp_pattern_replace(p, node, "Transpose", 13, &y, 1);

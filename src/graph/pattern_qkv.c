@@ -210,30 +210,6 @@ static bool find(const sp_pattern *p, const sp_gnode *n, packed *out)
 
 /* ---- replacing ---- */
 
-static sp_id made(sp_pattern *p, sp_id value, int32_t rank, const int64_t *dims)
-{
-    if (value != SP_NO_ID) sp_set_shape(&p->g->values[value].fact, SPAROA_FLOAT32, rank, dims);
-    return value;
-}
-
-static sp_id transpose_to(sp_pattern *p, sp_id x, int32_t rank, const int64_t *perm)
-{
-    int64_t dims[SPAROA_MAX_RANK];
-    for (int32_t d = 0; d < rank; d++) dims[d] = fact(p, x)->dims[perm[d]];
-    sp_id out = made(p, sp_pattern_insert(p, "Transpose", 13, "turned", &x, 1), rank, dims);
-    if (out == SP_NO_ID ||
-        !sp_node_set_ints(p->g, p->g->values[out].producer, "perm", perm, (size_t)rank))
-        return SP_NO_ID;
-    return out;
-}
-
-static sp_id reshape_to(sp_pattern *p, sp_id x, int32_t rank, const int64_t *dims)
-{
-    sp_id in[2] = {x, sp_add_const_i64(p->g, "shape", dims, rank)};
-    if (in[1] == SP_NO_ID) return SP_NO_ID;
-    return made(p, sp_pattern_insert(p, "Reshape", 14, "shaped", in, 2), rank, dims);
-}
-
 /* The mask of windows that count as heads, by window: [windows, heads, rows, keys]. */
 static sp_id window_mask(sp_pattern *p, sp_id mask, const packed *q)
 {
@@ -251,7 +227,7 @@ static sp_id rows_second(sp_pattern *p, const packed *q)
 {
     static const int64_t swap[3] = {1, 0, 2};
     if (q->row_dim == 1) return q->root;
-    return transpose_to(p, q->root, 3, swap);
+    return sp_pattern_transpose(p, q->root, 3, swap);
 }
 
 static bool set_attention(sp_pattern *p, sp_id node, const packed *q, float scale)
@@ -284,13 +260,13 @@ bool sp_pattern_qkv(sp_pattern *p, sp_id node)
     if (root == SP_NO_ID) return sp_pattern_done(p, false);
     int64_t batch = fact(p, root)->dims[0];
     int64_t flat[3] = {batch, q.rows, q.heads * q.size}, four[4] = {-1, q.rows, q.heads, q.size};
-    sp_id y = made(
+    sp_id y = sp_pattern_shaped(
         p,
         sp_pattern_insert(p, "Attention", 23, p->g->nodes[node].name, in, mask == SP_NO_ID ? 3 : 4),
-        3, flat);
+        SPAROA_FLOAT32, 3, flat);
     if (y == SP_NO_ID || !set_attention(p, p->g->values[y].producer, &q, scale))
         return sp_pattern_done(p, false);
-    sp_id split = reshape_to(p, y, 4, four);
+    sp_id split = sp_pattern_reshape(p, y, 4, four);
     if (split == SP_NO_ID) return sp_pattern_done(p, false);
     static const int64_t perm[4] = {0, 2, 1, 3};
     sp_id turn = sp_pattern_replace(p, last, "Transpose", 13, &split, 1);
@@ -329,7 +305,8 @@ static bool put_product(sp_pattern *p, sp_id last, sp_id x, sp_id weight, sp_id 
     if (bias == SP_NO_ID)
         return sp_pattern_done(p, sp_pattern_replace(p, last, "MatMul", 13, in, 2) != SP_NO_ID);
     const sparoa_tensor t = *fact(p, p->g->nodes[last].out[0]);
-    sp_id product = made(p, sp_pattern_insert(p, "MatMul", 13, "rows", in, 2), t.rank, t.dims);
+    sp_id product = sp_pattern_shaped(p, sp_pattern_insert(p, "MatMul", 13, "rows", in, 2),
+                                      SPAROA_FLOAT32, t.rank, t.dims);
     sp_id sum[2] = {product, bias};
     if (product == SP_NO_ID) return sp_pattern_done(p, false);
     return sp_pattern_done(p, sp_pattern_replace(p, last, "Add", 14, sum, 2) != SP_NO_ID);
@@ -356,7 +333,7 @@ static bool through_matmul(sp_pattern *p, sp_id node)
     const sp_value *w = m && m->n_in == 2 && m->n_attrs == 0 ? sp_const_in(p->g, m, 1) : NULL;
     if (!w || w->fact.rank != 2 || fact(p, m->in[0])->rank != 3) return false;
     sp_id weight = m->in[1];
-    return put_product(p, node, transpose_to(p, m->in[0], 3, swap), weight, bias);
+    return put_product(p, node, sp_pattern_transpose(p, m->in[0], 3, swap), weight, bias);
 }
 
 /* Transpose(Reshape(Gemm(Reshape(x), w, bias))) */
@@ -387,9 +364,9 @@ static bool through_gemm(sp_pattern *p, sp_id node)
     sp_id bias = gemm->in[2], weight = gemm->in[1], source = in->in[0];
     int64_t shape[3] = {-1, x->dims[0], inner};
     int32_t rank = x->rank;
-    sp_id swapped = transpose_to(p, source, rank, perm);
+    sp_id swapped = sp_pattern_transpose(p, source, rank, perm);
     if (swapped == SP_NO_ID) return sp_pattern_done(p, false);
-    return put_product(p, node, reshape_to(p, swapped, 3, shape),
+    return put_product(p, node, sp_pattern_reshape(p, swapped, 3, shape),
                        turned ? turned_weight(p, weight) : weight, bias);
 }
 

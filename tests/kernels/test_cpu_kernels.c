@@ -71,9 +71,14 @@ static void run_conv(const sp_kernels *kernels, const conv_case *q, const char *
     free(x.data), free(w.data), free(bias.data), free(residual.data);
 }
 
-static void random_convs(const char *op, int rounds)
+static const char *random_act(void)
 {
     static const char *const acts[] = {NULL, "relu", "clip", "hardswish", "silu"};
+    return acts[random_u32() % 5];
+}
+
+static void random_convs(const char *op, int rounds)
+{
     FOR_EACH_ISA(kernels)
     for (int i = 0; i < rounds; i++) {
         conv_case q = {.n = PICK(1, 1, 2),
@@ -109,7 +114,7 @@ static void random_convs(const char *op, int rounds)
             room_w = (q.w - 1) * q.stride[1] + (q.kw - 1) * q.dilation[1] - q.pads[1] - q.pads[3];
         }
         if ((q.h && room_h < 0) || room_w < 0) continue;
-        q.act = acts[random_u32() % 5];
+        q.act = random_act();
         q.residual = (int)PICK(0, 0, 1, 2);
         q.bias = random_u32() % 2;
         q.computed = strcmp(op, "Conv") == 0 && i % 4 == 0;
@@ -150,8 +155,7 @@ static void test_depthwise(void **unused)
         if (random_u32() % 3 == 0) q.pads[1] = q.pads[3] = k / 2 + 1;
         const int64_t window = (k - 1) * q.dilation[0] + 1;
         if (q.h + 2 * (k / 2) < window || q.w + 2 * (k / 2) < window) continue;
-        static const char *const acts[] = {NULL, "relu", "clip", "hardswish"};
-        q.act = acts[random_u32() % 4];
+        q.act = random_act();
         q.computed = i % 4 == 0;
         run_conv(kernels, &q, "Conv");
     }
@@ -180,8 +184,7 @@ static void test_groups(void **unused)
         if (q.h == 0) q.kh = 1;
         if (q.h && q.h + q.pads[0] + q.pads[2] < (q.kh - 1) * d + 1) continue;
         if (q.w + q.pads[1] + q.pads[3] < (q.kw - 1) * d + 1) continue;
-        static const char *const acts[] = {NULL, "relu", "clip", "hardswish", "silu"};
-        q.act = acts[random_u32() % 5];
+        q.act = random_act();
         q.computed = i % 5 == 0;
         run_conv(kernels, &q, "Conv");
     }
@@ -231,7 +234,7 @@ static void test_transposed_groups(void **unused)
         int64_t high = (q.h - 1) * q.stride[0] + (q.kh - 1) * q.dilation[0];
         int64_t wide = (q.w - 1) * q.stride[1] + (q.kw - 1) * q.dilation[1];
         if (wide < q.pads[1] + q.pads[3] || (q.h && high < q.pads[0] + q.pads[2])) continue;
-        q.act = ((const char *[]){NULL, "relu", "silu"})[random_u32() % 3];
+        q.act = random_act();
         run_conv(kernels, &q, "ConvTranspose");
     }
 }
